@@ -1,0 +1,109 @@
+"""Multi-head scaled dot-product attention, by hand: products, mask, softmax, and their gradients.
+
+Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view; written out,
+a training step of the default model is a third shorter. Long sequences are cut into blocks of queries, so that the half of
+the score matrix which the causal mask would throw away is never computed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+QUERY_BLOCK = 64  # queries worked on at once (benchmarks/attention.py compares)
+BY_HAND_UP_TO = 1024  # tokens; above, a CPU too takes the fused kernel, whose memory grows with T instead of T^2
+
+
+def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, 3C) -> queries, keys, values, each (B, H, T, hs)."""
+    B, T, C3 = qkv.shape
+    q, k, v = qkv.view(B, T, 3, n_head, C3 // (3 * n_head)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
+def merge_heads(y: Tensor) -> Tensor:
+    """(B, H, T, hs) -> (B, T, C): the heads side by side again."""
+    B, H, T, hs = y.shape
+    return y.transpose(1, 2).reshape(B, T, H * hs)
+
+
+def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0.0) -> Tensor:
+    """softmax(q k' / sqrt(hs)) v within each sequence (Vaswani et al. 2017, equation 1): (B, T, 3C) -> (B, T, C).
+
+    Args:
+        qkv: query, key and value of every token side by side.
+        n_head: heads H; C = H * hs.
+        causal: a token sees itself and the tokens before it only.
+        dropout: share of the attention weights dropped.
+    """
+    fused = qkv.device.type == "cuda" or qkv.size(1) > BY_HAND_UP_TO
+    if fused or not torch.is_grad_enabled():  # without gradients the fused kernel takes half the time or less at any length
+        q, k, v = split_heads(qkv, n_head)
+        return merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal))
+    return _SelfAttention.apply(qkv, n_head, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _SelfAttention(torch.autograd.Function):
+    """For each block of queries: s = q k' / sqrt(hs) + mask, p = softmax(s), o = p v. N = B * H below."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, n_head: int, causal: bool, dropout: float) -> Tensor:
+        B, T, _ = qkv.shape
+        q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
+        q = q * (scale := 1.0 / math.sqrt(q.size(2)))
+        o = torch.empty_like(q)
+        mask = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)  # -inf = in the future
+        saved = []
+        for start in range(0, T, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, T)
+            seen = end if causal else T
+            s = torch.bmm(q[:, start:end], k[:, :seen].transpose(1, 2))  # (N, block, seen)
+            if causal:  # only a block's own columns hold future tokens
+                s[:, :, start:].add_(mask[: end - start, : end - start])
+            p = torch.softmax(s, dim=-1, out=s)
+            saved.append(p)
+            if dropout:
+                keep = torch.empty_like(p).bernoulli_(1.0 - dropout).div_(1.0 - dropout)
+                saved.append(keep)
+                p = p * keep
+            torch.bmm(p, v[:, :seen], out=o[:, start:end])
+        ctx.save_for_backward(q, k, v, *saved)
+        ctx.shape, ctx.dropout, ctx.scale = (B, n_head), dropout, scale
+        return merge_heads(o.view(B, n_head, T, -1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *saved = ctx.saved_tensors
+        B, H = ctx.shape
+        N, T, hs = q.shape
+        do = grad.reshape(B, T, H, hs).transpose(1, 2).reshape(N, T, hs)
+        dq, dk, dv = dqkv = torch.empty(3, N, T, hs, dtype=q.dtype)
+        blocks = list(range(0, T, QUERY_BLOCK))
+        for index, start in reversed(list(enumerate(blocks))):  # the last block sees all keys: it sets dk and dv
+            end = min(start + QUERY_BLOCK, T)
+            do_block, q_block = do[:, start:end], q[:, start:end]
+            p = saved[2 * index if ctx.dropout else index]  # (N, block, seen)
+            keep = saved[2 * index + 1] if ctx.dropout else None
+            seen = p.size(2)
+            first = index == len(blocks) - 1
+            _accumulate(dv, (p if keep is None else p * keep).transpose(1, 2), do_block, first)
+            dp = torch.bmm(do_block, v[:, :seen].transpose(1, 2))
+            if keep is not None:
+                dp.mul_(keep)
+            ds = torch._softmax_backward_data(dp, p, -1, p.dtype, grad_input=dp)  # p * (dp - sum(p * dp)), in one pass
+            torch.bmm(ds, k[:, :seen], out=dq[:, start:end])
+            _accumulate(dk, ds.transpose(1, 2), q_block, first)
+        dq.mul_(ctx.scale)
+        return dqkv.view(3, B, H, T, hs).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * H * hs), None, None, None
+
+
+def _accumulate(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """out = a @ b for the first block, which fills `out`; then out[:, :rows of a] += a @ b."""
+    if first:
+        torch.bmm(a, b, out=out)
+    else:
+        out[:, : a.size(1)].baddbmm_(a, b)

@@ -1,0 +1,207 @@
+"""Hugging Face's GPT2LMHeadModel folder: written from our network, read back into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.config import GPT2Config
+from model.gpt2 import GPT2, sinusoidal_positions
+
+CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
+TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
+FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
+
+
+def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
+    """Write config.json, generation_config.json and model.safetensors: the same bytes for the same weights.
+
+    Each file is put in place whole. The position table is stored as `wpe` whether it is learned or sinusoidal, so
+    transformers computes the same logits. Weights are stored in float32.
+
+    Args:
+        net: the network.
+        folder: made if missing.
+        end_of_text: id of the token that stands between texts; generation starts from it and stops at it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {_theirs(name): _stored(name, tensor) for name, tensor in net.state_dict().items()}
+    weights[_theirs("wpe.weight")] = _stored("wpe.weight", net.positions())  # a sinusoidal table at its scale
+    if net.config.tie_embeddings:
+        del weights["lm_head.weight"]  # transformers ties it again
+    generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    _replace(folder / GENERATION, lambda path: _write_json(path, generation))
+    _replace(folder / CONFIG, lambda path: _write_json(path, _to_json(net.config, end_of_text)))
+
+
+def load(folder: Path | str) -> GPT2:
+    """Read a folder that `save` wrote, or any other single-file GPT-2 checkpoint with standard settings.
+
+    Returns:
+        the network in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: a file is missing, damaged, or of another architecture.
+    """
+    folder = Path(folder)
+    config = _from_json(_read_json(folder / CONFIG), folder / CONFIG)
+    weights = _read_weights(folder / WEIGHTS)
+    _check_sizes(config, weights, folder / WEIGHTS)
+    if config.tie_embeddings and "wte.weight" in weights:
+        weights["lm_head.weight"] = weights["wte.weight"]
+    with torch.device("meta"):  # the random initialisation would be thrown away
+        net = GPT2(config)
+    _check(net, weights, folder / WEIGHTS)
+    if config.position == "sinusoidal":
+        weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd)
+    net.load_state_dict(weights, assign=True)
+    if config.tie_embeddings:
+        net.lm_head.weight = net.wte.weight
+    net.wpe.weight.requires_grad_(config.position == "learned")
+    return net.eval()
+
+
+def _theirs(name: str) -> str:
+    """Our parameter's name in transformers."""
+    return name if name.startswith("lm_head.") else f"transformer.{name}"
+
+
+def _ours(name: str) -> str:
+    """Transformers' name in our network (checkpoints of the bare GPT2Model have no prefix)."""
+    return name.removeprefix("transformer.")
+
+
+def _stored(name: str, tensor: Tensor) -> Tensor:
+    """The tensor as transformers' GPT-2 lays it out. It is the same function in both directions."""
+    tensor = tensor.detach().to("cpu", torch.float32)
+    return (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
+
+
+def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.block_size,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_embd": config.n_embd,
+        "n_inner": None,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_embeddings,
+        "is_causal": config.causal,  # transformers obeys it too
+        "position": config.position,  # ours: transformers reads the table from the weights
+        **FIXED,
+        "initializer_range": 0.02,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "use_cache": config.causal,  # without a mask, earlier keys change with each new token
+        "dtype": "float32",
+    }
+
+
+def _from_json(raw: Any, path: Path) -> GPT2Config:
+    if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
+        kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
+        raise ValueError(f"{path}: model_type is {kind!r}, not 'gpt2'; this network is GPT-2 only")
+    for key, value in FIXED.items():
+        if raw.get(key, value) != value:
+            raise ValueError(f"{path}: {key} is {raw[key]!r}; this network has {value!r} only")
+    try:
+        if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
+            raise ValueError(f"n_inner is {raw['n_inner']}; this network has 4 * n_embd only")
+        return GPT2Config(
+            vocab_size=raw["vocab_size"],
+            block_size=raw["n_positions"],
+            n_layer=raw["n_layer"],
+            n_head=raw["n_head"],
+            n_embd=raw["n_embd"],
+            dropout=raw.get("resid_pdrop", 0.0),
+            position=raw.get("position", "learned"),
+            causal=raw.get("is_causal", True),
+            tie_embeddings=raw.get("tie_word_embeddings", True),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Our names and layout, float32."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    try:
+        theirs = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
+    return {_ours(name): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)}
+
+
+def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise ValueError where a size in the config is not the weights': a network of that size might never be built."""
+    sizes = {"n_layer": len({name.split(".")[1] for name in weights if name.startswith("h.")})}
+    for name, keys in (("wte.weight", ("vocab_size", "n_embd")), ("wpe.weight", ("block_size", "n_embd"))):
+        if name in weights:  # its absence is told later
+            sizes |= zip(keys, weights[name].shape, strict=False)
+    for key, size in sizes.items():
+        if getattr(config, key) != size:
+            raise ValueError(f"{path} does not fit {CONFIG}: its {key} is {size}, not {getattr(config, key)}")
+
+
+def _check(net: GPT2, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise ValueError unless every tensor is there, with its shape, and no other."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    for what, names in (("missing", wanted.keys() - weights.keys()), ("unknown", weights.keys() - wanted.keys())):
+        if names:
+            raise ValueError(f"{path} does not fit {CONFIG}: {len(names)} {what} tensors, as {min(names)}")
+    for name, shape in wanted.items():
+        if tuple(weights[name].shape) != shape:
+            raise ValueError(f"{path} does not fit {CONFIG}: {name} is {tuple(weights[name].shape)}, not {shape}")
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file beside `path`, sync it, put it in place: a crash leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors makes files for their owner only
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
