@@ -1,0 +1,56 @@
+"""Fetch or make the stories: data/download/{train,validation}.parquet, and about.json with their origin and checksums.
+
+`dataset` in params.yaml says whence: the storybook (built in), a Hugging Face Hub data set, or a local file or folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from stages.lib import errors, files, sources, stories
+from stages.lib.params import load_params
+from stages.lib.progress import bar
+
+FOLDER = Path("data/download")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
+    params = load_params()
+    source = sources.open_source(params.dataset, params.dataset_revision)
+    files.sweep(FOLDER)
+    splits = {}
+    with ExitStack() as unfinished:
+        for split, limit in (("train", params.max_samples), ("validation", params.max_val_samples)):
+            splits[split] = unfinished.enter_context(stories.writing(FOLDER / f"{split}.parquet", source.schema))
+            fill(splits[split], source, split, limit)
+        (FOLDER / "about.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
+    about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
+    about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
+    files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))
+
+
+def fill(writer: stories.StoryWriter, source: sources.Source, split: str, limit: int | None) -> None:
+    """Write one split's stories and tell how many there are."""
+    told = sources.Stories(source, split, limit)
+    with bar(limit, f"download {split}", "story") as progress:
+        for table in told:
+            writer.add(table)
+            progress.update(len(table))
+    if not writer.stories:
+        raise errors.UserError(f"dataset: {source.dataset}: {told.why_none()}")
+    dropped = f", {told.blank:,} blank ones dropped" if told.blank else ""
+    few = f" ({limit:,} were asked for: that is all there is)" if limit and writer.stories < limit else ""
+    print(f"{split}: {writer.stories:,} stories, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
+
+
+def facts(split: str, writer: stories.StoryWriter) -> dict[str, Any]:
+    """What about.json says about a split."""
+    return {"stories": writer.stories, "bytes": writer.bytes, "sha256": files.digest(FOLDER / f"{split}.parquet")}
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__)

@@ -1,0 +1,98 @@
+"""Write stories with the trained network: data/generate/ gets samples.md, samples.jsonl and metrics.json.
+
+By hand, with any option, the text goes to the terminal as it is written, and no file changes:
+    python -m stages.generate --prompt "The dragon" --temperature 0.7
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from model import GPT2
+from stages.lib import copying, errors, files, page, quality, runtime, samples, tokenizer, trained
+from stages.lib.params import Params, load_params, parse_params
+from stages.lib.tokenizer import Tokenizer
+from stages.lib.tokens import TokenFile
+
+MODEL, TOKENS, FOLDER = Path("data/train/model"), Path("data/tokenize"), Path("data/generate")
+OPTIONS: dict[str, type] = {  # params that the command line may replace
+    "prompt": str,
+    "num_samples": int,
+    "max_new_tokens": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "seed": int,
+}
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read the network, then write files, or to the terminal if any option was given."""
+    params = load_params()
+    given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
+    if given:
+        params = parse_params({**params.model_dump(), "num_samples": 1, **given}, "the command line")
+    runtime.keep_freed_memory()
+    runtime.set_threads(params.threads)
+    codec = tokenizer.load(TOKENS / "tokenizer.json")
+    net = trained.load(MODEL, TOKENS).to(runtime.pick_device(params.device))
+    if given:
+        speak(net, codec, params)
+    else:
+        write(net, codec, params)
+
+
+def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
+    """The stage's outputs."""
+    train = TokenFile.open(TOKENS, "train")
+    dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
+    found = samples.write(net, codec, params)
+    metrics: dict[str, Any] = quality.measure(found, dataset)
+    metrics["longest_copy"] = copying.longest_copy([sample.tokens for sample in found], train.stream)
+    rows = [
+        {"prompt": one.prompt, "sample": one.number, "text": one.text, "tokens": len(one.tokens), "finished": one.finished}
+        for one in found
+    ]
+    files.start_over(FOLDER, "metrics.json")
+    files.write_text(FOLDER / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    files.write_text(FOLDER / "samples.md", page.text(found, settings(params)))
+    files.write_json(FOLDER / "metrics.json", metrics)
+    print(f"\n{page.printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
+
+
+def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
+    """Text to the terminal, piece by piece."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without Unicode gets question marks, not an error
+        sys.stdout.reconfigure(errors="replace")
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    for place, prompt in enumerate(params.prompts):
+        for number in range(1, params.num_samples + 1):
+            print(f"{bold}{page.printable(prompt)}{plain}", end="", flush=True)
+            for piece in samples.speak(net, codec, params, place, number):
+                print(page.printable(piece), end="", flush=True)
+            print("\n")
+
+
+def settings(params: Params) -> str:
+    """How the samples were drawn, in words."""
+    limits = [f"{name} {value}" for name, value in (("top_k", params.top_k), ("top_p", params.top_p)) if value is not None]
+    return ", ".join(
+        [f"Temperature {params.temperature}", *limits, f"at most {params.max_new_tokens} new tokens, seed {params.seed}"]
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One option for each replaceable param."""
+    for key, kind in OPTIONS.items():
+        parser.add_argument(
+            f"--{key.replace('_', '-')}", type=kind, help="1 by default" if key == "num_samples" else "as in params.yaml"
+        )
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__, add_arguments)

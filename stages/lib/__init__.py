@@ -1,0 +1,1 @@
+"""What the stages share. Imports go one way: stages, stages.lib, model, torch."""

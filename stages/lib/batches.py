@@ -1,0 +1,117 @@
+"""Batches: which windows of the token stream make a step, as a pure function of (seed, epoch, step).
+
+There is nothing to save and nothing to drift: a resumed run, another number of processes or an evaluation in between
+cannot change what a step sees. The epoch's order is a keyed permutation computed index by index, so it takes no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = -100  # target that is not scored
+Stream = NDArray[np.uint16]
+Indices = NDArray[np.int64]
+
+
+def permute(index: Indices, size: int, key: int) -> Indices:
+    """Where the permutation `key` of 0..size-1 sends each index: a 6-round Feistel network with cycle walking.
+
+    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains": apply the network on the next power of 4 until the
+    value falls inside the range; fewer than 4 rounds of walking on average.)
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)  # bits of each half
+    low = np.uint64((1 << half) - 1)
+    seeds = np.frombuffer(hashlib.blake2b(str(key).encode(), digest_size=48).digest(), dtype="<u8")  # a key each round
+    value = index.astype(np.uint64)
+    outside = np.ones(value.shape, dtype=bool)
+    while outside.any():
+        left, right = value[outside] >> np.uint64(half), value[outside] & low
+        for seed in seeds:
+            left, right = right, left ^ (_mix(right ^ seed) & low)
+        value[outside] = (left << np.uint64(half)) | right
+        outside = value >= np.uint64(size)
+    return value.astype(np.int64)
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser (Steele et al. 2014): every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The training batches over one token stream.
+
+    Attributes:
+        stream: the tokens, memory-mapped; every token but the first is a target.
+        block_size: tokens a window.
+        stride: tokens from a window's start to the next one's; block_size makes each token a target exactly once an epoch.
+        batch_size: windows a micro-batch, over all processes together.
+        accumulation: micro-batches an optimizer step.
+        seed: of the order.
+    """
+
+    stream: Stream
+    block_size: int
+    stride: int
+    batch_size: int
+    accumulation: int
+    seed: int
+
+    @property
+    def targets(self) -> int:
+        """Tokens that can be predicted."""
+        return len(self.stream) - 1
+
+    @property
+    def windows(self) -> int:
+        """Windows an epoch."""
+        return 1 + max(0, math.ceil((self.targets - self.block_size) / self.stride))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch; the last one may be smaller."""
+        return math.ceil(self.windows / (self.batch_size * self.accumulation))
+
+    def starts(self, step: int) -> Indices:
+        """First token of each window of the (global) optimizer step `step`, in the order of the batch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.batch_size * self.accumulation
+        places = np.arange(place * size, min((place + 1) * size, self.windows), dtype=np.int64)
+        order = permute(places, self.windows, key=(self.seed << 32) + epoch)
+        return order * self.stride
+
+    def scored(self, starts: Indices) -> int:
+        """Targets in these windows."""
+        return int(np.minimum(self.block_size, self.targets - starts).sum())
+
+    def share(self, starts: Indices, rank: int, processes: int) -> list[Indices]:
+        """Cut a step's windows into micro-batches and return this process's part of each (it may be empty)."""
+        micros = [starts[i : i + self.batch_size] for i in range(0, len(starts), self.batch_size)]
+        return [np.array_split(micro, processes)[rank] for micro in micros]
+
+    def read(self, starts: Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs and targets (n, T) of these windows; where the stream ends, targets are -100 (not scored)."""
+        return read_windows(self.stream, starts, self.block_size)
+
+
+def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs stream[s : s + T] and targets stream[s + 1 : s + T + 1] for each start s, each (n, T) int64.
+
+    No start gives one window without any target, so that a process without work can still take part in a step.
+    """
+    count = max(1, len(starts))
+    tokens = np.zeros((count, block_size), dtype=np.int64)
+    targets = np.full((count, block_size), IGNORE, dtype=np.int64)
+    for row, start in enumerate(starts):
+        window = stream[start : start + block_size + 1]
+        tokens[row, : len(window) - 1] = window[:-1]
+        targets[row, : len(window) - 1] = window[1:]
+    return tokens, targets

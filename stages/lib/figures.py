@@ -1,0 +1,36 @@
+"""Figures: the curves as pictures, for the runs' pages in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from stages.lib import results
+
+Points = list[tuple[int, float]]
+
+
+def all_figures() -> dict[str, Figure]:
+    """The pictures by name: loss by step, by epoch and by position in the context. Loss in nats a token."""
+    curves: dict[str, Points] = {}
+    for step, metrics in results.curve():
+        for key, value in metrics.items():
+            curves.setdefault(key, []).append((step, value))
+    by_position = [(int(row["position"]), float(row["loss"])) for row in results.rows("evaluate", "loss_by_position")]
+    return {
+        "loss": _lines({"training": curves["train_loss"], "validation": curves["val_loss"]}, "optimizer step"),
+        "epochs": _lines({"training": curves["epoch_train_loss"], "validation": curves["epoch_val_loss"]}, "epoch"),
+        "position": _lines({"validation": by_position}, "position in the context, tokens"),
+    }
+
+
+def _lines(curves: Mapping[str, Points], below: str) -> Figure:
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for label, points in curves.items():
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, marker="o" if len(points) < 40 else "")
+    axes.set(xlabel=below, ylabel="loss, nats a token")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

@@ -1,0 +1,196 @@
+"""Grammar: templates of weighted alternatives and slots drawn once, so that a text's probability is known exactly.
+
+A template is text with three signs:
+
+    [a|b|c]   one of the alternatives; earlier ones are a little likelier. "[5*a|b]" sets the weights: 5 to 1.
+    <rule>    one of the templates that the rule lists.
+    {form}    a form of a slot. The first form drawn in a text draws the slot's record; later ones repeat that record,
+              so "{a toy} ... the {toy}" speaks of one toy.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Generic, TypeVar, Union
+
+T = TypeVar("T")
+Record = Mapping[str, str]  # form -> text, as {"toy": "apple", "a toy": "an apple"}
+Drawn = dict[str, Record]  # slot -> the record drawn for it
+_SIGN = re.compile(r"([\[\]|]|\{[^{}]*\}|<\w+>)")
+_WEIGHT = re.compile(r"(\d+)\*")
+
+
+class Wheel(Generic[T]):
+    """Options with whole-number weights, so that a draw is exact on every platform."""
+
+    def __init__(self, options: Sequence[T], weights: Sequence[int]) -> None:
+        self.options = tuple(options)
+        self.total = sum(weights)
+        self.chances = tuple(weight / self.total for weight in weights)
+        self._ends = tuple(accumulate(weights))
+
+    def draw(self, random: Callable[[], float]) -> int:
+        """The index of an option, for a random number in [0, 1)."""
+        return bisect_right(self._ends, int(random() * self.total))
+
+    def __iter__(self) -> Iterator[tuple[T, float]]:
+        return iter(zip(self.options, self.chances, strict=True))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A place in a template where a form of a slot is written."""
+
+    slot: str
+    form: str
+
+
+Node = Union[str, Form, "Wheel[Nodes]"]
+Nodes = tuple[Node, ...]
+_Todo = tuple[Node, "_Todo"] | None  # the nodes still to be written, as a linked list
+
+
+def skewed(count: int) -> list[int]:
+    """Weights that fall evenly; the first is about twice the last."""
+    return [2 * count - place for place in range(count)]
+
+
+class Grammar:
+    """Rules and slots, compiled. `start` is the rule that a text comes from.
+
+    Raises:
+        ValueError: a template is malformed, or names a rule, slot or form that does not exist.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Sequence[str]],
+        slots: Mapping[str, Sequence[tuple[int, Record]]],
+        start: str,
+    ) -> None:
+        self._rules = rules
+        self._slot_of = {form: slot for slot, records in slots.items() for form in records[0][1]}
+        self.slots = {name: Wheel([r for _, r in records], [w for w, _ in records]) for name, records in slots.items()}
+        self._compiled: dict[str, Wheel[Nodes]] = {}
+        self.start = self._rule(start)
+
+    def sample(self, random: Callable[[], float]) -> tuple[str, float, Drawn]:
+        """Draw a text; `random` gives numbers in [0, 1). Returns the text, its probability and what the slots hold."""
+        slots = self.slots
+        drawn: Drawn = {}
+        parts: list[str] = []
+        probability = 1.0
+        stack: list[Node] = [self.start]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, str):
+                parts.append(node)
+            elif isinstance(node, Form):
+                record = drawn.get(node.slot)
+                if record is None:
+                    wheel = slots[node.slot]
+                    index = wheel.draw(random)
+                    probability *= wheel.chances[index]
+                    drawn[node.slot] = record = wheel.options[index]
+                parts.append(record[node.form])
+            else:
+                index = node.draw(random)
+                probability *= node.chances[index]
+                stack.extend(reversed(node.options[index]))
+        return "".join(parts), probability, drawn
+
+    def derivations(self, text: str) -> list[float]:
+        """The probability of every derivation that gives exactly this text: their sum is the text's probability.
+
+        It reads where `sample` writes and shares no code with it, so that each can check the other.
+        """
+        found: list[float] = []
+        agenda: list[tuple[_Todo, int, Drawn, float]] = [((self.start, None), 0, {}, 1.0)]
+        while agenda:
+            todo, at, drawn, probability = agenda.pop()
+            if todo is None:
+                if at == len(text):
+                    found.append(probability)
+                continue
+            node, rest = todo
+            if isinstance(node, str):
+                if text.startswith(node, at):
+                    agenda.append((rest, at + len(node), drawn, probability))
+            elif isinstance(node, Form):
+                known = drawn.get(node.slot)
+                for record, chance in self.slots[node.slot] if known is None else ((known, 1.0),):
+                    word = record[node.form]
+                    if text.startswith(word, at):
+                        agenda.append((rest, at + len(word), {**drawn, node.slot: record}, probability * chance))
+            else:
+                for option, chance in node:
+                    ahead = rest
+                    for part in reversed(option):
+                        ahead = (part, ahead)
+                    agenda.append((ahead, at, drawn, probability * chance))
+        return found
+
+    def texts(self) -> Iterator[str]:
+        """Every piece of text that a story may contain: the templates' and the slots'."""
+        for wheel in self.slots.values():
+            for record in wheel.options:
+                yield from record.values()
+        nodes: list[Node] = list(self._compiled.values())
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, str):
+                yield node
+            elif isinstance(node, Wheel):
+                nodes.extend(part for option in node.options for part in option)
+
+    def _rule(self, name: str) -> Wheel[Nodes]:
+        if name not in self._compiled:
+            if name not in self._rules:
+                raise ValueError(f"there is no rule <{name}>")
+            signs = [sign for template in self._rules[name] for sign in ("|", *_SIGN.split(template))][1:]
+            wheel, end = self._alternatives([*signs, "]"], 0)
+            if end != len(signs) + 1:
+                raise ValueError(f"rule <{name}>: a ] without its [")
+            self._compiled[name] = wheel
+        return self._compiled[name]
+
+    def _alternatives(self, signs: Sequence[str], at: int) -> tuple[Wheel[Nodes], int]:
+        """Compile alternatives from `at` to the closing bracket; also returns the index after it."""
+        options: list[list[Node]] = [[]]
+        weights: list[int] = [0]
+        while True:
+            if at == len(signs):
+                raise ValueError(f"a [ is not closed: {''.join(signs)[:80]}")
+            sign = signs[at]
+            at += 1
+            if sign == "]":
+                break
+            if sign == "|":
+                options.append([])
+                weights.append(0)
+            elif sign == "[":
+                wheel, at = self._alternatives(signs, at)
+                options[-1].append(wheel)
+            elif sign.startswith("<"):
+                options[-1].append(self._rule(sign[1:-1]))
+            elif sign.startswith("{"):
+                form = sign[1:-1]
+                if form not in self._slot_of:
+                    raise ValueError(f"no slot has the form {sign}")
+                options[-1].append(Form(self._slot_of[form], form))
+            elif sign:
+                weight = None if options[-1] else _WEIGHT.match(sign)
+                if weight:
+                    weights[-1] = int(weight[1])
+                    sign = sign[weight.end() :]
+                if sign:
+                    options[-1].append(sign)
+        chosen = [weight or 1 for weight in weights] if any(weights) else skewed(len(options))
+        nodes: list[Nodes] = [tuple(option) for option in options]
+        if len(set(nodes)) != len(nodes):
+            raise ValueError(f"two alternatives are the same: {nodes}")
+        return Wheel(nodes, chosen), at

@@ -1,0 +1,68 @@
+"""Report: the evaluation in words: a table, what it means, and whether it means anything at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+LEAK = 1e-4  # logits of a masked network do not move at all; this allows for kernels that round differently
+
+Metrics = Mapping[str, float]
+
+
+def text(metrics: Metrics) -> str:
+    """Markdown for the console, report.md and the run's page. `metrics` as data/evaluate/metrics.json holds them."""
+    return "\n".join([*_table(metrics), "", *(f"- {line}" for line in _findings(metrics)), ""])
+
+
+def _table(m: Metrics) -> Iterator[str]:
+    yield "|                         | perplexity | 95 % interval      |"
+    yield "|-------------------------|-----------:|--------------------|"
+    rows = {
+        "validation": "perplexity",
+        "training, same size": "train_perplexity",
+        "floor (true entropy)": "perplexity_floor",
+        "counting: trigrams": "trigram_perplexity",
+        "counting: single tokens": "unigram_perplexity",
+    }
+    for label, key in rows.items():
+        if key in m:
+            interval = f"{m[f'{key}_low']:.4g} to {m[f'{key}_high']:.4g}" if f"{key}_low" in m else ""
+            yield f"| {label:23} | {m[key]:10.4g} | {interval:18} |"
+
+
+def _findings(m: Metrics) -> Iterator[str]:
+    low, high = m["generalisation_gap_low"], m["generalisation_gap_high"]
+    yield (
+        f"{m['nats_per_token']:.4f} nats a token, {m['bits_per_byte']:.4f} bits a byte, a perplexity of "
+        f"{m['perplexity_per_word']:.4g} a word, over {m['tokens']:,} tokens of {m['stories']:,} stories; "
+        f"the likeliest token is right in {m['accuracy']:.1%}"
+    )
+    if m["future_leak"] > LEAK:
+        yield (
+            f"**This perplexity means nothing**: the network sees the tokens that it is asked to predict. When only later "
+            f"tokens change, earlier predictions move by up to {m['future_leak']:.3g} (future_leak; exactly 0 with the mask). "
+            "Train with causal: true; docs/why-1.23-was-wrong.md explains"
+        )
+    if m.get("below_floor"):
+        why = "it leaks: see above" if m["future_leak"] > LEAK else "it has memorised these stories, or they leak into training"
+        yield (
+            f"**Below the floor**: {m['floor_ratio']:.4f} times the true entropy's perplexity (95 % interval to "
+            f"{m['floor_ratio_high']:.4f}). No honest model can be: {why}"
+        )
+    elif "floor_ratio" in m:
+        yield (
+            f"{m['floor_ratio']:.4f} times the floor (95 % interval {m['floor_ratio_low']:.4f} to "
+            f"{m['floor_ratio_high']:.4f}); 1 would be perfect knowledge of the storybook"
+        )
+    meaning = "none that can be seen" if low <= 0 <= high else "it knows the text that it was trained on better"
+    if high < 0:
+        meaning = "the validation text is the easier one"
+    yield f"generalisation gap {m['generalisation_gap']:+.4f} nats a token ({low:+.4f} to {high:+.4f}): {meaning}"
+    if m["perplexity"] >= m["trigram_perplexity"]:
+        yield "no better than counting trigrams: train longer, or look at the learning rate"
+    so = "; they make the perplexity look better than it is" if m["overlap_near"] > 0.01 else ""
+    yield (
+        f"of the validation stories {m['overlap_exact']:.2%} stand in the training split word for word, "
+        f"{m['overlap_near']:.2%} nearly{so}"
+    )
+    yield f"calibration error {m['calibration_error']:.4f}: mean distance of the best guess's probability from its accuracy"

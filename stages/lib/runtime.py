@@ -1,0 +1,131 @@
+"""The runtime: memory, threads, device, precision, signals, and a record of what decides the bits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from stages.lib.errors import UserError
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the large buffers that each step frees, instead of returning and zeroing them again.
+
+    Page faults otherwise take a third to two thirds of a training step on a CPU. Call it before torch allocates; elsewhere
+    than on glibc it does nothing.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: give back only above 1 GiB
+        mallopt(-2, 64 << 20)  # M_TOP_PAD: grow in steps of 64 MiB
+        mallopt(-8, 1)  # M_ARENA_MAX: one heap, so that what a thread frees another can use
+
+
+def set_threads(threads: int) -> int:
+    """Use this many CPU threads (0 = all cores this process may use) and return their number."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or cores)
+    return torch.get_num_threads()
+
+
+def pick_device(name: str) -> str:
+    """`auto` -> cuda if there is a GPU that works, else cpu.
+
+    Raises:
+        UserError: a GPU was asked for by name and there is none.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
+    return name
+
+
+def pick_precision(name: str, device: str) -> str:
+    """`auto` -> bf16 where the hardware multiplies it faster than fp32, else fp32. The answer depends on the hardware only."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
+
+
+def prefer_exact_cuda() -> None:
+    """Ask CUDA for kernels that give the same bits each time, TF32 for what stays in fp32."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("high")
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def environment(device: str, precision: str, threads: int, processes: int) -> dict[str, str]:
+    """What decides the bits of a run beside params, data and code; recorded with it, and part of a checkpoint's key."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else ""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "gpu": gpu,
+        "precision": precision,
+        "threads": str(threads),
+        "processes": str(processes),
+    }
+
+
+class Stop:
+    """Whether somebody asked us to stop (SIGTERM, or Ctrl-C): the loop asks `signal_name` between steps."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_name is not None:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.signal_name = signal.Signals(number).name
+        print(f"\n{self.signal_name}: saving after this step (once more to stop at once)", file=sys.stderr)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a question that the loop asks, until the block ends."""
+    stop = Stop()
+    previous = {number: signal.signal(number, stop._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

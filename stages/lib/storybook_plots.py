@@ -1,0 +1,239 @@
+"""The storybook's plots: what happens between the opening and the ending (see grammar.py for the signs)."""
+
+from __future__ import annotations
+
+LOST_AND_FOUND = [
+    (
+        "{His} <look> {colour} {toy} was [gone|lost|missing]. {His} <kin> {family} <hard> looked [under the bed|"
+        "behind the door|in every drawer|in a basket|on the stairs|in the <room>] and found the {colour} {toy}! "
+        "<happy>"
+    ),
+    (
+        "<when>, the wind [blew|pulled|swept|snatched|tossed] {his} <look> {colour} {wear} [over a wall|into a river|"
+        "up a tree|across the road|onto a roof]. {A helper} <fast> [caught|grabbed|rescued|fetched] the {wear}. "
+        "<thanks>"
+    ),
+    (
+        '<when>, <who> got lost in the <land> {wild}. {A helper} <warmly> <says>, "Follow [me|this path|the river|the '
+        'stars|my <look> lantern]!" <thanks>'
+    ),
+    (
+        '<when>, {his} <look> {colour} balloon [flew|floated|drifted] away. "It will visit [the moon|the clouds|'
+        'Grandma|a <mood> {creature}]," {his} <kin> {family} <warmly> <says>. <happy>'
+    ),
+    (
+        "<when>, {his} <look> {colour} kite got [stuck|caught|tangled] in a [tall|thorny|crooked|leafy|mossy] [tree|"
+        "bush|fence|tower|gate]. {A helper} <hard> [freed|fetched|saved|untied] the {colour} kite. <thanks>"
+    ),
+    (
+        "{His} <pal> friend {friend} lost a <mood> {colour} {creature}. <Who> <hard> searched the <land> {wild}. The "
+        "{creature} was [asleep|hiding|playing|sitting] under a [leaf|mushroom|log|bench|tent|blanket]. <friend>"
+    ),
+]
+
+SHARING = [
+    (
+        "<when>, {his} <pal> friend {friend} was <sad>. <Who> <softly> [cut|broke|split] {a taste} {treat} and gave "
+        "{friend} [half|the {taste} part|the bigger piece|most of it]. <share>"
+    ),
+    (
+        "{name} and {his} <pal> friend {friend} found a <look> {colour} [chest|pot|sack|barrel|trunk] of [gold|jewels|"
+        "shells|candy|pearls|chocolate|spices] [under a rock|behind a waterfall|near a palm tree|in a log|below a "
+        "bridge]. <share>"
+    ),
+    (
+        '<when>, a <mood> {colour} {creature} ate {his} [lettuce|cabbage|radishes|peas|strawberries|spinach]. "[Eat '
+        'with me|You may stay|Take what you need|Have some more]," <who> <warmly> <says>. <share>'
+    ),
+    (
+        '{name} and {his} <pal> friend {friend} both wanted the <look> {colour} {toy}. "[Take turns|Play together|One '
+        'at a time|Be kind]!" {his} {family} <warmly> <says>. <share>'
+    ),
+]
+
+COURAGE = [
+    (
+        "{name} was [afraid of|scared of] {fear}. <when>, {his} <kin> {family} <warmly> [held {his} hand|lit a candle|"
+        "sat beside {him}|gave {him} a <look> {colour} {toy}|sang a song]. <brave>"
+    ),
+    (
+        '<when>, <who> heard a [soft|loud|strange|sudden] [thump|scratch|squeak|growl|rattle|creak] in the <room>. "A '
+        '[monster|ghost|witch|goblin|troll]!" But it was a <mood> {colour} {creature}. <brave>'
+    ),
+    (
+        "{name} had to [sing|dance|read|act|speak] at the <land> {place}. {His} [knees|hands|legs|ears] [shook|"
+        "trembled|wobbled]. {His} <pal> friend {friend} <gladly> [smiled|nodded|waved|clapped]. <brave>"
+    ),
+    (
+        "A <mood> {colour} dragon lived [above|near|behind|under] the {home}. <when>, <who> <bravely> brought it {a "
+        "taste} {treat}. It [purred|smiled|burped|sneezed|wagged its tail]! <brave>"
+    ),
+    (
+        "<when>, the bridge to the <land> {place} was [broken|shaky|gone|icy|wet]. {A helper} [threw a rope|pushed a "
+        "log|brought a raft|laid a plank], and <who> <bravely> [crossed|crawled|jumped|climbed] over. <brave>"
+    ),
+]
+
+PATIENCE = [
+    (
+        '{name} wanted to {skill}, but always [failed|fell asleep|gave up|made mistakes]. "[Try again|Keep going|'
+        'Practice more]!" <says> {a helper}. <Who> <hard> practiced [every day|for a week|all summer|each <weather> '
+        "morning]. <patient>"
+    ),
+    (
+        "<when>, <who> planted a <seed> {plant} seed [by the gate|behind the {home}|in {a colour} pot|near a well]. "
+        "{He} <softly> [watered|sang to|watched] it. Soon a <bloom> {plant} [grew|popped up|sprouted|appeared]! "
+        "<patient>"
+    ),
+    (
+        "<when>, <who> found a <look> {colour} {tune} in the <room>. It sounded [awful|rusty|strange|squeaky|sad]. "
+        "<Who> <hard> [cleaned|polished|fixed|tuned] the {colour} {tune}. <patient>"
+    ),
+    (
+        "{name} and {his} <kin> {family} <gladly> [made|baked|prepared] {a taste} {treat}. It tasted of [salt|pepper|"
+        "mustard|soap|sand|glue|garlic]. They <hard> made a new {treat}. <patient>"
+    ),
+    (
+        "{name} <hard> built a <look> tower of {colour} [blocks|cups|pillows|cards|cans|bricks]. It fell [once|twice|"
+        "three times|all day]. {His} <pal> friend {friend} <gladly> helped. <patient>"
+    ),
+]
+
+HONESTY = [
+    (
+        "<when>, <who> <clumsily> [broke|dropped|cracked|chipped] a <look> {colour} [vase|cup|plate|bowl|teapot|"
+        'mirror]. {He} <softly> told {his} {family}. "[I am not angry|We can fix it|Accidents happen]," {he} heard. '
+        "<honest>"
+    ),
+    (
+        "{name} <slyly> took a <look> {colour} {thing} from {his} <pal> friend {friend}. But <who> could not [sleep|"
+        "eat|rest|smile] and <softly> gave the {colour} {thing} back. <honest>"
+    ),
+]
+
+CARE = [
+    (
+        "<when>, <who> ate [five|six|seven|nine|ten] <taste> [cookies|pies|donuts|plums|lollipops|sausages]. {His} "
+        "[tummy|belly|head|tooth] hurt. {His} <kin> {family} <warmly> brought [tea|soup|{a colour} pillow|{a colour} "
+        "blanket]. <careful>"
+    ),
+    (
+        "{His} {taste} {treat} was on a shelf. <Who> <clumsily> climbed on a <look> {colour} [chair|box|bucket|stool|"
+        'crate] and fell. "[Ask for help|Call me|Wait for me|Tell me]," {his} {family} <warmly> <says>. <careful>'
+    ),
+    (
+        "<when>, <who> <wildly> ran [near the pool|on the ice|down the stairs|across the street|with scissors]. "
+        '"[Stop|Slow down|Look out|Be careful]!" <warns> {a helper}. <Who> <softly> thanked {the helper}. <careful>'
+    ),
+    (
+        '<when>, <who> <clumsily> [touched|tasted|lifted|poked] a hot {treat}. "[Ouch|Ow|Oh no]!" {His} <kin> '
+        "{family} <fast> brought [cold water|ice|a <look> bandage|snow|cream]. <careful>"
+    ),
+]
+
+KINDNESS = [
+    (
+        "<when>, <who> found a <mood> {colour} {creature} with a [hurt|broken|sore] [leg|foot|tail|toe]. {He} "
+        "<softly> [washed|wrapped|cleaned|rubbed] it with a <look> [cloth|leaf|bandage|sponge]. Soon the {creature} "
+        "was [well|healthy|strong]. <kind>"
+    ),
+    (
+        '<when>, <who> <softly> caught a <mood> {colour} {creature} in a [jar|net|cage|basket]. It looked <sad>. "[Go '
+        'home|Be free|Goodbye]," <who> <warmly> <says>. <kind>'
+    ),
+    (
+        '<when>, <who> caught a <mood> fish at the <land> {place}. "[Let me go|Save me|Put me back]!" it <warns>. '
+        "<Who> <softly> agreed. It gave {him} a <look> {colour} {thing}. <kind>"
+    ),
+    (
+        "{His} <kin> {family} was [sick|ill|in bed|very tired|<sad>]. <Who> <softly> [made|cooked|brought] <taste> "
+        "[soup|toast|tea|noodles|porridge] and a <look> {colour} [flower|lily|daisy|orchid|card]. <kind>"
+    ),
+    (
+        "{name} and {his} <pal> friend {friend} <fast> raced to the <land> {place}. {friend} <clumsily> [fell|tripped|"
+        "slipped] [over a root|in the mud|on a rock|near the end]. {name} <fast> [stopped|turned back|helped]. <kind>"
+    ),
+]
+
+FRIENDSHIP = [
+    (
+        "{name} felt [sad|lonely|bored|gloomy|homesick|unhappy]. <when>, {his} <pal> friend {friend} <gladly> came "
+        '[by|over|along] with a <look> {colour} {toy}. "Let us play!" {friend} <cheers>. <friend>'
+    ),
+    (
+        "<when>, {his} <pal> friend {friend} <slyly> took {his} <look> {colour} {toy}. <Who> was [angry|mad|upset|"
+        "sad]. {friend} <softly> gave the {toy} back. <friend>"
+    ),
+    (
+        "It was {his} birthday! {His} <pal> friend {friend} <gladly> brought a <look> {colour} {toy} and {a taste} "
+        "{treat}. <friend>"
+    ),
+    (
+        "<when>, {name} and {his} <pal> friend {friend} <gladly> built a <snow> [snowman|snow {kind}|snow {creature}] "
+        "with a <look> {colour} {wear}. Soon only the {wear} was left. <friend>"
+    ),
+    (
+        "{name} <softly> wrote to {his} <pal> friend {friend} and drew a <mood> {colour} {creature}. [Weeks|Days|"
+        "Months] later, {friend} sent back a <look> [photo|postcard|picture|parcel|{toy}]. <friend>"
+    ),
+]
+
+WONDER = [
+    (
+        "<when>, <who> found a <look> {colour} {thing} in the <land> {wild}. <Who> <softly> [rubbed|shook|held|"
+        "touched] the {thing} and wished for [wings|a friend|rain|a rainbow|candy|a {toy}]. <happy>"
+    ),
+    (
+        "{name} wanted to [touch|hold|catch|hug] the moon. {His} <kin> {family} <softly> filled a <look> {colour} "
+        "[bucket|bowl|tub|pan] with water. The moon [was|shone|danced] in it! <happy>"
+    ),
+    (
+        "{name} <gladly> made a <look> [rocket|spaceship|submarine|plane] from {colour} [boxes|cardboard|cans|tires|"
+        'paper] and flew to [Mars|the moon|a star]. "[Dinner|Bath time|Bedtime|Cleanup]!" {his} {family} <warns>. '
+        "<happy>"
+    ),
+    (
+        "{His} tooth [fell|came] out in {a taste} {treat}! That <weather> [morning|night|evening], a <look> {colour} "
+        "{thing} was under {his} [pillow|blanket|bed]. {His} <kin> {family} <gladly> [smiled|winked|clapped]. <happy>"
+    ),
+]
+
+DAYS_OUT = [
+    (
+        "<when>, {name} and {his} <kin> {family} <gladly> [roasted|toasted|ate] [corn|marshmallows|chestnuts|fish|"
+        "beans] in a <look> {colour} tent. A <mood> {creature} [called|peeked in|sneezed|joined in]. <happy>"
+    ),
+    (
+        "<when>, <who> took the <look> {colour} [train|bus|ferry|tram] to {his} <kin> {family} and <gladly> [counted|"
+        "waved at|drew] the [cows|sheep|windmills|tunnels|ships|barns]. They ate {a taste} {treat}. <happy>"
+    ),
+    (
+        "<when>, <who> put on {his} <look> {colour} {wear} and <wildly> [jumped|splashed|stomped|danced] in a <mud> "
+        "[puddle|stream|ditch|pond]. {His} <kin> {family} [frowned|gasped|stared|joined in]. <happy>"
+    ),
+    (
+        "{name} <softly> painted a <mood> {colour} {creature}. {His} <pal> friend {friend} [bumped|hit] the table. "
+        "Now the {creature} had <look> [spots|stripes|wings|feet|whiskers]! <happy>"
+    ),
+    (
+        "{name} could not sleep. {He} <softly> counted [sheep|stars|frogs|clouds] and hugged {his} <look> {colour} "
+        "{toy}. {His} <kin> {family} <warmly> [sang|hummed|played] a [song|lullaby|tune|melody]. <happy>"
+    ),
+    (
+        "<when>, a <look> circus came to the {home}. A <mood> {colour} {creature} <gladly> [juggled|rode a bike|"
+        "played the {tune}|ate {a taste} {treat}|jumped through hoops]. <happy>"
+    ),
+]
+
+PLOTS = [
+    *LOST_AND_FOUND,
+    *SHARING,
+    *COURAGE,
+    *PATIENCE,
+    *HONESTY,
+    *CARE,
+    *KINDNESS,
+    *FRIENDSHIP,
+    *WONDER,
+    *DAYS_OUT,
+]

@@ -1,0 +1,103 @@
+"""The world: the processes that train together (PyTorch's DDP or FSDP2; one process is a world of its own)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model import GPT2
+
+
+@dataclass(frozen=True)
+class World:
+    """Who we are among the processes of one training, as torchrun's environment says.
+
+    Attributes:
+        rank: 0 to size - 1; rank 0 alone writes files and logs.
+        size: processes.
+        local: rank on this machine: the number of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes and logs."""
+        return self.rank == 0
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says yes, so that all do the same at the same step."""
+        return bool(self.sum(torch.tensor(float(flag))).item()) if self.size > 1 else flag
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs), and leave at the end."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield World()
+        return
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    if device.startswith("cuda"):
+        torch.cuda.set_device(world.local)
+    # gloo beside NCCL: small questions (shall we stop?) are asked with CPU tensors
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+class Loss(nn.Module):
+    """The network as a module whose output is its training loss: what DDP, FSDP2 and torch.compile wrap."""
+
+    def __init__(self, net: GPT2) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, tokens: Tensor, targets: Tensor, total: int) -> Tensor:
+        return self.net.loss(tokens, targets, total)
+
+
+def distribute(net: GPT2, world: World, sharding: str, compiled: bool) -> nn.Module:
+    """Wrap the network's loss for this world.
+
+    Args:
+        net: on its device.
+        world: the processes.
+        sharding: `ddp` = a whole copy in each process; `fsdp` = parameters, gradients and optimizer in shards (FSDP2).
+        compiled: torch.compile the loss.
+    """
+    module: Any = Loss(net)
+    if world.size > 1 and sharding == "fsdp":
+        from torch.distributed.fsdp import fully_shard
+
+        for block in net.h:
+            fully_shard(block)
+        fully_shard(module)
+    if compiled:
+        module = torch.compile(module)
+    if world.size > 1 and sharding == "ddp":
+        from torch.nn.parallel import DistributedDataParallel
+
+        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    return module  # type: ignore[no-any-return]

@@ -1,0 +1,80 @@
+"""Turn the stories into GPT-2 tokens: data/tokenize/{train,validation}.npy with offsets, tokenizer.json and meta.json."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.lib import errors, files, stories, tokenizer, tokens
+from stages.lib.params import load_params
+from stages.lib.progress import bar
+from stages.lib.tokenizer import Tokenizer
+
+SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write both splits and the tokenizer, then meta.json, which says that they are whole. Damaged stories change nothing."""
+    vocabulary = load_params().vocabulary
+    if args.workers:
+        os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # the engine's own switch
+    about = files.read_json(SOURCE / "about.json", made_by="download")
+    files.sweep(FOLDER)
+    with ExitStack() as unfinished:
+        chosen, train = write_split(unfinished, tokenizer.gpt2(), "train", prune=vocabulary == "corpus")
+        chosen, validation = write_split(unfinished, chosen, "validation")
+        (FOLDER / "meta.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
+    files.write_text(FOLDER / "tokenizer.json", chosen.to_json())
+    meta = {"vocab_size": chosen.vocab_size, "end_of_text": chosen.end_of_text, "vocabulary": vocabulary}
+    splits = {"train": train, "validation": validation}
+    files.write_json(FOLDER / "meta.json", meta | {"dataset": about["dataset"], "splits": splits})
+    print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {tokenizer.GPT2_SIZE:,} tokens")
+
+
+def write_split(unfinished: ExitStack, codec: Tokenizer, split: str, prune: bool = False) -> tuple[Tokenizer, dict[str, Any]]:
+    """Tokenize one split; `prune` then cuts the vocabulary to what it used and renumbers the tokens.
+
+    The files appear when `unfinished` ends.
+
+    Returns:
+        The tokenizer that the file is in, and what meta.json says about the split.
+    """
+    path = SOURCE / f"{split}.parquet"
+    used = np.zeros(codec.vocab_size, dtype=bool)
+    text_bytes = words = 0
+    total = stories.count(path)
+    writer = unfinished.enter_context(tokens.writing(FOLDER, split, codec.end_of_text))
+    with bar(total, f"tokenize {split}", "story") as progress:
+        for texts in stories.read(path):
+            ids, counts = codec.encode_batch(texts)
+            used[ids] = True
+            writer.add(ids, counts)
+            text_bytes += sum(len(text.encode()) for text in texts)
+            words += sum(len(text.split()) for text in texts)
+            progress.update(len(texts))
+    if prune:
+        codec, table = codec.prune(used)
+        writer.renumber(table, codec.end_of_text)
+    made = writer.length - 1
+    print(f"{split}: {writer.stories:,} stories, {made:,} tokens, {made / writer.stories:.1f} a story")
+    return codec, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The stage's own option; it changes the time taken, never the output."""
+    parser.add_argument("--workers", type=_at_least_one, metavar="N", help="threads (default: all cores)")
+
+
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__, add_arguments)

@@ -1,0 +1,83 @@
+"""Complete this experiment's MLflow run and print the summary: the last stage, which writes nothing into data/."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stages.lib import errors, experiment, figures, results, session, tracking
+from stages.lib.params import Params, load_params
+
+NEXT = """
+Next:
+  make ui                                     every run in the browser (or: mlflow ui)
+  dvc exp run -S temperature=0.7              an experiment: runs only what the change touches
+  dvc exp run -S max_samples=30000            more stories
+  make gpt2-small                             the original: GPT-2 small on TinyStories"""
+
+
+def main(args: argparse.Namespace) -> None:
+    """Attach to the run that training began, or make one if training came from the cache; fill in the rest."""
+    params = load_params()
+    summary, samples, _ = results.summary(), results.samples(), list(results.curve())  # read before any of it is logged
+    where = "not logged"
+    try:
+        run = tracking.strictly(lambda: complete(params, summary))
+        where = f"{run.id}  ({tracking.link(run)})"
+    finally:
+        print(f"\n{summary.replace('**', '')}\n")
+        for row in samples[:2]:
+            print(f"  » {one_line(row['text'])}\n")
+        print(f"MLflow run: {where}")
+        print(NEXT)
+
+
+def complete(params: Params, summary: str) -> tracking.Run:
+    """Log what the run does not have yet, and close it."""
+    now = session.current()
+    run = tracking.open_run(params.model_dump(), now)
+    for step, metrics in results.curve():
+        run.log(step, metrics)
+    run.log(0, results.metrics())
+    run.flush()
+    run.stages(session.ran(now))
+    outputs = experiment.outputs()
+    model, tokens = outputs.get("data/train/model", ""), outputs.get("data/tokenize/train.npy", "")
+    trained = session.newest("train", params=params.model_dump())
+    facts = experiment.machine() | trained["facts"] if trained else {}
+    run.cached(["download", "tokenize", "train", "evaluate", "generate"], model, facts)
+    command = experiment.command(params.model_dump())
+    run.facts()
+    run.tag({tracking.MODEL: model, "md5.train_tokens": tokens})
+    run.dataset(results.about(), tokens)
+    run.table("samples/samples.json", results.samples())
+    for name, figure in figures.all_figures().items():
+        run.client.log_figure(run.id, figure, f"plots/{name}.png")
+    for path in results.tables():
+        run.file(path, "plots")
+    run.file(results.DATA / "generate" / "samples.md", "samples")
+    run.file(results.DATA / "evaluate" / "report.md")
+    if (lock := Path("dvc.lock")).exists():  # not when a stage is run by hand in a fresh checkout
+        run.file(lock)
+    run.tag(
+        {"reproduce": f"make reproduce RUN={run.id}", "command": command, "mlflow.note.content": note(summary, run.id, command)}
+    )
+    run.finish("FINISHED")
+    run.tag({tracking.COMPLETE: "yes"})
+    return run
+
+
+def note(summary: str, run_id: str, command: str) -> str:
+    """The run's description in MLflow, Markdown."""
+    files = [results.DATA / "evaluate" / "report.md", results.DATA / "generate" / "samples.md"]
+    parts = [summary, f"`{command}`, and the same bytes again: `make reproduce RUN={run_id}`"]
+    return "\n\n".join([*parts, *(path.read_text(encoding="utf-8") for path in files)])
+
+
+def one_line(text: str) -> str:
+    """The text without line ends, and without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__)

@@ -1,0 +1,138 @@
+"""Train the network: data/train/ gets the model as a Hugging Face folder, the loss curves and metrics.json.
+
+An interrupted training goes on where it stopped when the stage is started again, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import GPT2, GPT2Config, generate, hf
+from stages.lib import card, errors, files, live, runtime, session, tokenizer, trainer, world
+from stages.lib.checkpoint import Checkpoints, code_digest, make_key, md5
+from stages.lib.params import Params, load_params
+from stages.lib.tokens import TokenFile
+
+TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
+NOT_OURS = {  # params that cannot change the training: the data's are in the tokens' checksums
+    *("dataset", "dataset_revision", "max_samples", "max_val_samples", "vocabulary", "launcher", "eval_stride"),
+    *("prompt", "num_samples", "max_new_tokens", "temperature", "top_k", "top_p"),
+}
+SAMPLES, SAMPLE_TOKENS = 2, 80  # texts at each evaluation, to watch them improve
+
+
+def main(args: argparse.Namespace) -> None:
+    """Check every input, train (or go on training), write the model and its curves, forget the checkpoints."""
+    params = load_params()
+    runtime.keep_freed_memory()
+    meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
+    train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")
+    codec = tokenizer.load(TOKENS / "tokenizer.json")
+    device, threads = runtime.pick_device(params.device), runtime.set_threads(params.threads)
+    precision = runtime.pick_precision(params.precision, device)
+    with world.join(device) as us:
+        facts = runtime.environment(device, precision, threads, us.size)
+        net = make_net(params, meta["vocab_size"]).to(device)
+        folder = session.root() / ".checkpoints" / training_key(params, facts)
+        with (
+            Checkpoints(folder, writes=us.main) as checkpoints,
+            live.training_run(params, {f"machine.{key}": value for key, value in facts.items()}) as run,
+            runtime.stop_on_signals() as stop,
+        ):
+            us.wait()  # rank 0 holds the lock: the others may read
+
+            def show_samples(step: int, net: GPT2) -> None:
+                run.samples(step, samples(net, codec))
+
+            loop = trainer.Trainer(
+                params, net, train.stream, validation.stream, precision, us, checkpoints, run.log, show_samples
+            )
+            if us.main:
+                print(describe(net, loop, facts))
+            begin, before = time.perf_counter(), loop.tokens
+            try:
+                loop.fit(stop)
+            except trainer.Stopped as signal:
+                print(
+                    f"stopped ({signal}) after step {loop.step} of {loop.steps}; saved. Run `dvc repro` to go on",
+                    file=sys.stderr,
+                )
+                raise KeyboardInterrupt from None
+            seconds = time.perf_counter() - begin
+            weights = loop.gathered_weights()  # FSDP2: every process takes part
+        if us.main:
+            net = make_net(params, meta["vocab_size"])
+            net.load_state_dict(weights)
+            write(params, net, loop, meta)
+            checkpoints.remove()
+            last, speed = loop.history.epochs[-1], (loop.tokens - before) / seconds
+            print(
+                f"trained to step {loop.steps:,} in {seconds / 60:.1f} minutes ({speed:,.0f} tokens/s): "
+                f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
+            )
+
+
+def make_net(params: Params, vocab_size: int) -> GPT2:
+    """The network with its first weights, which depend on `seed` alone."""
+    torch.manual_seed(params.seed)
+    shape = params.model_dump(
+        include={"block_size", "n_layer", "n_head", "n_embd", "dropout", "position", "causal", "tie_embeddings"}
+    )
+    return GPT2(GPT2Config(vocab_size=vocab_size, **shape))
+
+
+def training_key(params: Params, facts: dict[str, str]) -> str:
+    """A name for all that decides the bits: params, tokens, code and machine. Another key is another training."""
+    code = code_digest(Path(__file__).parents[1])
+    tokens = {name: md5(TOKENS / name) for name in ("train.npy", "validation.npy", "tokenizer.json")}
+    return make_key(params=params.model_dump(exclude=NOT_OURS), tokens=tokens, code=code, machine=facts)
+
+
+@torch.no_grad()
+def samples(net: GPT2, codec: tokenizer.Tokenizer) -> list[str]:
+    """A few stories from the network as it is, always with the same random numbers, which are not the training's."""
+    net.eval()
+    start = torch.full((SAMPLES, 1), codec.end_of_text, device=net.wte.weight.device)
+    generators = [torch.Generator().manual_seed(row) for row in range(SAMPLES)]
+    rows = generate(net, start, SAMPLE_TOKENS, generator=generators, stop=codec.end_of_text)
+    net.train()
+    texts = ([int(token) for token in row[1:] if token != codec.end_of_text] for row in rows)
+    return [codec.decode(text) for text in texts]
+
+
+def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
+    """What is about to be trained, on what."""
+    shape, where = net.config, facts["gpu"] or facts["cpu"]
+    return (
+        f"{shape.n_layer} layers x {shape.n_head} heads x {shape.n_embd // shape.n_head}, context {shape.block_size}, "
+        f"vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
+        f"{loop.batches.targets:,} tokens, {loop.steps_per_epoch:,} steps an epoch, {loop.steps:,} steps in all\n"
+        f"{facts['device']} ({where}), {facts['precision']}, {facts['threads']} threads, {facts['processes']} process(es)"
+    )
+
+
+def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:
+    """The stage's outputs; nothing in them depends on when or how fast they were made."""
+    last = loop.history.epochs[-1]
+    metrics = {"train_loss": last["train_loss"], "val_loss": last["val_loss"]}
+    metrics |= {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
+    hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
+    tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
+    card.write_card(FOLDER / "model", net.config, meta, metrics, params.model_dump(exclude=NOT_OURS))
+    for name, rows in (
+        ("history", loop.history.training),
+        ("validation", loop.history.validation),
+        ("epochs", loop.history.epochs),
+    ):
+        files.write_csv(FOLDER / f"{name}.csv", rows)
+    files.write_json(FOLDER / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__)
