@@ -1,0 +1,76 @@
+# Two commands do it all: `make repro`, then `make ui`. `make help` explains the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## What can be typed
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# -- set-up -------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Make .venv and install the exact pins
+
+$(VENV)/.ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# -- the pipeline -------------------------------------------------------------------------------------
+
+.PHONY: repro
+repro: setup ## Run every stage that a change touches: data, tokens, training, evaluation, samples, MLflow
+	dvc repro
+
+.PHONY: gpt2-small
+gpt2-small: setup ## The original experiment: GPT-2 small on 10,000 TinyStories from the Hub (hours on a CPU)
+	dvc exp run -n gpt2-small -S dataset=roneneldan/TinyStories -S n_embd=768 -S vocabulary=full \
+	  -S learning_rate=0.0006 -S warmup_steps=500
+
+# -- the runs -----------------------------------------------------------------------------------------
+
+.PHONY: ui
+ui: setup ## Every run in the browser: MLflow on http://127.0.0.1:5000
+	python -m tools.ui
+
+.PHONY: compare
+compare: setup ## The experiments as a table: what was changed, what came out
+	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
+	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
+
+.PHONY: reproduce
+reproduce: setup ## Run a recorded experiment again and compare every byte: make reproduce RUN=<MLflow run id or name>
+	@python -m tools.reproduce "$(RUN)"
+
+.PHONY: register
+register: $(VENV)/.ready-dev ## Put a run's model into MLflow's registry: make register RUN=<MLflow run id or name>
+	@python -m tools.register "$(RUN)"
+
+.PHONY: screenshots
+screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/images (needs Chromium)
+	@python -m tools.screenshots
+
+# -- checks -------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.ready-dev ## The test suite
+	python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.ready-dev ## Style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+.PHONY: audit
+audit: $(VENV)/.ready-dev ## Known vulnerabilities in the pinned packages (needs the internet; says so without)
+	@pip-audit --disable-pip --no-deps --requirement requirements.txt || echo "pip-audit: see above; without internet nothing was checked"

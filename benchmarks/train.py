@@ -1,0 +1,189 @@
+"""Speed of training: our network and step against transformers' GPT2LMHeadModel with AdamW, in turns in one run.
+
+    python -m benchmarks.train [--sizes tiny mid small default] [--rounds 5] [--seconds 4]
+
+Each side is a process of its own (ours tunes its memory allocator, theirs has the defaults), and the two take turns of a few
+seconds while the other waits, so that a busy machine slows both. Same shape, batch and data; theirs is fp32 with PyTorch's
+default AdamW, as in its documentation's training loop; ours is the step of the stage `train`. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SIZES = {  # name: layers, heads, width, vocabulary
+    "tiny": (4, 4, 128, 50_257),
+    "mid": (6, 6, 384, 50_257),
+    "small": (12, 12, 768, 50_257),
+    "default": (12, 12, 96, 2_600),
+}
+BLOCK, BATCH = 128, 8
+ROOT = Path(__file__).parents[1]
+
+
+def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], None]:
+    """One step of the stage `train`: the same Trainer, on random tokens."""
+    from stages.lib import runtime
+
+    runtime.keep_freed_memory()
+    import numpy as np
+    import torch
+    import yaml
+
+    from model import GPT2, GPT2Config
+    from stages.lib.checkpoint import Checkpoints
+    from stages.lib.params import parse_params
+    from stages.lib.trainer import Trainer
+    from stages.lib.world import World
+
+    threads = runtime.set_threads(0)
+    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width, "learning_rate": 1e-4})
+    tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
+    torch.manual_seed(0)
+    net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))
+    precision = runtime.pick_precision("auto", "cpu")
+    trainer = Trainer(params, net, tokens, tokens[:BLOCK], precision, World(), Checkpoints(Path("unused"), writes=False))
+    assert threads == torch.get_num_threads()
+
+    def step() -> None:
+        starts = trainer.batches.starts(trainer.step)
+        trainer.train_step(trainer.read(starts), trainer.batches.scored(starts))
+        trainer.step += 1
+
+    return step
+
+
+def theirs(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], None]:
+    """transformers' model in the training loop of its documentation."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        bos_token_id=None,
+        eos_token_id=None,
+        vocab_size=vocabulary,
+        n_positions=BLOCK,
+        n_layer=layers,
+        n_head=heads,
+        n_embd=width,
+    )
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0  # as ours: no dropout
+    net = GPT2LMHeadModel(config)
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+    batches = torch.randint(0, vocabulary, (200, BATCH, BLOCK + 1))  # as ours: BLOCK targets a row
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        batch = batches[count % len(batches)]
+        count += 1
+        logits = net(input_ids=batch[:, :-1]).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def limits(width: int) -> dict[str, float]:
+    """GFLOP/s of plain matrix products of this width, (1024, C) x (C, 4C): the best of many, by dtype."""
+    import torch
+
+    best = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = torch.randn(BATCH * BLOCK, width).to(dtype), torch.randn(4 * width, width).to(dtype)
+        times = []
+        for _ in range(50):
+            start = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            times.append(time.perf_counter() - start)
+        best[name] = 2 * a.numel() * 4 * width / min(times) / 1e9
+    return best
+
+
+def work(side: str, size: str, seconds: float) -> None:
+    """A worker: a turn of a few seconds for each line on standard input, its step times as JSON on standard output."""
+    step = {"ours": ours, "theirs": theirs}[side](*SIZES[size])
+    for _ in range(2):
+        step()
+    print(json.dumps(limits(SIZES[size][2])), flush=True)
+    for _ in sys.stdin:
+        times: list[float] = []
+        begin = time.perf_counter()
+        while not times or time.perf_counter() - begin < seconds:
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"times": times, "peak": peak}), flush=True)
+
+
+def compare(size: str, rounds: int, seconds: float) -> str:
+    """One row of the table."""
+    from model import GPT2Config
+
+    command = [sys.executable, "-m", "benchmarks.train", "--seconds", str(seconds), "--worker"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    workers = {side: subprocess.Popen([*command, side, size], **pipes) for side in ("ours", "theirs")}
+    limit = {side: json.loads(worker.stdout.readline()) for side, worker in workers.items()}["ours"]
+    times: dict[str, list[float]] = {side: [] for side in workers}
+    peaks, ratios = {}, []
+    for _ in range(rounds):
+        turn = {}
+        for side, worker in workers.items():
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            answer = json.loads(worker.stdout.readline())
+            turn[side], peaks[side] = statistics.median(answer["times"]), answer["peak"]
+            times[side] += answer["times"]
+        ratios.append(turn["theirs"] / turn["ours"])
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    layers, heads, width, vocabulary = SIZES[size]
+    tokens = BATCH * BLOCK
+    rate = {side: tokens / statistics.median(each) for side, each in times.items()}
+    flops = GPT2Config(vocabulary, BLOCK, layers, heads, width).flops_per_token(BLOCK) * tokens / min(times["ours"]) / 1e9
+    precision = "bf16" if limit["bf16"] > limit["fp32"] else "fp32"
+    return (
+        f"| {layers}L/{heads}H/{width}, {vocabulary:,} | {rate['ours']:,.0f} | {rate['theirs']:,.0f} "
+        f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {peaks['ours']:,.0f} "
+        f"| {peaks['theirs']:,.0f} | {flops:,.0f} of {limit[precision]:,.0f} {precision} ({flops / limit[precision]:.0%}) |"
+    )
+
+
+def main() -> None:
+    """Print the table, or work for it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(*args.worker, args.seconds)
+        return
+    from stages.lib import runtime
+
+    print(f"\nTraining, context {BLOCK}, batch {BATCH}, on {runtime.cpu_name()}, {runtime.set_threads(0)} threads\n")
+    print("| shape, vocabulary | ours, tokens/s | transformers | ratio (of rounds) | ours, peak MB | theirs | GFLOP/s |")
+    print("|---|---:|---:|---|---:|---:|---|")
+    for size in args.sizes:
+        print(compare(size, args.rounds, args.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

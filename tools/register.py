@@ -1,0 +1,73 @@
+"""Register a run's model in MLflow's registry: `mlflow.transformers.load_model("models:/gpt2-from-scratch/1")` loads it.
+
+python -m tools.register RUN      (make register RUN=<MLflow run id or name>)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stages.lib import errors, session, tracking
+from tools.recorded import Recorded, clean_environment
+
+MODEL = "data/train/model"
+
+
+def main(args: argparse.Namespace) -> None:
+    """Get the run's model from DVC's cache and log it with the run, as a version of the registered model."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a licence, with retries
+    recorded = Recorded(args.run)
+    with tempfile.TemporaryDirectory(prefix="register-") as name:
+        version = tracking.strictly(lambda: register(recorded, fetch(recorded, Path(name))))
+    print(f"registered: models:/{tracking.EXPERIMENT}/{version}, from run {recorded.id}")
+    print(f'use it: mlflow.transformers.load_model("models:/{tracking.EXPERIMENT}/{version}")("Once upon a time")')
+
+
+def fetch(recorded: Recorded, folder: Path) -> Path:
+    """The run's model folder, from DVC's cache.
+
+    Raises:
+        UserError: the cache does not have it.
+    """
+    clone = recorded.checkout(folder)
+    dvc = [sys.executable, "-m", "dvc"]
+    cache = subprocess.run(
+        [*dvc, "cache", "dir"], cwd=session.root(), capture_output=True, text=True, check=True
+    ).stdout.strip()
+    subprocess.run(
+        [*dvc, "cache", "dir", "--local", str(session.root() / cache)], cwd=clone, check=True, env=clean_environment()
+    )
+    done = subprocess.run([*dvc, "checkout", "--quiet", MODEL], cwd=clone, env=clean_environment(), check=False)
+    if done.returncode:
+        raise errors.UserError(
+            f"DVC's cache does not have the model of run {recorded.id} (md5 {recorded.tags.get(tracking.MODEL)}). "
+            f"Fetch it (dvc fetch --all-commits), or make it again: {recorded.tags.get('command', 'dvc repro')}"
+        )
+    return clone / MODEL
+
+
+def register(recorded: Recorded, folder: Path) -> str:
+    """Log the folder as the run's model and return its version in the registry."""
+    import mlflow.transformers
+    from transformers import pipeline
+
+    mlflow.set_tracking_uri(tracking.store_uri())
+    model = recorded.client.create_logged_model(recorded.experiment_id, "gpt2", source_run_id=recorded.id)
+    logged = mlflow.transformers.log_model(
+        pipeline("text-generation", model=str(folder)),
+        name="gpt2",
+        model_id=model.model_id,
+        registered_model_name=tracking.EXPERIMENT,
+        pip_requirements=["mlflow", "torch", "transformers"],
+        metadata={tracking.MODEL: recorded.tags.get(tracking.MODEL)},
+    )
+    return str(logged.registered_model_version)
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))

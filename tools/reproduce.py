@@ -1,0 +1,88 @@
+"""Run a recorded experiment again from nothing and compare every output with what was recorded.
+
+python -m tools.reproduce RUN      (make reproduce RUN=<MLflow run id or name>)
+
+Exit code 0: every output has the recorded md5. On a machine that differs in what decides the bits (CPU, threads, torch...)
+the bytes may differ: then the metrics must lie in the recorded run's intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from stages.lib import errors, experiment, results
+from tools.recorded import Recorded, clean_environment
+
+SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
+
+
+def main(args: argparse.Namespace) -> None:
+    """Rebuild, run, compare."""
+    recorded = Recorded(args.run)
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as name:
+        folder = Path(name)
+        clone = recorded.checkout(folder)
+        before = experiment.outputs(clone / "dvc.lock")
+        (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
+        print(f"run {recorded.id}: {recorded.tags.get('command', '')}\nin {clone}", flush=True)
+        store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"  # the copy's own run stays out of the real store
+        dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
+        if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
+            raise errors.UserError("the pipeline failed; see above")
+        same = show_outputs(before, experiment.outputs(clone / "dvc.lock"))
+        if not same:
+            other_machine = show_machines(recorded.tags, tags_of_training(store))
+            same = other_machine and show_metrics(recorded.metrics, results.metrics(clone / "data"))
+    sys.exit(0 if same else 1)
+
+
+def tags_of_training(store: str) -> dict[str, str]:
+    """The tags of the one run in the copy's store."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    found = [one.experiment_id for one in client.search_experiments()]
+    return {key: value for run in client.search_runs(found) for key, value in run.data.tags.items()}
+
+
+def show_outputs(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Print a table of the outputs' md5s and return whether all are the same."""
+    width = max(map(len, [*before, *after, "output"]))
+    print(f"\n{'output':{width}}  {'recorded':36}  {'now':36}")
+    for path in sorted({*before, *after}):
+        one, two = before.get(path, "-"), after.get(path, "-")
+        print(f"{path:{width}}  {one:36}  {two:36}  {'same' if one == two else 'DIFFERENT'}")
+    same = bool(before) and before == after
+    print("\nidentical: every output has the recorded md5" if same else "\nDIFFERENT from the recorded run")
+    return same
+
+
+def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Print the facts on the machine that may change the bits and do differ, and return whether there are any."""
+    facts = [key for key in before if key.startswith("machine.") and key not in SPEED_ONLY]
+    other = [key for key in facts if after.get(key, "") != before[key]]
+    for key in other:
+        print(f"  {key.removeprefix('machine.')}: {before[key]} -> {after.get(key, '(none)')}")
+    print("so the bits may differ:" if other else "although the machine is the same in all that decides the bits")
+    return bool(other)
+
+
+def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Print the metrics that have an interval and return whether the new values lie in the recorded intervals."""
+    fits = bool(before)
+    for key in (key.removesuffix("_low") for key in before if key.endswith("_low")):
+        low, high, value = before[f"{key}_low"], before[f"{key}_high"], after.get(key, float("nan"))
+        inside = low <= value <= high
+        fits &= inside
+        interval = f"{before[key]:.4f} (95 % interval {low:.4f} to {high:.4f})"
+        print(f"{key}: {interval}, now {value:.4f}: {'fits' if inside else 'DOES NOT FIT'}")
+    return fits
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))

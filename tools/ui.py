@@ -1,0 +1,34 @@
+"""Show every run in the browser: MLflow's own server, on this project's store.
+
+python -m tools.ui      (make ui)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from stages.lib import errors, tracking
+
+
+def main(args: argparse.Namespace) -> None:
+    """Make the store if there is none yet, say where to look, and become the server."""
+    _, experiment_id = tracking.strictly(tracking.connect)
+    uri = tracking.store_uri()
+    if uri.startswith("http"):
+        print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {tracking.table(uri, experiment_id)}")
+        return
+    page = tracking.table(f"http://127.0.0.1:{args.port}", experiment_id)
+    print(f"the runs, in some ten seconds: {page}\n(Ctrl-C ends it)", flush=True)
+    os.execv(sys.executable, server(uri, args.port))
+
+
+def server(uri: str, port: int) -> list[str]:
+    """The command of MLflow's server, for this machine only."""
+    words = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", *words]
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__, lambda parser: parser.add_argument("--port", type=int, default=5000))
