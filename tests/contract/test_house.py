@@ -1,0 +1,102 @@
+"""The design's promises, checked in the source: imports go one way, dvc.yaml says what is true."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import house
+from house import ROOT, STAGES
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_imports_go_one_way() -> None:
+    """model imports nothing of ours but model; stages.lib imports no stage; no stage imports another."""
+    for path in _sources("model"):
+        assert all(other.is_relative_to(ROOT / "model") for other in house.imports(path)), path
+    scripts = {ROOT / "stages" / f"{stage}.py" for stage in STAGES}
+    for path in _sources("stages"):
+        assert not (house.imports(path) & scripts), f"{path} imports a stage"
+
+
+def _third_party(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(house.tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_model_is_tensors_only() -> None:
+    """The network's files import no YAML, DVC, MLflow or transformers, and use no ready-made Transformer layer."""
+    for path in _sources("model"):
+        assert not _third_party(path) & {"yaml", "dvc", "mlflow", "transformers", "datasets", "stages"}, path
+        text = path.read_text(encoding="utf-8")
+        assert "nn.Transformer" not in text and "MultiheadAttention" not in text, path
+
+
+def test_one_file_knows_mlflow() -> None:
+    """Of the pipeline, stages/lib/tracking.py alone imports mlflow."""
+    users = {path.name for path in _sources("stages") if "mlflow" in _third_party(path)}
+    assert users == {"tracking.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_import_tree(stage: str) -> None:
+    """A stage's code deps in dvc.yaml are exactly the files that it imports: no stale result, no needless rerun.
+
+    `track` depends on all code: when another stage runs again, even to the same bytes, it has a run to complete.
+    """
+    deps = house.dvc()["stages"][stage]["deps"]
+    declared = {dep for dep in deps if dep.endswith(".py")}
+    if stage == "track":
+        assert {"model", "stages", "requirements.txt"} <= set(deps)
+        assert not declared
+    else:
+        assert declared == house.code_of(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_declared_are_params_read(stage: str) -> None:
+    """A stage's params in dvc.yaml are exactly those that its code reads (`track` records them all)."""
+    declared = house.dvc()["stages"][stage]["params"]
+    if stage == "track":
+        assert declared == [{"params.yaml": None}]
+    else:
+        launcher = {"launcher"} if "${launcher}" in house.dvc()["stages"][stage]["cmd"] else set()
+        assert set(declared) | launcher == house.params_read(stage) | launcher
+
+
+def test_every_param_has_a_reader() -> None:
+    """There is no dead knob: each key of params.yaml is read by a stage or starts one."""
+    used = {key for stage in STAGES for key in house.params_read(stage)} | {"launcher"}
+    assert used == house.PARAMS
+
+
+def test_params_yaml_is_flat_and_commented() -> None:
+    """params.yaml has one key a line, each with a comment that explains it, and the model class knows each one."""
+    from stages.lib.params import Params
+
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert list(yaml.safe_load(text)) == list(Params.model_fields)
+    for line in text.splitlines():
+        assert not line or line.startswith("#") or "  # " in line or "   # " in line, line
+
+
+def test_files_are_short() -> None:
+    """No file outside the tests is over 350 lines, and no stage over 150."""
+    for folder in ("model", "stages", "benchmarks"):
+        for path in _sources(folder):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
+    for stage in STAGES:
+        assert len((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8").splitlines()) <= 150, stage

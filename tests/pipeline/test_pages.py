@@ -1,0 +1,76 @@
+"""What people look at: MLflow's pages in a real browser, DVC's tables and plots."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from project import HERE, Project
+
+pytestmark = pytest.mark.slow
+SIZES = (30, 60, 90)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with three experiments that differ in the number of stories."""
+    project = Project.copy(tmp_path_factory.mktemp("pages"))
+    for size in SIZES:
+        project.dvc("exp", "run", "-n", f"stories-{size}", "-S", f"max_samples={size}")
+    return project
+
+
+def test_pages_in_a_browser(project: Project, tmp_path: Path) -> None:
+    """Chromium shows the three runs in the table and their curves in the chart view; the pictures are for the README."""
+    pytest.importorskip("selenium", reason="selenium is not installed (requirements-dev.txt)")
+    import shutil
+
+    if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome"))):
+        pytest.skip("no Chromium with its driver here (apt-get install chromium-driver)")
+    project.python("-m", "tools.screenshots", str(tmp_path))  # it fails unless names and curves are on the pages
+    for name in ("runs.png", "curves.png", "run.png"):
+        data = (tmp_path / name).read_bytes()
+        width, height = struct.unpack(">II", data[16:24])
+        assert (width, height) >= (1000, 600)
+        assert 20_000 < len(data) < 400_000, f"{name}: blank, or too large for a README"
+
+
+def test_table_of_experiments(project: Project) -> None:
+    """`make compare` shows each experiment's param that differs and its perplexity, and no checksum column."""
+    (recipe,) = [
+        line.replace("\\", "") for line in _recipe("compare").split("@dvc ")[1:]
+    ]
+    words = [word.strip("'") for word in recipe.split()]
+    said = project.dvc(*words)
+    for size in SIZES:
+        assert f"stories-{size}" in said
+    assert "max_samples" in said
+    assert "perplexity" in said
+    assert "data/" not in said.replace("data/evaluate/metrics.json", "").replace("data/train/metrics.json", "")
+
+
+def _recipe(target: str) -> str:
+    """The lines of a target in the Makefile, joined."""
+    text = (HERE / "Makefile").read_text(encoding="utf-8")
+    return text.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").split("\n", 1)[1]
+
+
+def test_plots_of_two_experiments(project: Project) -> None:
+    """`dvc plots diff` draws both experiments' curves: by step, by epoch, by position in the context."""
+    project.dvc("plots", "diff", "stories-30", "stories-90", "-o", "plots")
+    page = (project.folder / "plots" / "index.html").read_text(encoding="utf-8")
+    for title in ("Training loss", "Validation loss", "Loss by epoch", "Validation loss by position in the context"):
+        assert title in page
+    assert page.count('"stories-30"') >= 4
+    assert page.count('"stories-90"') >= 4
+
+
+def test_metrics_of_two_experiments(project: Project) -> None:
+    """`dvc metrics diff` has the perplexities of both."""
+    said = project.dvc("metrics", "diff", "stories-30", "stories-90")
+    assert "perplexity" in said
+    assert "stories-30" in said

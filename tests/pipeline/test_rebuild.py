@@ -1,0 +1,98 @@
+"""A run on record can be made again to the byte, and its model handed on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from project import Project, Recorded
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a run that its commit does not give: an uncommitted line of code, a param of its own."""
+    project = Project.copy(tmp_path_factory.mktemp("rebuild"))
+    path = project.folder / "stages" / "lib" / "schedule.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text + "\nlearning_rate_before = learning_rate\n"
+        "def learning_rate(*words, **more):  # twice the rate: a change that changes the weights\n"
+        "    return 2 * learning_rate_before(*words, **more)\n",
+        encoding="utf-8",
+    )
+    project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5")
+    path.write_text(text, encoding="utf-8")
+    project.set(n_embd=16, temperature=1.0)
+    project.dvc("repro")
+    return project
+
+
+@pytest.fixture
+def mine(project: Project) -> Recorded:
+    """The first of the two runs, which is not what lies in the work tree now."""
+    run, _ = project.runs()
+    assert run.name == "mine"
+    assert run.tags["git.dirty"] == "yes"
+    return run
+
+
+def test_reproduce_is_identical(project: Project, mine: Recorded) -> None:
+    """The recorded commit, patch and params give the recorded bytes, and the store gets no run from it."""
+    said = project.python("-m", "tools.reproduce", "mine")
+    assert "identical: every output has the recorded md5" in said
+    assert said.count("  same\n") >= 15
+    assert "DIFFERENT" not in said
+    assert len(project.runs()) == 2
+
+
+def test_reproduce_sees_a_difference(project: Project, mine: Recorded) -> None:
+    """One digit of the model's recorded md5 changed: exit code 1, and the table shows that line alone as different."""
+    (lock,) = (project.folder / "mlruns" / mine.id).rglob("dvc.lock")
+    text = lock.read_text(encoding="utf-8")
+    md5 = mine.tags["md5.model"]
+    lock.write_text(text.replace(md5, ("1" if md5[0] == "0" else "0") + md5[1:]), encoding="utf-8")
+    said = project.python("-m", "tools.reproduce", mine.id[:8], ok=False)
+    lock.write_text(text, encoding="utf-8")
+    assert [line.split()[0] for line in said.splitlines() if line.endswith("DIFFERENT")] == ["data/train/model"]
+    assert "the machine is the same" in said
+
+
+def test_reproduce_says_what_it_cannot_find(project: Project) -> None:
+    """An unknown run: the newest ones are named."""
+    said = project.python("-m", "tools.reproduce", "no-such-run", ok=False)
+    assert "no run 'no-such-run'" in said
+    assert "mine" in said
+    assert "Traceback" not in said
+
+
+USE = """
+import tempfile, mlflow, torch
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+from tools.recorded import Recorded
+from tools.register import fetch
+
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+pipe = mlflow.transformers.load_model("models:/gpt2-from-scratch/1")
+ours = AutoModelForCausalLM.from_pretrained(fetch(Recorded("mine"), Path(tempfile.mkdtemp()))).state_dict()
+print("width", pipe.model.config.n_embd)
+print("same", all(torch.equal(value, ours[key]) for key, value in pipe.model.state_dict().items()))
+print("text", pipe("Once upon a time", max_new_tokens=5)[0]["generated_text"])
+"""
+
+
+def test_register(project: Project, mine: Recorded) -> None:
+    """The registered model is the run's, from DVC's cache, not the work tree's; transformers loads it with the same weights."""
+    pytest.importorskip("transformers", reason="transformers is not installed (requirements-dev.txt)")
+    assert "models:/gpt2-from-scratch/1" in project.python("-m", "tools.register", "mine")
+    assert mine.client.get_model_version("gpt2-from-scratch", "1").run_id == mine.id
+    project.env["HF_HUB_OFFLINE"] = "1"
+    said = project.python("-c", USE)
+    assert "width 8\n" in said, "the work tree's model has 16"
+    assert "same True\n" in said
+    assert "text Once upon a time" in said

@@ -1,0 +1,76 @@
+"""The same runs on a real MLflow server: with SQLite, with PostgreSQL, and with one that dies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import servers
+from project import Project, assert_complete, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which nothing has run yet."""
+    return Project.copy(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URI of a server's database."""
+    with ExitStack() as stack:
+        yield f"sqlite:///{tmp_path}/runs.db" if request.param == "sqlite" else stack.enter_context(servers.postgresql())
+
+
+def test_runs_on_a_server(project: Project, store: str, tmp_path: Path) -> None:
+    """With MLFLOW_TRACKING_URI=http://... a full run and one from the cache are complete, files included, and none is here."""
+    (tmp_path / "files").mkdir()
+    with servers.mlflow_server(store, tmp_path / "files") as (address, _):
+        project.env["MLFLOW_TRACKING_URI"] = address
+        said = project.dvc("repro", "-f")
+        project.dvc("exp", "run", "-S", "temperature=0.5")
+        first, second = project.runs(address)
+        assert_complete(second, project)
+        assert second.stages()["train"] == "cached"
+        project.set(temperature=1.0)
+        assert_complete(first, project)
+        assert f"{address}/#/experiments/" in said
+        assert list((tmp_path / "files").rglob("samples.md"))
+        assert not (project.folder / "mlflow.db").exists()
+
+
+def test_server_killed_during_training(project: Project, tmp_path: Path) -> None:
+    """Training ends normally with one warning when its server dies; with the server back, `dvc repro` completes that run."""
+    (tmp_path / "files").mkdir()
+    store, port = f"sqlite:///{tmp_path}/runs.db", servers.free_port()
+    project.env["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+    project.set(epochs=150, seed=11)
+    with servers.mlflow_server(store, tmp_path / "files", port) as (address, server):
+        process = project.start("repro")
+        wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)))
+        server.kill()
+        server.wait()
+        text, _ = process.communicate(timeout=600)
+    assert process.returncode != 0, "track fails: there is no server"
+    assert text.count("warning: MLflow") == 1, text
+    assert "trained to step" in text
+    with servers.mlflow_server(store, tmp_path / "files", port) as (address, _):
+        said = project.dvc("repro")
+        assert [line for line in said.splitlines() if line.startswith("Running stage")] == ["Running stage 'track':"]
+        (run,) = project.runs(address)
+        assert_complete(run, project)
+
+
+def test_password_is_not_shown(project: Project) -> None:
+    """A server's address with a password in it is named without the password."""
+    project.env["MLFLOW_TRACKING_URI"] = "http://someone:secret-word@127.0.0.1:9"
+    said = project.dvc("repro", "-f", "-s", "track", ok=False)
+    assert "secret-word" not in said
+    assert "http://127.0.0.1:9" in said

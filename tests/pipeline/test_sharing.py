@@ -1,0 +1,80 @@
+"""What one person computed, another one has after `git clone` and `dvc pull`, through any kind of remote."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import servers
+from project import Project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run, with the result committed."""
+    project = Project.copy(tmp_path_factory.mktemp("sharing") / "project")
+    project.dvc("repro")
+    project.commit()
+    return project
+
+
+@contextmanager
+def remote(kind: str, folder: Path) -> Iterator[list[list[str]]]:
+    """A remote of this kind: the arguments of the `dvc remote` commands that set it up in a checkout (none for the default)."""
+    with ExitStack() as stack:
+        if kind == "sibling":
+            yield []
+        elif kind == "ssh":
+            port, key = stack.enter_context(servers.ssh_server(folder))
+            yield [
+                ["add", "-d", "there", f"ssh://{getpass.getuser()}@127.0.0.1:{port}{folder}/store"],
+                ["modify", "--local", "there", "keyfile", str(key)],
+            ]
+        else:
+            address = stack.enter_context(servers.s3_server(folder))
+            yield [
+                ["add", "-d", "there", "s3://runs/store"],
+                ["modify", "there", "endpointurl", address],
+                ["modify", "--local", "there", "access_key_id", "key"],
+                ["modify", "--local", "there", "secret_access_key", "word"],
+            ]
+
+
+@pytest.mark.parametrize("kind", ["sibling", "ssh", "s3"])
+def test_push_clone_pull(kind: str, project: Project, tmp_path: Path) -> None:
+    """After push, clone and pull: status is clean, `dvc repro` does nothing, the pulled model writes the same samples."""
+    with remote(kind, tmp_path) as setup:
+        for words in setup:
+            project.dvc("remote", *words)
+        project.dvc("push")
+        place = project.folder.parent / f"clone-{kind}"
+        subprocess.run(["git", "clone", "-q", str(project.folder), str(place)], check=True)
+        clone = Project(place)
+        for words in setup:
+            clone.dvc("remote", *words)
+        assert "fetched" in clone.dvc("pull")
+        assert "Data and pipelines are up to date" in clone.dvc("status")
+        assert "up to date" in clone.dvc("repro")
+        assert not clone.runs()
+        clone.python("-m", "stages.generate")
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=place, capture_output=True, text=True, check=True)
+        assert {line[3:] for line in changed.stdout.splitlines()} <= {".dvc/config"}
+        assert "up to date" in clone.dvc("status")
+
+
+def test_clone_without_the_remote_says_so(project: Project, tmp_path: Path) -> None:
+    """A clone elsewhere, which the sibling folder cannot be seen from: `dvc pull` fails, and `dvc repro` makes it all again."""
+    subprocess.run(["git", "clone", "-q", str(project.folder), str(tmp_path / "alone")], check=True)
+    alone = Project(tmp_path / "alone")
+    assert "failed to pull" in alone.dvc("pull", ok=False)
+    alone.dvc("repro")
+    assert (tmp_path / "alone" / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()

@@ -1,0 +1,331 @@
+"""Training is exact: resumed, evaluated, distributed or interrupted, it ends with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY, environment, run_stage, write_params
+
+from model import GPT2, GPT2Config
+from stages.lib.checkpoint import Checkpoints, State, make_key
+from stages.lib.errors import UserError
+from stages.lib.optimizer import make_optimizers
+from stages.lib.params import parse_params
+from stages.lib.runtime import Stop
+from stages.lib.trainer import Stopped, Trainer
+from stages.lib.world import World
+
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STREAM = np.random.default_rng(0).integers(0, 50, 1_500, dtype=np.uint16)
+VALIDATION = np.random.default_rng(1).integers(0, 50, 300, dtype=np.uint16)
+
+
+class StopAfter(Stop):
+    """Asks to stop once it was looked at this many times: once a step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @property
+    def signal_name(self) -> str | None:  # type: ignore[override]
+        self.left -= 1
+        return "SIGTERM" if self.left < 0 else None
+
+    @signal_name.setter
+    def signal_name(self, value: str | None) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _trainer(folder: Path, checkpoints: Checkpoints, **changes: Any) -> Trainer:
+    params = parse_params(COMMITTED | TINY | {"dropout": 0.1, "batch_size": 3, "grad_accumulation": 2} | changes)
+    torch.manual_seed(params.seed)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": params.dropout, "tie_embeddings": params.tie_embeddings}
+    net = GPT2(GPT2Config(50, block_size=params.block_size, position="sinusoidal", **shape))  # type: ignore[arg-type]
+    return Trainer(params, net, STREAM, VALIDATION, params.precision, World(), checkpoints)
+
+
+def _finish(folder: Path, stop: Stop | None = None, **changes: Any) -> Trainer:
+    with Checkpoints(folder) as checkpoints:
+        trainer = _trainer(folder, checkpoints, **changes)
+        trainer.fit(stop or Stop())
+    return trainer
+
+
+def _same(one: Trainer, other: Trainer) -> None:
+    """Every weight, every optimizer moment and every measured number is equal, bit for bit."""
+    for (name, left), (_, right) in zip(one.net.named_parameters(), other.net.named_parameters(), strict=True):
+        assert torch.equal(left, right), name
+        for first, second in zip(one.optimizers, other.optimizers, strict=True):
+            for key, value in first.state.get(left, {}).items():
+                assert torch.equal(value, second.state[right][key]), (name, key)
+    assert vars(one.history) == vars(other.history)
+    assert one.tokens == other.tokens
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
+def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str) -> None:
+    """Stop after any step and go on: weights, moments and history equal the uninterrupted run's, at zero tolerance.
+
+    With dropout and gradient accumulation, in one epoch, at its end and in the next one.
+    """
+    straight = _finish(tmp_path / "straight", optimizer=optimizer)
+    assert straight.steps_per_epoch == 8
+    with pytest.raises(Stopped):
+        _finish(tmp_path / "broken", StopAfter(at), optimizer=optimizer)
+    resumed = _finish(tmp_path / "broken", optimizer=optimizer)
+    _same(straight, resumed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_runs_are_one(tmp_path: Path, precision: str) -> None:
+    """The same training twice gives the same bits, in fp32 and in bf16."""
+    _same(_finish(tmp_path / "a", precision=precision), _finish(tmp_path / "b", precision=precision))
+
+
+def test_evaluation_is_inert(tmp_path: Path) -> None:
+    """Evaluating often or never, saving often or never: identical weights, with dropout."""
+    often = _finish(tmp_path / "often", eval_every=1, checkpoint_every=1)
+    never = _finish(tmp_path / "never", eval_every=0, checkpoint_every=1000)
+    for left, right in zip(often.net.parameters(), never.net.parameters(), strict=True):
+        assert torch.equal(left, right)
+    assert often.history.training == never.history.training
+    assert len(often.history.validation) > len(never.history.validation) == 2
+
+
+def test_accumulation_is_one_batch(tmp_path: Path) -> None:
+    """Micro-batches that add up to the same batch give the same training within float tolerance."""
+    one = _finish(tmp_path / "one", dropout=0.0, batch_size=6, grad_accumulation=1)
+    two = _finish(tmp_path / "two", dropout=0.0, batch_size=2, grad_accumulation=3)
+    for left, right in zip(one.history.training, two.history.training, strict=True):
+        assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
+
+
+def test_divergence_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """A loss that is not finite ends the training, names the step, what to do, and leaves finite weights behind."""
+    with Checkpoints(tmp_path / "ck") as checkpoints:
+        trainer = _trainer(tmp_path, checkpoints, checkpoint_every=2)
+
+        def poison(step: int, metrics: Any) -> None:
+            if step == 5:
+                with torch.no_grad():
+                    trainer.net.ln_f.weight[0] = math.nan
+
+        trainer.log = poison
+        with pytest.raises(UserError, match=r"diverged at step 6.*[Ll]ower learning_rate"):
+            trainer.fit(Stop())
+        fresh = _trainer(tmp_path, checkpoints)
+        state = checkpoints.restore(fresh.net, fresh.optimizers)
+        assert state is not None
+        assert state.step == 4
+        assert all(torch.isfinite(p).all() for p in fresh.net.parameters())
+
+
+@pytest.mark.parametrize(("batch", "advice"), [(4, "batch_size from 4 to 2"), (1, "block_size from 32 to 16")])
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, batch: int, advice: str) -> None:
+    """Out of memory ends in one sentence that says which key to lower, and to what."""
+    with Checkpoints(tmp_path / "ck") as checkpoints:
+        trainer = _trainer(tmp_path, checkpoints, batch_size=batch)
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes")
+
+        trainer.module.forward = fail  # type: ignore[assignment]
+        with pytest.raises(UserError, match=advice):
+            trainer.fit(Stop())
+
+
+def _state(step: int) -> tuple[State, GPT2, list[torch.optim.Optimizer]]:
+    torch.manual_seed(step)
+    net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=1, n_embd=8))
+    return State(step, {"rows": [step]}), net, make_optimizers(net, "adamw", 1e-3, 0.1)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "emptied"])
+def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A truncated or changed checkpoint is recognised, said, and the one before it is used."""
+    with Checkpoints(tmp_path / "ck") as checkpoints:
+        checkpoints.save(*_state(1))
+        newest = checkpoints.save(*_state(2))
+        assert newest is not None
+        content = newest.read_bytes()
+        flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        newest.write_bytes({"cut short": content[: len(content) // 2], "one bit": flipped, "emptied": b""}[damage])
+        _, net, optimizers = _state(3)
+        state = checkpoints.restore(net, optimizers)
+        assert state == State(1, {"rows": [1]})
+        assert "damaged" in capsys.readouterr().err
+        _, first, _ = _state(1)
+        assert all(torch.equal(a, b) for a, b in zip(net.parameters(), first.parameters(), strict=True))
+
+
+def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    """A save that the disk has no room for raises, and the checkpoint before it stays valid (a file-size limit stands in)."""
+    with Checkpoints(tmp_path / "ck") as checkpoints:
+        checkpoints.save(*_state(1))
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+            with pytest.raises(Exception, match=r"(?i)large|no space|I/?O"):
+                checkpoints.save(*_state(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, ignored)
+        state = checkpoints.restore(*_state(3)[1:])
+        assert state is not None
+        assert state.step == 1
+        assert [path.name for path in (tmp_path / "ck").iterdir() if path.name.startswith(".")] == []
+
+
+def test_another_training_has_another_key() -> None:
+    """Any change of params, data, code or machine gives another folder: a foreign checkpoint is never picked up."""
+    facts = {"params": {"lr": 1}, "tokens": {"a": "b"}, "code": "c", "machine": {"threads": "2"}}
+    keys = {make_key(**facts)} | {make_key(**(facts | {name: "other"})) for name in facts}
+    assert len(keys) == 5
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted((folder / "data" / "train").rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes copies of the tokenized project with other params."""
+
+    def make(**changes: Any) -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        shutil.copytree(tokenized, folder, dirs_exist_ok=True)
+        write_params(folder, {"dropout": 0.1} | changes)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
+    """What the stage train leaves when nothing happens to it."""
+    folder = project()
+    done = run_stage(folder, "train")
+    assert done.returncode == 0, done.stderr
+    assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
+    return _digests(folder)
+
+
+def _start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not list(folder.glob(".checkpoints/*/step-*-*.safetensors")):
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_says_how_to_go_on(
+    project: Callable[..., Path], undisturbed: dict[str, str], number: signal.Signals
+) -> None:
+    """SIGTERM and Ctrl-C save, say what to type, end with a non-zero exit; the next start ends with identical bytes."""
+    folder = project()
+    process = _start(folder)
+    _wait_for_checkpoint(folder, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "dvc repro" in err
+    assert "Traceback" not in err
+    again = run_stage(folder, "train")
+    assert again.returncode == 0, again.stderr
+    assert "going on from step" in again.stdout
+    assert _digests(folder) == undisturbed
+
+
+@pytest.mark.slow
+def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturbed: dict[str, str]) -> None:
+    """kill -9 at random moments, with a save after every step: the end is byte-identical, model, history and metrics."""
+    folder = project()
+    write_params(folder, {"dropout": 0.1, "checkpoint_every": 1})
+    reference = project()
+    write_params(reference, {"dropout": 0.1, "checkpoint_every": 1})
+    assert run_stage(reference, "train").returncode == 0
+    moments = random.Random(7)
+    kills = 0
+    for _ in range(6):
+        process = _start(folder)
+        _wait_for_checkpoint(folder, process)
+        time.sleep(moments.uniform(0.0, 0.25))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+    assert kills >= 1
+    if not (folder / "data" / "train" / "metrics.json").exists():
+        done = run_stage(folder, "train")
+        assert done.returncode == 0, done.stderr
+    ours, theirs = _digests(folder), _digests(reference)
+    assert ours == theirs
+    weights = "data/train/model/model.safetensors"
+    assert ours[weights] == undisturbed[weights], "saving more often changes no weight"
+
+
+def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
+    command = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "stages.train"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder, PATH=path), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_train_as_one(project: Callable[..., Path], sharding: str) -> None:
+    """Two processes (DDP or FSDP2 on gloo) see the same global batches: the same losses within float tolerance, one writer."""
+    changes = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}
+    one, two = project(**changes), project(**changes, sharding=sharding, launcher="torchrun --nproc-per-node 2")
+    single, double = run_stage(one, "train"), _torchrun(two, 2)
+    assert single.returncode == 0, single.stderr
+    assert double.returncode == 0, double.stderr
+    for name in ("history", "validation"):
+        table = [(folder / "data" / "train" / f"{name}.csv").read_text().splitlines() for folder in (one, two)]
+        assert table[0][0] == table[1][0]
+        for left, right in zip(table[0][1:], table[1][1:], strict=True):
+            assert [float(x) for x in left.split(",")] == pytest.approx(
+                [float(x) for x in right.split(",")], rel=2e-3, abs=1e-5
+            )
+    assert json.loads((two / "data/train/metrics.json").read_text())["parameters"] > 0
+    assert double.stdout.count("trained to step") == 1

@@ -1,0 +1,144 @@
+"""The stage evaluate: its numbers, its words, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from model import GPT2, GPT2Config, hf
+from stages import evaluate
+from stages.lib import report
+from stages.lib.errors import UserError
+from stages.lib.perplexity import StorySums
+from stages.lib.tokenizer import save_for_transformers
+
+Project = Callable[..., Path]
+
+
+@pytest.fixture
+def project(tokenized: Path, tmp_path: Path) -> Project:
+    """Makes a project folder with tokens and an untrained network."""
+
+    def make(causal: bool = True) -> Path:
+        folder = tmp_path / "project"
+        shutil.copytree(tokenized, folder)
+        meta = json.loads((folder / "data/tokenize/meta.json").read_text())
+        torch.manual_seed(0)
+        shape = {"vocab_size": meta["vocab_size"], "block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 16}
+        net = GPT2(GPT2Config(causal=causal, **shape))
+        hf.save(net, folder / "data/train/model", meta["end_of_text"])
+        save_for_transformers(folder / "data/tokenize/tokenizer.json", folder / "data/train/model", 32)
+        return folder
+
+    return make
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Run the stage; its metrics."""
+    with chdir(folder):
+        evaluate.main(Namespace())
+    return dict(json.loads((folder / "data/evaluate/metrics.json").read_text()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The stage's outputs."""
+    return {path.name: path.read_bytes() for path in (folder / "data/evaluate").iterdir()}
+
+
+def test_writes_the_same_numbers_and_words_each_time(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs write the same bytes: metrics, a report and two curves, with the floor below and the interval around."""
+    folder = project()
+    metrics = evaluated(folder)
+    first = contents(folder)
+    assert first["report.md"].decode() in capsys.readouterr().out
+    assert set(first) == {"metrics.json", "report.md", "loss_by_position.csv", "calibration.csv"}
+    assert metrics["perplexity_low"] < metrics["perplexity"] < metrics["perplexity_high"]
+    assert metrics["perplexity_floor"] < metrics["trigram_perplexity"] < metrics["unigram_perplexity"] < metrics["perplexity"]
+    assert metrics["future_leak"] == 0.0
+    assert metrics["below_floor"] == 0
+    evaluated(folder)
+    assert contents(folder) == first
+
+
+def test_says_that_an_unmasked_network_means_nothing(project: Project) -> None:
+    """Without the mask the report says so in words."""
+    folder = project(causal=False)
+    assert evaluated(folder)["future_leak"] > report.LEAK
+    assert "This perplexity means nothing" in (folder / "data/evaluate/report.md").read_text()
+
+
+def other_vocabulary(folder: Path) -> None:
+    meta = folder / "data/tokenize/meta.json"
+    meta.write_text(meta.read_text().replace('"vocab_size": ', '"vocab_size": 1'))
+
+
+def other_tokenizer(folder: Path) -> None:
+    tokenizer = folder / "data/tokenize/tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + " ")
+
+
+def no_model(folder: Path) -> None:
+    shutil.rmtree(folder / "data/train/model")
+
+
+def damaged_model(folder: Path) -> None:
+    weights = folder / "data/train/model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def no_numbers(folder: Path) -> None:
+    net = hf.load(folder / "data/train/model")
+    with torch.no_grad():
+        net.ln_f.weight.fill_(float("nan"))
+    hf.save(net, folder / "data/train/model")
+
+
+def fewer_stories(folder: Path) -> None:
+    path = folder / "data/download/validation.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 5), path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (other_vocabulary, "another vocabulary"),
+        (other_tokenizer, "another vocabulary"),
+        (no_model, "The stage train makes it"),
+        (damaged_model, "model.safetensors is damaged"),
+        (no_numbers, "no finite loss"),
+        (fewer_stories, "has 5 stories"),
+    ],
+)
+def test_refuses_what_does_not_belong_together(spoil: Callable[[Path], None], words: str, project: Project) -> None:
+    """A missing, damaged or foreign input ends in one message that says what to run, and no metrics."""
+    folder = project()
+    spoil(folder)
+    with pytest.raises(UserError, match=words) as error:
+        evaluated(folder)
+    assert "dvc repro" in str(error.value)
+    assert not (folder / "data/evaluate/metrics.json").exists()
+
+
+def test_the_floor_is_the_texts_own_entropy() -> None:
+    """exp(-sum logprob / sum tokens), the ratio to it, and below_floor only where the whole interval is below 1."""
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(40, 60, 500)
+    logprobs = -tokens * generator.normal(1.0, 0.2, 500)
+    honest = evaluate.floor(StorySums(-logprobs + tokens * generator.normal(0.05, 0.1, 500), tokens), logprobs)
+    assert honest["perplexity_floor"] == pytest.approx(np.exp(-logprobs.sum() / tokens.sum()))
+    assert 1 < honest["floor_ratio_low"] < honest["floor_ratio"] < honest["floor_ratio_high"]
+    assert honest["floor_ratio"] == pytest.approx(np.exp(0.05), abs=0.02)
+    assert honest["below_floor"] == 0
+    assert evaluate.floor(StorySums(-logprobs * 0.9, tokens), logprobs)["below_floor"] == 1
+    assert evaluate.floor(StorySums(-logprobs - 1e-4 + generator.normal(0, 1, 500), tokens), logprobs)["below_floor"] == 0
+    assert evaluate.floor(StorySums(-logprobs, tokens), None) == {}

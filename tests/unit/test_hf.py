@@ -1,0 +1,212 @@
+"""The Hugging Face folder: transformers reads it and computes what we compute; a damaged or foreign one is refused in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model import GPT2, GPT2Config, generate, hf
+
+VOCABULARY, CONTEXT, END = 70, 24, 69
+
+
+def make(**changes: Any) -> GPT2:
+    """A network whose every weight matters."""
+    shape: dict[str, Any] = {"vocab_size": VOCABULARY, "block_size": CONTEXT, "n_layer": 2, "n_head": 4, "n_embd": 32}
+    torch.manual_seed(0)
+    net = GPT2(GPT2Config(**(shape | changes)))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.15)
+    return net.eval()
+
+
+def theirs(folder: Path) -> Any:
+    """transformers' model of the folder; every weight must have come from it."""
+    import transformers
+
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    return model.eval()
+
+
+def tokens(rows: int = 3, columns: int = CONTEXT) -> Tensor:
+    """Random token ids."""
+    return torch.randint(0, VOCABULARY, (rows, columns), generator=torch.Generator().manual_seed(1))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Each file's checksum."""
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_transformers_computes_the_same(tmp_path: Path, position: str, tied: bool, causal: bool) -> None:
+    """AutoModelForCausalLM on the folder: the same logits; with the mask, the same perplexity and the same greedy text."""
+    net = make(position=position, tie_embeddings=tied, causal=causal)
+    hf.save(net, tmp_path, END)
+    other, x = theirs(tmp_path), tokens()
+    with torch.no_grad():
+        torch.testing.assert_close(other(x).logits, net(x), atol=1e-5, rtol=1e-5)
+    if causal:
+        with torch.no_grad():
+            loss = other(x, labels=x).loss
+        assert net.loss(x[:, :-1], x[:, 1:]).exp().item() == pytest.approx(loss.exp().item(), rel=1e-5)
+        assert net.token_losses(x[:, :-1], x[:, 1:]).mean().exp().item() == pytest.approx(loss.exp().item(), rel=1e-5)
+        start = x[:, :4]
+        text = other.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=CONTEXT - 4, do_sample=False)
+        ours = generate(net, start, CONTEXT - 4, temperature=0.0, stop=END)
+        assert torch.equal(text, ours)
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_load_gives_the_network_back(tmp_path: Path, position: str, tied: bool, causal: bool) -> None:
+    """What is loaded has the config, bits, ties and trained parameters of what was saved; saved again, the same bytes."""
+    net = make(position=position, tie_embeddings=tied, causal=causal, dropout=0.1)
+    hf.save(net, tmp_path / "one", END)
+    again = hf.load(tmp_path / "one")
+    assert again.config == net.config
+    assert not again.training
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in again.state_dict().items())
+    assert (again.lm_head.weight is again.wte.weight) == tied
+    trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in again.named_parameters() if parameter.requires_grad} == trained
+    again.loss(tokens(), tokens()).backward()
+    hf.save(again, tmp_path / "two", END)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
+    """Loading leaves torch's random state alone."""
+    hf.save(make(), tmp_path)
+    before = torch.get_rng_state()
+    hf.load(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_saved_in_float32_for_everyone(tmp_path: Path) -> None:
+    """A network in bfloat16 is stored in float32; files follow the umask, none is left over; end-of-text is in the configs."""
+    hf.save(make().bfloat16(), tmp_path, END)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "generation_config.json", "model.safetensors"}
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    for name in ("config.json", "generation_config.json"):
+        found = json.loads((tmp_path / name).read_text())
+        assert found["bos_token_id"] == found["eos_token_id"] == END
+
+
+def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If writing fails half-way, each file is the old one, whole, and no temporary file stays."""
+    hf.save(make(), tmp_path, END)
+    before = digests(tmp_path)
+
+    def half(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(hf, "save_file", half)
+    with pytest.raises(OSError, match="disk full"):
+        hf.save(make(n_layer=1), tmp_path, END)
+    assert digests(tmp_path) == before
+
+
+def test_transformers_own_checkpoint_loads(tmp_path: Path) -> None:
+    """A folder that transformers wrote loads and computes the same, also the bare GPT2Model's with its mask buffers."""
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 70, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    other = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).eval()
+    other.save_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(hf.load(tmp_path)(tokens()), other(tokens()).logits, atol=1e-5, rtol=1e-5)
+        weights = load_file(tmp_path / "model.safetensors")
+        bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+        bare["h.0.attn.bias"] = torch.ones(1, 1, 24, 24).tril()  # as in openai-community/gpt2
+        bare["h.0.attn.masked_bias"] = torch.tensor(-1e4)
+        save_file(bare, tmp_path / "model.safetensors")
+        torch.testing.assert_close(hf.load(tmp_path)(tokens()), other(tokens()).logits, atol=1e-5, rtol=1e-5)
+
+
+# -- folders that cannot be read ------------------------------------------------------------------------
+
+
+def in_config(**changes: Any) -> Callable[[Path], None]:
+    """An edit of config.json; a value of None takes the key away."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        found = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
+
+    return edit
+
+
+def in_weights(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
+    """An edit of the tensors."""
+
+    def edit(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+
+    return edit
+
+
+def cut(name: str, size: int) -> Callable[[Path], None]:
+    """Cut a file to this size."""
+    return lambda folder: os.truncate(folder / name, size)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (cut("config.json", 30), "config.json is damaged"),
+        (cut("model.safetensors", 1000), "model.safetensors is damaged"),
+        (cut("model.safetensors", 60_000), "model.safetensors is damaged"),
+        (cut("model.safetensors", 0), "model.safetensors is damaged"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{}"), "config.json is damaged"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "model_type is 'list'"),
+        (in_config(model_type="llama"), "model_type is 'llama', not 'gpt2'"),
+        (in_config(activation_function="relu"), "activation_function is 'relu'"),
+        (in_config(layer_norm_epsilon=1e-6), "layer_norm_epsilon is 1e-06"),
+        (in_config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is True"),
+        (in_config(n_inner=100), "n_inner is 100"),
+        (in_config(n_embd=None), "n_embd is missing"),
+        (in_config(n_head=5), "n_head .5. must divide"),
+        (in_config(n_layer="two"), "config.json"),
+        (in_config(n_layer=3), "its n_layer is 2, not 3"),
+        (in_config(n_layer=1), "its n_layer is 2, not 1"),
+        (in_config(vocab_size=71), "its vocab_size is 70, not 71"),
+        (in_config(tie_word_embeddings=False), "missing tensors, as lm_head.weight"),
+        (in_weights(lambda weights: weights.pop("transformer.wte.weight")), "missing tensors"),
+        (in_weights(lambda weights: weights.update(extra=torch.zeros(1))), "1 unknown tensors, as extra"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path: Path, damage: Callable[[Path], Any], words: str) -> None:
+    """Missing, cut, foreign or inconsistent files raise ValueError that names the file and what is wrong."""
+    hf.save(make(), tmp_path, END)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=words) as error:
+        hf.load(tmp_path)
+    assert str(tmp_path) in str(error.value)

@@ -1,0 +1,229 @@
+"""The Hub, over real HTTP on this machine: what is read, what a bad line costs, and what is said when it fails."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import environment, write_params
+from hub_server import Hub, serve
+
+REPO = "roneneldan/TinyStories"
+REVISION = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
+OTHER = "0123456789abcdef" * 2 + "01234567"
+FIRST, SECOND = "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"
+VALIDATION = "data/validation-00000-of-00001.parquet"
+IMPATIENT = """
+import runpy, time
+time.sleep = lambda seconds: None
+runpy.run_module("stages.download", run_name="__main__", alter_sys=True)
+"""
+Download = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@cache
+def texts(shard: int, count: int, length: int = 300) -> list[str]:
+    """Stories that do not compress, so that bytes on the wire tell what was read."""
+    rng = random.Random(shard)
+    return [f"Story {shard}/{i} {rng.randbytes(length).hex()}" for i in range(count)]
+
+
+def shard(rows: list[str], group: int = 1000, **columns: list[Any]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"text": rows, **columns}), out, row_group_size=group, use_dictionary=False)
+    return out.getvalue()
+
+
+@cache
+def parquet_files() -> dict[str, bytes]:
+    return {
+        "README.md": b"---\nlicense: cdla-sharing-1.0\n---\n",
+        FIRST: shard(texts(0, 20_000)),
+        SECOND: shard(texts(1, 3000)),
+        VALIDATION: shard(texts(2, 500)),
+    }
+
+
+def hub(files: dict[str, bytes] | None = None, **more: Any) -> Hub:
+    return Hub(REPO, REVISION, parquet_files() if files is None else files, {"license": "cdla-sharing-1.0"}, **more)
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Download:
+    """Runs the stage against a server, in a folder and with a Hub cache of its own; it does not sleep between tries."""
+
+    def run(server: Hub, env: dict[str, str] | None = None, **params: Any) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path / "project"
+        folder.mkdir(exist_ok=True)
+        write_params(folder, {"dataset": REPO, "max_samples": 21_000, "max_val_samples": 100} | params)
+        kept = {key: value for key, value in environment(folder).items() if not key.startswith("HF_")}
+        own = {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), **(env or {})}
+        return subprocess.run(
+            [sys.executable, "-c", IMPATIENT],
+            cwd=folder,
+            env=kept | own,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def stories(tmp_path: Path, split: str = "train") -> list[str]:
+    return pq.read_table(tmp_path / "project/data/download" / f"{split}.parquet")["text"].to_pylist()
+
+
+def written(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "project/data/download"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def test_shards_are_read_in_order(tmp_path: Path, download: Download) -> None:
+    """Training stories come from the shards in order, up to max_samples; about.json names commit, licence and counts."""
+    with serve(hub()) as server:
+        done = download(server)
+    assert done.returncode == 0, done.stderr
+    assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
+    assert stories(tmp_path, "validation") == texts(2, 500)[:100]
+    about = json.loads((tmp_path / "project/data/download/about.json").read_text())
+    assert (about["dataset"], about["revision"], about["licence"]) == (REPO, REVISION, "cdla-sharing-1.0")
+    assert [about["splits"][split]["stories"] for split in ("train", "validation")] == [21_000, 100]
+    assert str(tmp_path) not in json.dumps(about)
+
+
+def test_the_cost_follows_max_samples(tmp_path: Path, download: Download) -> None:
+    """A few stories of a large shard cost a few megabytes, not the shard; other columns are not sent."""
+    wide = shard(texts(0, 20_000), blob=texts(3, 20_000, 2000))
+    with serve(hub(parquet_files() | {FIRST: wide})) as server:
+        done = download(server, max_samples=1000)
+    assert done.returncode == 0, done.stderr
+    assert stories(tmp_path) == texts(0, 20_000)[:1000]
+    assert len(wide) > 80e6 > 15e6 > server.sent
+
+
+FAULTS = {
+    "dropped connection": ["", "", "drop", "", "drop"],
+    "500": ["", "", "500", "500", ""],
+    "503 and dropped": ["", "", "503", "drop", "503", "drop"],
+    "longer than the library's patience": ["", "", "", *["500"] * 8],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_line_changes_nothing(tmp_path: Path, download: Download, fault: str) -> None:
+    """Dropped connections and server errors are tried again from where they were: the same stories, each once."""
+    with serve(hub(failures=list(FAULTS[fault]))) as server:
+        done = download(server)
+    assert done.returncode == 0, done.stderr
+    assert not server.failures
+    assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
+
+
+def test_giving_up_leaves_nothing(tmp_path: Path, download: Download) -> None:
+    """When the server stays out of order half way, the stage says so and leaves no half file behind."""
+    with serve(hub(failures=["", "", "", *["500"] * 1000])) as server:
+        done = download(server)
+    assert done.returncode == 1
+    assert "the Hub does not answer as it should" in done.stderr and "storybook" in done.stderr and "HF_ENDPOINT" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert written(tmp_path) == []
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the server is, params, message
+    "all requests fail": ({"always": "500"}, {}, "the Hub does not answer as it should .*500"),
+    "all connections drop": ({"always": "drop"}, {}, "the Hub does not answer as it should"),
+    "wrong revision": ({}, {"dataset_revision": OTHER}, f"dataset_revision: {REPO} has no revision {OTHER}"),
+    "wrong name": ({}, {"dataset": "roneneldan/TinyStory"}, "neither a file here nor a data set of the Hub"),
+    "truncated file": ({"files": {**parquet_files(), FIRST: parquet_files()[FIRST][:-999]}}, {}, "cannot be read"),
+    "no files": ({"files": {"README.md": b""}}, {}, "cannot be read"),
+    "no training split": (
+        {"files": {VALIDATION: parquet_files()[VALIDATION]}},
+        {},
+        "has no split `train`, only validation",
+    ),
+    "no text column": (
+        {"files": {"train.jsonl": b'{"story": "a"}\n', "test.jsonl": b'{"story": "a"}\n'}},
+        {},
+        "has no column `text`; it has story",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_had_is_said(tmp_path: Path, download: Download, case: str) -> None:
+    """Whatever is wrong with the Hub or the data set is said in one message that names the key, and nothing is written."""
+    server, params, message = REFUSED[case]
+    with serve(hub(**server)) as running:
+        done = download(running, **params)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: dataset")
+    assert re.search(message, last), last
+    assert "Traceback" not in done.stderr
+    assert not any(name.endswith(".parquet") or name == "about.json" for name in written(tmp_path))
+
+
+def test_no_network(tmp_path: Path, download: Download) -> None:
+    """Without a network the message gives the three ways to do without one."""
+    nowhere = hub()
+    nowhere.endpoint = "http://127.0.0.1:9"
+    done = download(nowhere)
+    assert done.returncode == 1
+    for word in ("HF_ENDPOINT", "storybook", "hf download", "folder"):
+        assert word in done.stderr
+
+
+def test_offline_mode(tmp_path: Path, download: Download) -> None:
+    """HF_HUB_OFFLINE is respected: no request, and a message that names it."""
+    with serve(hub()) as server:
+        done = download(server, env={"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 1 and "HF_HUB_OFFLINE" in done.stderr
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("with_test", [True, False])
+def test_without_a_validation_split(tmp_path: Path, download: Download, with_test: bool) -> None:
+    """The test split stands in for validation; without either every tenth story is held out."""
+    rows = texts(1, 3000)
+    files = {"train.parquet": shard(rows)} | ({"test.parquet": shard(texts(2, 500))} if with_test else {})
+    with serve(hub(files)) as server:
+        done = download(server, max_samples=None, max_val_samples=50)
+    assert done.returncode == 0, done.stderr
+    assert stories(tmp_path) == (rows if with_test else [row for i, row in enumerate(rows) if i % 10 != 9])
+    assert stories(tmp_path, "validation") == (texts(2, 500)[:50] if with_test else rows[9:500:10])
+
+
+def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download) -> None:
+    """A data set of JSON lines is streamed as well; without a revision about.json says which commit it was."""
+    files = {
+        f"{split}.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in rows).encode()
+        for split, rows in {"train": texts(1, 3000), "validation": texts(2, 500)}.items()
+    }
+    with serve(hub(files, failures=["drop"])) as server:
+        done = download(server, dataset_revision=None, max_samples=2500)
+    assert done.returncode == 0, done.stderr
+    assert stories(tmp_path) == texts(1, 3000)[:2500]
+    assert json.loads((tmp_path / "project/data/download/about.json").read_text())["revision"] == REVISION
+
+
+def test_local_files_need_no_hub(tmp_path: Path, download: Download) -> None:
+    """Reading a local file asks nobody: not one request."""
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(1, 3000)))
+    with serve(hub()) as server:
+        done = download(server, dataset=str(tmp_path / "mine.jsonl"), max_samples=10)
+    assert done.returncode == 0, done.stderr
+    assert server.requests == []

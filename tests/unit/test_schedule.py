@@ -1,0 +1,62 @@
+"""The schedule and the optimizers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model import GPT2, GPT2Config
+from stages.lib.optimizer import make_optimizers, set_learning_rate
+from stages.lib.schedule import learning_rate
+
+
+@given(
+    steps=st.integers(1, 3000),
+    peak=st.floats(1e-6, 10),
+    share=st.floats(0, 1),
+    warmup=st.integers(0, 4000),
+    place=st.floats(0, 1),
+)
+def test_rate_stays_within_bounds(steps: int, peak: float, share: float, warmup: int, place: float) -> None:
+    """At any step the rate is above 0 while warming up, never above the peak, never below the minimum after warm-up."""
+    minimum = peak * share
+    step = min(steps - 1, int(place * steps))
+    rate = learning_rate(step, steps, peak, minimum, warmup)
+    assert 0.0 <= rate <= peak * (1 + 1e-12)
+    if step >= (warmup if warmup < steps else steps // 2):
+        assert rate >= minimum * (1 - 1e-12)
+    else:
+        assert rate > 0.0
+
+
+def test_rate_rises_then_falls_to_the_minimum() -> None:
+    """Linear warm-up to the peak, cosine to exactly the minimum at the last step."""
+    rates = [learning_rate(step, 100, 1.0, 0.1, 10) for step in range(100)]
+    assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1)
+
+
+def test_weight_decay_is_for_matrices_only() -> None:
+    """Biases and LayerNorm have no weight decay; every trained parameter is in exactly one group."""
+    net = GPT2(GPT2Config(50, block_size=8, n_layer=2, n_head=2, n_embd=8, position="sinusoidal"))
+    for name in ("adamw", "muon"):
+        optimizers = make_optimizers(net, name, 1e-3, 0.1)
+        members = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        assert len(members) == len({id(p) for p in members})
+        assert {id(p) for p in members} == {id(p) for p in net.parameters() if p.requires_grad}
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                assert all((p.dim() >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_muon_takes_the_blocks_matrices() -> None:
+    """With muon, embeddings and vectors stay with AdamW; one rate is set for all."""
+    net = GPT2(GPT2Config(50, block_size=8, n_layer=2, n_head=2, n_embd=8))
+    adamw, muon = make_optimizers(net, "muon", 1e-3, 0.1)
+    matrices = {id(p) for name, p in net.named_parameters() if name.startswith("h.") and p.dim() == 2}
+    assert {id(p) for group in muon.param_groups for p in group["params"]} == matrices
+    set_learning_rate([adamw, muon], 0.5)
+    assert {group["lr"] for optimizer in (adamw, muon) for group in optimizer.param_groups} == {0.5}
