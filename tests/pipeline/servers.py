@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,18 @@ def running(words: list[str], ready: Callable[[], bool], log: Path, **options: o
                 time.sleep(0.1)
             yield process
         finally:
-            process.terminate()
+            end_group(process, signal.SIGTERM)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                process.kill()
+                end_group(process, signal.SIGKILL)
                 process.wait()
+
+
+def end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a server and its workers: one whose launcher alone is killed goes on answering."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 @contextmanager

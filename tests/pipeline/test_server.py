@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -55,7 +56,7 @@ def test_server_killed_during_training(project: Project, tmp_path: Path) -> None
     with servers.mlflow_server(store, tmp_path / "files", port) as (address, server):
         process = project.start("repro")
         wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)))
-        server.kill()
+        servers.end_group(server, signal.SIGKILL)
         server.wait()
         text, _ = process.communicate(timeout=600)
     assert process.returncode != 0, "track fails: there is no server"

@@ -36,16 +36,16 @@ def remote(kind: str, folder: Path) -> Iterator[list[list[str]]]:
         elif kind == "ssh":
             port, key = stack.enter_context(servers.ssh_server(folder))
             yield [
-                ["add", "-d", "there", f"ssh://{getpass.getuser()}@127.0.0.1:{port}{folder}/store"],
-                ["modify", "--local", "there", "keyfile", str(key)],
+                ["add", "-d", kind, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{folder}/store"],
+                ["modify", "--local", kind, "keyfile", str(key)],
             ]
         else:
             address = stack.enter_context(servers.s3_server(folder))
             yield [
-                ["add", "-d", "there", "s3://runs/store"],
-                ["modify", "there", "endpointurl", address],
-                ["modify", "--local", "there", "access_key_id", "key"],
-                ["modify", "--local", "there", "secret_access_key", "word"],
+                ["add", "-d", kind, "s3://runs/store"],
+                ["modify", kind, "endpointurl", address],
+                ["modify", "--local", kind, "access_key_id", "key"],
+                ["modify", "--local", kind, "secret_access_key", "word"],
             ]
 
 
