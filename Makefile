@@ -62,14 +62,22 @@ screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/
 # -- checks -------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.ready-dev ## The test suite
+test: $(VENV)/.ready-dev ## The whole test suite
 	python -m pytest
+
+.PHONY: test-unit
+test-unit: $(VENV)/.ready-dev ## The quick part of it: each file by itself, and the house rules
+	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: lint
 lint: $(VENV)/.ready-dev ## Style and types
 	ruff check .
 	ruff format --check .
 	mypy
+
+.PHONY: hooks
+hooks: $(VENV)/.ready-dev ## Check style and types at each commit (pre-commit, with the tools of .venv)
+	pre-commit install
 
 .PHONY: audit
 audit: $(VENV)/.ready-dev ## Known vulnerabilities in the pinned packages (needs the internet; says so without)

@@ -41,9 +41,7 @@ def test_pages_in_a_browser(project: Project, tmp_path: Path) -> None:
 
 def test_table_of_experiments(project: Project) -> None:
     """`make compare` shows each experiment's param that differs and its perplexity, and no checksum column."""
-    (recipe,) = [
-        line.replace("\\", "") for line in _recipe("compare").split("@dvc ")[1:]
-    ]
+    (recipe,) = [line.replace("\\", "") for line in _recipe("compare").split("@dvc ")[1:]]
     words = [word.strip("'") for word in recipe.split()]
     said = project.dvc(*words)
     for size in SIZES:

@@ -49,7 +49,11 @@ def test_equal_to_scipys_bca() -> None:
     theirs = stats.bootstrap(
         (nats, tokens),
         lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
-        paired=True, vectorized=True, n_resamples=9_999, method="BCa", rng=0,
+        paired=True,
+        vectorized=True,
+        n_resamples=9_999,
+        method="BCa",
+        rng=0,
     ).confidence_interval
     ours = interval.ratio(nats, tokens)
     width = theirs.high - theirs.low
