@@ -69,14 +69,18 @@ def test_each_token_is_a_target_once_an_epoch(
     assert sorted(seen) == list(range(1, tokens))
 
 
-def test_overlapping_windows_miss_no_token() -> None:
-    """With stride < block_size every token is a target at least once."""
-    batches = _batches(101, block_size=8, stride=3)
+@given(tokens=st.integers(2, 300), block=st.integers(1, 30), share=st.floats(0, 1), batch=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_overlapping_windows_miss_no_token(tokens: int, block: int, share: float, batch: int) -> None:
+    """With any stride up to block_size every token but the first is a target at least once an epoch, and none is another's."""
+    batches = _batches(tokens, block_size=block, stride=1 + int(share * (block - 1)), batch_size=batch)
     seen = set()
     for step in range(batches.steps_per_epoch):
-        targets = batches.read(batches.starts(step))[1]
-        seen |= set(targets[targets != IGNORE].tolist())
-    assert seen == set(range(1, 101))
+        inputs, targets = batches.read(batches.starts(step))
+        kept = targets != IGNORE
+        assert (inputs[kept] + 1 == targets[kept]).all()
+        seen |= set(targets[kept].tolist())
+    assert seen == set(range(1, tokens))
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4])

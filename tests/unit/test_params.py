@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.lib.errors import UserError
@@ -49,12 +50,34 @@ def test_any_value_is_taken_or_explained(key: str, value: object) -> None:
         assert params.model_dump().keys() == COMMITTED.keys()
 
 
-def test_params_survive_a_round_trip(tmp_path: Path) -> None:
-    """Params written as YAML and read again are the same."""
-    params = parse_params(COMMITTED | {"prompt": ["a: b", "# c", "é"], "top_k": 40, "top_p": 0.9})
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(params.model_dump(), allow_unicode=True), encoding="utf-8")
-    assert load_params(path) == params
+texts = st.text(min_size=1, max_size=40)
+rates = st.floats(1e-300, 100.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **{"dataset": st.just("roneneldan/TinyStories") | texts.map("my/{}".format), "dataset_revision": st.none() | texts},
+            **{"max_samples": st.integers(1, 10**12), "dropout": st.floats(0, 0.999), "causal": st.booleans()},
+            **{"learning_rate": rates, "min_learning_rate": st.just(0.0), "weight_decay": st.floats(0, 1e6)},
+            **{"seed": st.integers(0, 2**32 - 1), "prompt": texts | st.lists(texts, min_size=1, max_size=4)},
+            **{
+                "temperature": st.floats(0, 100),
+                "top_k": st.none() | st.integers(1, 10**6),
+                "top_p": st.none() | st.floats(1e-9, 1),
+            },
+        },
+    )
+)
+def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
+    """Whatever texts and numbers the params hold, written as YAML and read again they are the same."""
+    params = parse_params(COMMITTED | changes)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_text(yaml.safe_dump(params.model_dump(), allow_unicode=True), encoding="utf-8")
+        assert load_params(path) == params
 
 
 def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
