@@ -7,7 +7,6 @@ By hand, with any option, the text goes to the terminal as it is written, and no
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from pathlib import Path
@@ -67,8 +66,6 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
 
 def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
     """Text to the terminal, piece by piece."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without Unicode gets question marks, not an error
-        sys.stdout.reconfigure(errors="replace")
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
         for number in range(1, params.num_samples + 1):

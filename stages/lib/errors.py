@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 import traceback
@@ -41,6 +42,9 @@ def run(
         add_arguments(parser)
     args = parser.parse_args(argv)
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets question marks, not an error
+            stream.reconfigure(errors="replace")
     with session.noted():
         try:
             main(args)
