@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ EXPERIMENT = "gpt2-from-scratch"
 BATCH = 500  # metrics a request; the server takes 1,000 at most
 SAMPLE_EVERY = 5.0  # seconds between two looks at the CPU, memory and GPU
 FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
+LOCK_PATIENCE = 10.0  # seconds that another program may hold the store
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
 
 SESSION, FINGERPRINT, CHECKOUT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.checkout", "pipeline.complete"
@@ -172,9 +175,14 @@ def param_text(value: Any) -> str:
 
 
 def connect() -> tuple[Any, str]:
-    """MLflow's client and the id of our experiment, which is made if need be."""
+    """MLflow's client and the id of our experiment, which is made if need be.
+
+    Raises:
+        UserError: the store is a file that cannot be read or written.
+    """
     mlflow, uri = _import_mlflow(), store_uri()
     with _lock():
+        _try_sqlite(uri)
         client = mlflow.MlflowClient(uri)
         return client, _experiment_id(client, uri)
 
@@ -238,6 +246,8 @@ def site(uri: str) -> str:
 
 def explain(error: Exception) -> str:
     """What a failed store means, in one sentence or two."""
+    if isinstance(error, UserError):
+        return f"{error}."
     reason = _without_password(" ".join(str(error).split()))
     reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
     return f"the store {_without_password(store_uri())} does not answer as it should ({type(error).__name__}: {reason})."
@@ -268,6 +278,31 @@ def _lock() -> FileLock:
     )
     beside.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{beside}.lock", timeout=60)
+
+
+def _try_sqlite(uri: str) -> None:
+    """Tell within seconds what is wrong with a store that is a file: MLflow tries again and again, for minutes."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.exists():
+        return
+    reason, todo = "", ""
+    if not all(os.access(one, os.W_OK) for one in (path, path.parent)):
+        reason, todo = "it is read-only", "Make it and its folder writable for this user"
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")  # as a write would begin
+            database.execute("SELECT count(*) FROM sqlite_master")
+            database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        held = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        reason, todo = str(error), "End the program that holds it" if held else "Make it a file that can be read and written"
+    except sqlite3.DatabaseError as error:
+        reason, todo = str(error), "Put back a copy, or move it away: a new one is made"
+    if reason:
+        raise UserError(
+            f"the MLflow store {path} cannot be used: {reason}. {todo}. Nothing else is lost: `dvc repro` then logs the run "
+            "without training again"
+        )
 
 
 def _import_mlflow() -> Any:
