@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from stages.lib import errors, experiment, figures, results, session, tracking
 from stages.lib.params import Params, load_params
 
+MD5 = {  # tags with the checksums of data and model
+    tracking.MODEL: "data/train/model",
+    "md5.train_stories": "data/download/train.parquet",
+    "md5.validation_stories": "data/download/validation.parquet",
+    "md5.train_tokens": "data/tokenize/train.npy",
+    "md5.validation_tokens": "data/tokenize/validation.npy",
+}
 NEXT = """
 Next:
   make ui                                     every run in the browser (or: mlflow ui)
@@ -41,15 +49,16 @@ def complete(params: Params, summary: str) -> tracking.Run:
     run.log(0, results.metrics())
     run.flush()
     run.stages(session.ran(now))
-    outputs = experiment.outputs()
-    model, tokens = outputs.get("data/train/model", ""), outputs.get("data/tokenize/train.npy", "")
+    by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
+    outputs = experiment.outputs() if by_dvc else {}
+    model = outputs.get("data/train/model", "")
     trained = session.newest("train", params=params.model_dump())
     facts = experiment.machine() | trained["facts"] if trained else {}
-    run.cached(["download", "tokenize", "train", "evaluate", "generate"], model, facts)
+    run.cached(["download", "tokenize", "train", "evaluate", "generate"] if by_dvc else [], model, facts)
     command = experiment.command(params.model_dump())
     run.facts()
-    run.tag({tracking.MODEL: model, "md5.train_tokens": tokens})
-    run.dataset(results.about(), tokens)
+    run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
+    run.dataset(results.about())
     run.table("samples/samples.json", results.samples())
     for name, figure in figures.all_figures().items():
         run.client.log_figure(run.id, figure, f"plots/{name}.png")
@@ -57,8 +66,8 @@ def complete(params: Params, summary: str) -> tracking.Run:
         run.file(path, "plots")
     run.file(results.DATA / "generate" / "samples.md", "samples")
     run.file(results.DATA / "evaluate" / "report.md")
-    if (lock := Path("dvc.lock")).exists():  # not when a stage is run by hand in a fresh checkout
-        run.file(lock)
+    if outputs:
+        run.file(Path("dvc.lock"))
     run.tag(
         {"reproduce": f"make reproduce RUN={run.id}", "command": command, "mlflow.note.content": note(summary, run.id, command)}
     )

@@ -60,14 +60,15 @@ class Recorded:
             raise UserError(f"the run's patch does not fit on its commit: {done.stderr.strip()}")
         for name in ("params.yaml", "dvc.lock"):
             if (found := self.file(name, folder)) is None:
-                raise UserError(f"run {self.id} has no artifact {name}; it cannot be rebuilt")
+                raise UserError(f"run {self.id} has no {name} (stages run by hand have none); it cannot be rebuilt")
             (clone / name).write_bytes(found.read_bytes())
         _lend_local_data(clone)
         return clone
 
     def _full(self, run_id: str) -> str:
-        """The run's whole id; its first characters or its name will do."""
+        """The run's whole id; its first characters or its name will do. Of several the newest, complete ones first."""
         runs = self.client.search_runs([self.experiment_id], order_by=["attributes.start_time DESC"])
+        runs = sorted(runs, key=lambda run: run.data.tags.get(tracking.COMPLETE) != "yes")
         for run in runs:
             if run_id and (run.info.run_id.startswith(run_id) or run.info.run_name == run_id):
                 return str(run.info.run_id)

@@ -20,7 +20,8 @@ from stages.lib import errors, tracking
 from tools.ui import server
 
 PATIENCE = 90  # seconds for a page to show what is waited for
-SIZE = (1400, 900)  # pixels
+TABLE, CHARTS, RUN = (1540, 620), (1400, 800), (1400, 1000)  # pixels: the window's width and height for each picture
+HIDDEN = ".modebar, [data-component-id*='shared_view.banner'] {display: none !important}"  # bars that cover what is to be seen
 
 
 def main(args: argparse.Namespace) -> None:
@@ -36,16 +37,19 @@ def main(args: argparse.Namespace) -> None:
         page.get(f"{address}/#/")
         page.execute_script("localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')")
         page.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-        take(page, table, folder / "runs.png", lambda: all(name in page.page_source for name in names))
+        page.set_window_size(*TABLE)
+        take(page, table, folder / "runs.png", lambda: all(name in page.page_source for name in names), lambda: tidy(page))
+        page.set_window_size(*CHARTS)
         take(
             page,
             f"{table}&compareRunsMode=CHART",
             folder / "curves.png",
-            lambda: _curves(page) >= 2,
-            lambda: search(page, "^(train|val)_loss$"),
+            lambda: curves(page) >= 2 and widen(page),
+            lambda: tidy(page) and search(page, "^(train|val)_loss$"),
         )
+        page.set_window_size(*RUN)
         run = f"{address}/#/experiments/{experiment_id}/runs/{runs[0].info.run_id}?workflowType=machine_learning"
-        take(page, run, folder / "run.png", lambda: "perplexity" in page.page_source)
+        take(page, run, folder / "run.png", lambda: "perplexity" in page.page_source, lambda: tidy(page) and unfold(page))
 
 
 def take(page: Any, url: str, file: Path, ready: Callable[[], bool], first: Callable[[], bool] = lambda: True) -> None:
@@ -63,6 +67,17 @@ def take(page: Any, url: str, file: Path, ready: Callable[[], bool], first: Call
     print(f"{file}: {file.stat().st_size // 1024} KiB")
 
 
+def tidy(page: Any) -> bool:
+    """Fold MLflow's menu and hide its bars, once the page is there."""
+    toggles = page.find_elements("css selector", "[data-component-id='mlflow_header.toggle_sidebar_button']")
+    if toggles:
+        if page.find_elements("xpath", "//*[text()='Model registry']"):
+            toggles[0].click()
+        style = "document.head.append(Object.assign(document.createElement('style'), {textContent: arguments[0]}))"
+        page.execute_script(style, HIDDEN)
+    return bool(toggles)
+
+
 def search(page: Any, text: str) -> bool:
     """Type into the box that chooses among the charts, once it is there."""
     boxes = page.find_elements("css selector", "input[placeholder*='metric charts']")
@@ -71,9 +86,30 @@ def search(page: Any, text: str) -> bool:
     return bool(boxes)
 
 
-def _curves(page: Any) -> int:
-    """The line charts drawn on the page."""
+def unfold(page: Any) -> bool:
+    """Show the whole description, once it is there."""
+    buttons = page.find_elements("xpath", "//*[text()='Show more']")
+    if buttons:
+        buttons[0].click()
+    return bool(buttons)
+
+
+def curves(page: Any) -> int:
+    """The lines drawn in the page's charts."""
     return len(page.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace"))
+
+
+def widen(page: Any) -> bool:
+    """Pull the first chart's corner until two charts fill the row."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    corners = page.find_elements("css selector", "[data-testid='draggable-card-resize-handle']")
+    if corners:
+        pull = ActionChains(page).click_and_hold(corners[0])
+        for _ in range(10):
+            pull = pull.move_by_offset(16, 4)
+        pull.release().perform()
+    return bool(corners)
 
 
 @contextmanager
@@ -92,7 +128,7 @@ def browser() -> Iterator[Any]:
         raise errors.UserError("the package selenium is not installed: pip install -r requirements-dev.txt") from None
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={SIZE[0]},{SIZE[1]}"):
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,900"):
         options.add_argument(word)
     page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:

@@ -61,13 +61,17 @@ def patch() -> str:
 
 
 def command(params: Mapping[str, Any]) -> str:
-    """The command that makes this experiment again: the commit, and every param that differs from the commit's."""
+    """The command that makes this experiment again: the commit, every param that differs from the commit's, and the patch.
+
+    The patch is the run's artifact code.patch; `make reproduce` fetches and applies it.
+    """
     committed: dict[str, Any] = {}
     with suppress(yaml.YAMLError):
         committed = yaml.safe_load(_git("show", "HEAD:params.yaml")) or {}
     changed = [f"{key}={_override(value)}" for key, value in params.items() if key not in committed or committed[key] != value]
     words = ["dvc", "exp", "run", *(word for change in changed for word in ("-S", _quoted(change)))]
-    return f"git checkout {commit()[:12] or '<commit>'} && {' '.join(words) if changed else 'dvc repro'}"
+    apply = " && git apply code.patch" if patch() else ""
+    return f"git checkout {commit()[:12] or '<commit>'}{apply} && {' '.join(words) if changed else 'dvc repro'}"
 
 
 def source() -> dict[str, str]:

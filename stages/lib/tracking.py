@@ -30,7 +30,7 @@ MODEL = "md5.model"
 
 VIEW = "comparison"  # a view of the runs table that MLflow's pages offer under this name, with these columns
 COLUMNS = [f"params.`{key}`" for key in ("dataset", "max_samples", "n_embd", "learning_rate", "epochs", "temperature")] + [
-    f"metrics.`{key}`" for key in ("perplexity", "floor_ratio", "final_val_loss", "seconds_train")
+    f"metrics.`{key}`" for key in ("perplexity", "floor_ratio", "final_val_loss")
 ]
 
 
@@ -118,14 +118,13 @@ class Run:
         if rows and not self._has(name):  # log_table would add them to those of an attempt that failed later on
             self.client.log_table(self.id, {key: [row.get(key) for row in rows] for key in rows[0]}, name)
 
-    def dataset(self, about: Mapping[str, Any], digest: str) -> None:
-        """Log the data set as the run's input, where the runs table shows it."""
+    def dataset(self, about: Mapping[str, Any]) -> None:
+        """Log the data set as the run's input, where the runs table shows it, with a checksum of its training stories."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({key: value for key, value in about.items() if key != "splits"})
-        data = Dataset(
-            Path(str(about["dataset"])).name, digest[:36], "local", source, profile=json.dumps(about.get("splits", {}))
-        )
+        name, digest = Path(str(about["dataset"])).name, about["splits"]["train"]["sha256"][:36]  # MLflow takes 36 characters
+        data = Dataset(name, digest, "local", source, profile=json.dumps(about["splits"]))
         self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def stages(self, ran: Mapping[str, Mapping[str, Any]]) -> None:

@@ -51,6 +51,11 @@ def test_one_file_knows_mlflow() -> None:
     assert users == {"tracking.py"}
 
 
+def test_stages_that_compute_do_not_know_mlflow() -> None:
+    """Of the stages, `track` alone reaches the file that imports mlflow; `train` starts it as a process of its own."""
+    assert {stage for stage in STAGES if "stages/lib/tracking.py" in house.code_of(stage)} == {"track"}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_import_tree(stage: str) -> None:
     """A stage's code deps in dvc.yaml are exactly the files that it imports: no stale result, no needless rerun.

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +39,7 @@ def running(words: list[str], ready: Callable[[], bool], log: Path, **options: o
     with open(log, "wb") as out:
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **options)  # type: ignore[call-overload]
         try:
-            end = time.monotonic() + 90
+            end = time.monotonic() + 300  # a busy machine takes a minute
             while not ready():
                 assert process.poll() is None, log.read_text(errors="replace")[-2000:]
                 assert time.monotonic() < end, log.read_text(errors="replace")[-2000:]
@@ -66,20 +65,22 @@ def mlflow_server(store: str, folder: Path, port: int | None = None) -> Iterator
     """`mlflow server` with its runs in `store` and its files in the folder: its address and process."""
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
-
     words = ["-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination", str(folder), "--workers", "1"]
     words += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with running([sys.executable, *words], ready, folder.parent / "mlflow.log", env=environment, cwd=folder.parent) as process:
+    log = folder.parent / "mlflow.log"
+    with running([sys.executable, *words], lambda: healthy(address), log, env=environment, cwd=folder.parent) as process:
         yield address, process
+
+
+def healthy(address: str) -> bool:
+    """Whether MLflow's server answers there."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import servers
 from project import HERE, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 SIZES = (30, 60, 90)
 
 
@@ -37,6 +39,27 @@ def test_pages_in_a_browser(project: Project, tmp_path: Path) -> None:
         width, height = struct.unpack(">II", data[16:24])
         assert (width, height) >= (1000, 600)
         assert 20_000 < len(data) < 400_000, f"{name}: blank, or too large for a README"
+
+
+@pytest.mark.parametrize(
+    "command", [("-m", "mlflow", "ui", "--workers", "1"), ("-m", "tools.ui")], ids=["mlflow ui", "make ui"]
+)
+def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_path: Path) -> None:
+    """A plain `mlflow ui` in the project's folder, and `make ui`, show every run with its files."""
+    from mlflow import MlflowClient
+
+    port = servers.free_port()
+    address = f"http://127.0.0.1:{port}"
+    words = [sys.executable, *command, "--port", str(port)]
+    environment = project.environment()
+    with servers.running(words, lambda: servers.healthy(address), tmp_path / "log", cwd=project.folder, env=environment):
+        client = MlflowClient(address)
+        found = client.search_runs([client.get_experiment_by_name("gpt2-from-scratch").experiment_id])
+        assert {run.info.run_name for run in found} == {f"stories-{size}" for size in SIZES}
+        for run in found:
+            query = f"path=samples/samples.md&run_uuid={run.info.run_id}"
+            with urllib.request.urlopen(f"{address}/get-artifact?{query}", timeout=60) as answer:
+                assert b"Once upon a time" in answer.read()
 
 
 def test_table_of_experiments(project: Project) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from project import Project, Recorded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +52,37 @@ def test_reproduce_is_identical(project: Project, mine: Recorded) -> None:
     assert len(project.runs()) == 2
 
 
-def test_reproduce_sees_a_difference(project: Project, mine: Recorded) -> None:
-    """One digit of the model's recorded md5 changed: exit code 1, and the table shows that line alone as different."""
-    (lock,) = (project.folder / "mlruns" / mine.id).rglob("dvc.lock")
-    text = lock.read_text(encoding="utf-8")
-    md5 = mine.tags["md5.model"]
+@contextmanager
+def other_model_on_record(project: Project, run: Recorded) -> Iterator[None]:
+    """One digit of the model's recorded md5 changed: what another weight would have given."""
+    (lock,) = (project.folder / "mlruns" / run.id).rglob("dvc.lock")
+    text, md5 = lock.read_text(encoding="utf-8"), run.tags["md5.model"]
     lock.write_text(text.replace(md5, ("1" if md5[0] == "0" else "0") + md5[1:]), encoding="utf-8")
-    said = project.python("-m", "tools.reproduce", mine.id[:8], ok=False)
-    lock.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        lock.write_text(text, encoding="utf-8")
+
+
+def test_reproduce_sees_a_difference(project: Project, mine: Recorded) -> None:
+    """Another md5 of the model on record: exit code 1, and the table shows that line alone as different."""
+    with other_model_on_record(project, mine):
+        said = project.python("-m", "tools.reproduce", mine.id[:8], ok=False)
     assert [line.split()[0] for line in said.splitlines() if line.endswith("DIFFERENT")] == ["data/train/model"]
     assert "the machine is the same" in said
+
+
+def test_reproduce_on_another_machine(project: Project, mine: Recorded) -> None:
+    """Other bytes, but the run was recorded with another torch: that is named, and perplexities in their intervals will do."""
+    torch = mine.tags["machine.torch"]
+    with other_model_on_record(project, mine):
+        mine.client.set_tag(mine.id, "machine.torch", "1.0.0")
+        said = project.python("-m", "tools.reproduce", "mine")
+    mine.client.set_tag(mine.id, "machine.torch", torch)
+    assert f"torch: 1.0.0 -> {torch}" in said
+    assert "perplexity: " in said
+    assert "fits" in said
+    assert "identical" not in said
 
 
 def test_reproduce_says_what_it_cannot_find(project: Project) -> None:

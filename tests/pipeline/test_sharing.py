@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import servers
 from project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")

@@ -83,12 +83,14 @@ def test_patch_holds_code_only() -> None:
 
 
 def test_command_names_what_differs_from_the_commit() -> None:
-    """The command has the commit and every param that differs from it, and no other."""
+    """The command has the commit, every param that differs from it and no other, and the patch if the code differs."""
     commit = git("rev-parse", "HEAD")[:12]
     assert experiment.command(PARAMS) == f"git checkout {commit} && dvc repro"
     assert experiment.command(PARAMS | {"n_embd": 8, "causal": False}) == (
         f"git checkout {commit} && dvc exp run -S n_embd=8 -S causal=false"
     )
+    Path("stages/train.py").write_text("print(2)\n")
+    assert experiment.command(PARAMS) == f"git checkout {commit} && git apply code.patch && dvc repro"
 
 
 TRICKY = [
