@@ -57,6 +57,7 @@ class Tokenizer:
         import gigatoken
 
         if self._engine is None or self._encoded > ENGINE_LIFE:
+            self._engine = None  # gone before the next one comes: the two together would be the stage's peak
             self._engine, self._encoded = gigatoken.Tokenizer.from_json(self.to_json()), 0
         self._encoded += sum(map(len, texts))
         rows = self._engine.encode_batch(list(texts), parallel=True)
@@ -82,6 +83,7 @@ class Tokenizer:
         Returns:
             The pruned tokenizer, and a table (vocab_size,) from this tokenizer's ids to its ids (0 where it has none).
         """
+        self._engine = None  # its memory does for what follows
         model = json.loads(self.to_json())["model"]
         keep = used.copy()
         keep[:BYTES] = keep[self.end_of_text] = True
