@@ -1,9 +1,14 @@
-"""Peak memory, time and disk of download and tokenize at several corpus sizes, in a scratch folder.
+"""Peak memory, time and disk of download, tokenize and train's first steps at several corpus sizes, in a scratch folder.
 
-    python benchmarks/data_memory.py --samples 20000 200000 [--dataset PATH]
+    python -m benchmarks.data_memory --samples 20000 200000 [--dataset PATH] [--stages download tokenize train]
 
-Memory is the resident set of the stage and all its children together: the largest of what psutil sees every 10 ms and
-of what the kernel reports at the end (ru_maxrss). The last line is the ratio of the largest corpus to the smallest.
+Peaks are of the stage and all its children together, seen every 10 ms. `own` is the memory that the kernel calls anonymous
+(RssAnon and RssShmem in /proc/PID/status): what the processes need. `resident` adds the pages of files that happen to be
+mapped, libraries and token files: the kernel drops and reads those again as it likes, so a stage that maps a file of any size
+needs no more memory for it, but its resident set grows while memory is free. Outside Linux both columns are psutil's rss.
+`start` is the time until the stage's first line (download, tokenize: not shown); `CPU s` does not depend on who else computes.
+Train is a small network, stopped after its first checkpoint, at step 300. The last lines compare the largest corpus with the
+smallest.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +27,13 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("download", "tokenize")
+STAGES = ("download", "tokenize", "train")
+STEPS = 300  # of train
+SMALL = {  # a network whose memory does not drown the corpus's
+    **{"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 128, "stride": 128, "epochs": 1, "threads": 1},
+    **{"eval_every": 0, "checkpoint_every": STEPS},
+}
+_STATUS = re.compile(r"(?m)^(RssAnon|RssFile|RssShmem):\s+(\d+) kB$")
 
 
 @dataclass(frozen=True)
@@ -30,37 +41,71 @@ class Cost:
     """What one run of a stage took."""
 
     seconds: float
-    megabytes: float  # peak resident set of the process tree
+    cpu: float  # seconds of the stage and the children that it waited for
+    start: float | None  # seconds until train knew its data
+    own: float  # peak, MB
+    resident: float  # peak, MB
     disk: float  # MB in data/<stage>
 
 
-def run(stage: str, folder: Path, *options: str) -> Cost:
-    """Run a stage in `folder` as dvc does, and measure it."""
-    start = time.perf_counter()
-    process = psutil.Popen([sys.executable, "-m", f"stages.{stage}", *options], cwd=folder, stderr=subprocess.PIPE)
-    peak = 0
-    while True:
-        try:
-            tree = [process, *process.children(recursive=True)]
-            peak = max(peak, sum(member.memory_info().rss for member in tree))
-        except psutil.NoSuchProcess:
-            pass
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        time.sleep(0.01)
-    seconds = time.perf_counter() - start
-    if status:
-        sys.exit(f"{stage} failed: {process.stderr.read().decode()[-2000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    disk = sum(path.stat().st_size for path in (folder / "data" / stage).iterdir())
-    return Cost(seconds, max(peak, usage.ru_maxrss * unit) / 1e6, disk / 1e6)
+def memory(process: psutil.Process) -> tuple[int, int]:
+    """A process's own and its resident memory, bytes."""
+    if not Path("/proc/self/status").exists():
+        return (process.memory_info().rss,) * 2
+    parts = {key: int(value) * 1024 for key, value in _STATUS.findall(Path(f"/proc/{process.pid}/status").read_text())}
+    resident = sum(parts.values())
+    return resident - parts.get("RssFile", 0), resident
+
+
+def run(stage: str, folder: Path) -> Cost:
+    """Run a stage in `folder` as dvc does, and measure it; train is stopped at its first checkpoint."""
+    own_store = {"DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONUNBUFFERED": "1"}
+    began, first_line, stopped = time.perf_counter(), None, False
+    peaks = [0, 0]
+    with open(folder / "log", "w+", encoding="utf-8") as log:
+        process = psutil.Popen(
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=os.environ | own_store, stdout=log, stderr=log
+        )
+        while True:
+            tree = [process, *_children(process)]
+            sums = [sum(side) for side in zip(*(_memory_or_none(member) for member in tree), strict=True)]
+            peaks = [max(pair) for pair in zip(peaks, sums, strict=True)]
+            if stage == "train" and first_line is None and "steps in all" in (folder / "log").read_text(encoding="utf-8"):
+                first_line = time.perf_counter() - began
+            if stage == "train" and not stopped and list(folder.glob(".checkpoints/*/step-*-*.safetensors")):
+                process.send_signal(signal.SIGTERM)
+                stopped = True
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.01)
+    if status and not stopped:
+        sys.exit(f"{stage} failed: {(folder / 'log').read_text(encoding='utf-8')[-2000:]}")
+    data = folder / "data" / stage
+    disk = sum(path.stat().st_size for path in data.iterdir()) if data.exists() else 0
+    seconds, cpu = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    return Cost(seconds, cpu, first_line, peaks[0] / 1e6, peaks[1] / 1e6, disk / 1e6)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _memory_or_none(process: psutil.Process) -> tuple[int, int]:
+    try:
+        return memory(process)
+    except (psutil.Error, OSError):  # it has just ended
+        return 0, 0
 
 
 def prepare(folder: Path, **params: object) -> None:
-    """A scratch copy of what the two stages need, with some parameters changed."""
+    """A scratch copy of what the stages need, with some parameters changed."""
     for name in ("stages", "model"):
-        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for key, value in params.items():
         text = re.sub(rf"(?m)^{key}:.*", f"{key}: {value}", text)
@@ -73,20 +118,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--dataset", default="storybook")
     parser.add_argument("--vocabulary", default="corpus", choices=["corpus", "full"])
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     args = parser.parse_args()
-    print(f"{'stage':<10}{'stories':>12}{'seconds':>10}{'stories/s':>12}{'peak MB':>10}{'disk MB':>10}")
+    names = ("stories", "seconds", "CPU s", "start s", "own MB", "resident MB", "disk MB")
+    print(f"{'stage':<10}" + "".join(f"{name:>12}" for name in names))
     costs: dict[tuple[str, int], Cost] = {}
     for samples in args.samples:
-        with tempfile.TemporaryDirectory() as name:
-            prepare(Path(name), dataset=args.dataset, max_samples=samples, vocabulary=args.vocabulary)
-            for stage in STAGES:
+        with tempfile.TemporaryDirectory(prefix="data-memory-") as name:
+            prepare(Path(name), dataset=args.dataset, max_samples=samples, vocabulary=args.vocabulary, **SMALL)
+            for stage in args.stages:
                 cost = costs[stage, samples] = run(stage, Path(name))
-                rate = samples / cost.seconds
-                row = f"{cost.seconds:>10.1f}{rate:>12,.0f}{cost.megabytes:>10.0f}{cost.disk:>10.1f}"
+                times = f"{cost.seconds:>12.1f}{cost.cpu:>12.1f}{'' if cost.start is None else f'{cost.start:.1f}':>12}"
+                row = f"{times}{cost.own:>12.0f}{cost.resident:>12.0f}{cost.disk:>12.1f}"
                 print(f"{stage:<10}{samples:>12,}{row}", flush=True)
-    for stage in STAGES:
+    for stage in args.stages:
         few, many = costs[stage, min(args.samples)], costs[stage, max(args.samples)]
-        print(f"{stage}: peak memory x {many.megabytes / few.megabytes:.3f}")
+        print(f"{stage}: own memory x {many.own / few.own:.3f}, resident x {many.resident / few.resident:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""Tokenization throughput: the pipeline's batch path against transformers' GPT2TokenizerFast, in turns in one process.
+
+    python -m benchmarks.token_engines [FILE.jsonl] [--stories 20000] [--rounds 3]
+
+Both sides encode the same stories (the storybook's, or the column `text` of a file of JSON lines) on all cores, in the batches
+of the stage tokenize, and must give the same ids. A round is two passes over all stories with new tokenizers, which remember
+the words that they met: the first pass is what a small corpus costs, the second one what every part of a large one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.lib import storybook, tokenizer
+
+BATCH = 4096  # stories, as the stage reads them
+PASSES = ("first pass", "second pass")
+Ids = NDArray[np.uint32] | list[list[int]]
+Encode = Callable[[list[str]], Ids]
+
+
+def ours() -> Encode:
+    """The stage's path; its engine is made in the first pass."""
+    codec = tokenizer.gpt2()
+    return lambda texts: codec.encode_batch(texts)[0]
+
+
+def theirs() -> Encode:
+    """GPT2TokenizerFast, from the same vocabulary; it is made before the first pass. It need not make an attention mask."""
+    from transformers import GPT2TokenizerFast
+
+    model = json.loads(tokenizer.gpt2().to_json())["model"]
+    fast = GPT2TokenizerFast(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+
+    return lambda texts: list(fast(texts, split_special_tokens=True, return_attention_mask=False)["input_ids"])
+
+
+def batches(texts: list[str]) -> Iterator[list[str]]:
+    """The stories, a batch at a time."""
+    for first in range(0, len(texts), BATCH):
+        yield texts[first : first + BATCH]
+
+
+def timed(encode: Encode, texts: list[str]) -> tuple[float, NDArray[np.uint32]]:
+    """Seconds of one pass, and all ids; what it takes to put them end to end is not counted."""
+    seconds, ids = 0.0, []
+    for batch in batches(texts):
+        start = time.perf_counter()
+        rows = encode(batch)
+        seconds += time.perf_counter() - start
+        ids.append(rows if isinstance(rows, np.ndarray) else np.fromiter(chain.from_iterable(rows), np.uint32))
+    return seconds, np.concatenate(ids)
+
+
+def main() -> None:
+    """Read the stories, then measure round after round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", type=Path, help="JSON lines with a column text (default: the storybook)")
+    parser.add_argument("--stories", type=int, default=20_000, help="at most so many")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    if args.file:
+        with open(args.file, encoding="utf-8") as file:
+            texts = [json.loads(line)["text"] for line in islice(file, args.stories)]
+    else:
+        texts = [story.text for story in storybook.stories(args.stories, storybook.TRAIN_SEED)]
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    sides = {"ours": ours, "GPT2TokenizerFast": theirs}
+    seconds: dict[tuple[str, str], list[float]] = {(side, which): [] for side in sides for which in PASSES}
+    expected: NDArray[np.uint32] | None = None
+    for turn in range(args.rounds):
+        for side in list(sides) if turn % 2 == 0 else reversed(list(sides)):
+            encode = sides[side]()
+            for which in PASSES:
+                taken, ids = timed(encode, texts)
+                seconds[side, which].append(taken)
+                expected = ids if expected is None else expected
+                if not np.array_equal(ids, expected):
+                    raise SystemExit(f"{side} gives other ids")
+    assert expected is not None
+    print(f"{len(texts):,} stories, {megabytes:.1f} MB, {len(expected):,} tokens: the same ids on both sides in every pass")
+    for which in PASSES:
+        best = {side: statistics.median(seconds[side, which]) for side in sides}
+        for side, taken in best.items():
+            print(f"{which}, {side:<18}{taken:8.3f} s {megabytes / taken:8.1f} MB/s {len(expected) / taken:14,.0f} tokens/s")
+        print(f"{which}: {best['GPT2TokenizerFast'] / best['ours']:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
