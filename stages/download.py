@@ -31,6 +31,7 @@ def main(args: argparse.Namespace) -> None:
     about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
     about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
     files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))
+    source.done()
 
 
 def fill(writer: stories.StoryWriter, source: sources.Source, split: str, limit: int | None) -> None:

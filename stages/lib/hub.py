@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from stages.lib import streaming
+from stages.lib import parts, session, streaming
 from stages.lib.errors import UserError
 from stages.lib.sources import TEXT, Source
 
@@ -32,12 +32,15 @@ def open_source(dataset: str, revision: str | None) -> Source:
     held_out = next((name for name in ("validation", "test") if name in names), None)
     splits = {"train": "train"} | ({"validation": held_out} if held_out else {})
     licence = info.card_data.get("license") if info.card_data else None
+    unfinished = session.root() / ".checkpoints" / f"download-{info.sha[:16]}"
+    if unfinished.exists():
+        print("going on with what an interrupted download has read")
 
     def tables(split: str) -> Iterator[pa.Table]:
         with _explained(dataset, revision):
-            yield from streaming.tables(builder, split, TEXT.names)
+            yield from streaming.tables(builder, split, TEXT.names, unfinished)
 
-    return Source(dataset, info.sha, licence, TEXT, splits, tables)
+    return Source(dataset, info.sha, licence, TEXT, splits, tables, done=lambda: parts.forget(unfinished))
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Source:
     splits: dict[str, str]  # "train" and, if there is one, "validation" -> the source's own name for it
     tables: Callable[[str], Iterator[pa.Table]]  # the source's own name of a split -> its stories in order, blank ones too
     files: dict[str, str] = field(default_factory=dict)  # a local source's files -> their sha256
+    done: Callable[[], None] = lambda: None  # called when all that was asked for is written
 
 
 def open_source(dataset: str, revision: str | None) -> Source:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from stages.lib.parts import Parts
 
 BATCH = 2048  # rows a table
 TRIES, WAIT = 3, 10.0  # times and seconds to wait for a lost connection, after huggingface_hub's own 5 times and 23 seconds
@@ -26,30 +29,37 @@ def library() -> Any:
     return datasets
 
 
-def tables(builder: Any, split: str, columns: list[str]) -> Iterator[pa.Table]:
+def tables(builder: Any, split: str, columns: list[str], unfinished: Path | None = None) -> Iterator[pa.Table]:
     """A split's rows in order, from a builder of `datasets`; of parquet files no other column is read.
+
+    `unfinished` is the folder where parquet rows are kept for another attempt (None = nowhere: the files are here anyway).
 
     Parquet goes past the reader of `datasets`, which leaves threads behind when it is stopped early: the process then
     hangs or crashes at its end, now and then (github.com/apache/arrow/issues/45214, seen with pyarrow 25.0).
     """
     if builder.name == "parquet" or hasattr(builder.config, "fragment_scan_options"):
         for url in builder.config.data_files[split]:
-            yield from _parquet(url, columns)
+            yield from _parquet(url, columns, Parts(unfinished, url) if unfinished else None)
     else:
         yield from builder.as_streaming_dataset(split=split).with_format("arrow").iter(batch_size=BATCH)
 
 
-def _parquet(url: str, columns: list[str]) -> Iterator[pa.Table]:
+def _parquet(url: str, columns: list[str], parts: Parts | None) -> Iterator[pa.Table]:
     """The rows of one parquet file, here or on the Hub. A broken connection is taken up again behind the last row read."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     done = failures = 0
+    for table in parts.kept() if parts else ():
+        done += len(table)
+        yield table
     while True:
         try:
             for table in _rows(url, columns, done):
                 done += len(table)
                 failures = 0
+                if parts:
+                    parts.keep(table)
                 yield table
             return
         except (httpx2.RequestError, HfHubHTTPError, ConnectionError, TimeoutError):

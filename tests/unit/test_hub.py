@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,6 +31,17 @@ import runpy, time
 time.sleep = lambda seconds: None
 runpy.run_module("stages.download", run_name="__main__", alter_sys=True)
 """
+KILLED = (
+    """
+import os, signal
+replace = os.replace
+def replace_and_die(*words, **more):
+    replace(*words, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace_and_die
+"""
+    + IMPATIENT
+)  # after it has kept the first part
 Download = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -64,14 +76,16 @@ def hub(files: dict[str, bytes] | None = None, **more: Any) -> Hub:
 def download(tmp_path: Path) -> Download:
     """Runs the stage against a server, in a folder and with a Hub cache of its own; it does not sleep between tries."""
 
-    def run(server: Hub, env: dict[str, str] | None = None, **params: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        server: Hub, env: dict[str, str] | None = None, script: str = IMPATIENT, **params: Any
+    ) -> subprocess.CompletedProcess[str]:
         folder = tmp_path / "project"
         folder.mkdir(exist_ok=True)
         write_params(folder, {"dataset": REPO, "max_samples": 21_000, "max_val_samples": 100} | params)
         kept = {key: value for key, value in environment(folder).items() if not key.startswith("HF_")}
         own = {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), **(env or {})}
         return subprocess.run(
-            [sys.executable, "-c", IMPATIENT],
+            [sys.executable, "-c", script],
             cwd=folder,
             env=kept | own,
             capture_output=True,
@@ -141,6 +155,36 @@ def test_giving_up_leaves_nothing(tmp_path: Path, download: Download) -> None:
     assert "the Hub does not answer as it should" in done.stderr and "storybook" in done.stderr and "HF_ENDPOINT" in done.stderr
     assert "Traceback" not in done.stderr
     assert written(tmp_path) == []
+
+
+def parts(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "project/.checkpoints").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("fault", ["killed", "out of order", "killed, a part damaged"])
+def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, download: Download, fault: str) -> None:
+    """After a kill -9, or when the server was away too long, the same command reads the rest only; a damaged part is read
+    again. The result is the same, and nothing is left of the parts."""
+    with serve(hub()) as server:
+        assert download(server).returncode == 0
+        whole, about = server.sent, (tmp_path / "project/data/download/about.json").read_bytes()
+    shutil.rmtree(tmp_path / "project/data")
+    broken = hub(failures=[*[""] * 6, *["500"] * 1000] if fault == "out of order" else [])
+    with serve(broken) as server:
+        assert download(server, script=IMPATIENT if fault == "out of order" else KILLED).returncode != 0
+    (kept,) = parts(tmp_path)
+    if "damaged" in fault:
+        content = bytearray(kept.read_bytes())
+        content[len(content) // 2] ^= 1
+        kept.write_bytes(content)
+    with serve(hub()) as server:
+        done = download(server)
+    assert done.returncode == 0, done.stderr
+    assert "going on with what an interrupted download has read" in done.stdout
+    assert server.sent == whole if "damaged" in fault else server.sent < whole / 2
+    assert (tmp_path / "project/data/download/about.json").read_bytes() == about
+    assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
+    assert not parts(tmp_path)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the server is, params, message
