@@ -32,6 +32,8 @@ def main(args: argparse.Namespace) -> None:
     files.write_text(FOLDER / "tokenizer.json", chosen.to_json())
     meta = {"vocab_size": chosen.vocab_size, "end_of_text": chosen.end_of_text, "vocabulary": vocabulary}
     splits = {"train": train, "validation": validation}
+    for split, facts in splits.items():
+        facts["sha256"] = files.digest(FOLDER / f"{split}.npy")
     files.write_json(FOLDER / "meta.json", meta | {"dataset": about["dataset"], "splits": splits})
     print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {tokenizer.GPT2_SIZE:,} tokens")
 

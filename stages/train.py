@@ -88,9 +88,12 @@ def make_net(params: Params, vocab_size: int) -> GPT2:
 
 
 def training_key(params: Params, facts: dict[str, str]) -> str:
-    """A name for all that decides the bits: params, tokens, code and machine. Another key is another training."""
+    """A name for all that decides the bits: params, tokens, code and machine. Another key is another training.
+
+    meta.json holds the checksums of the token files: reading those here would make the start as long as the corpus is large.
+    """
     code = code_digest(Path(__file__).parents[1])
-    tokens = {name: md5(TOKENS / name) for name in ("train.npy", "validation.npy", "tokenizer.json")}
+    tokens = {name: md5(TOKENS / name) for name in ("meta.json", "tokenizer.json")}
     return make_key(params=params.model_dump(exclude=NOT_OURS), tokens=tokens, code=code, machine=facts)
 
 

@@ -83,6 +83,7 @@ def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
         assert facts["tokens"] == len(file) and facts["stories"] == file.stories == len(texts)
         assert facts["bytes"] == sum(len(text.encode()) for text in texts)
         assert facts["words"] == sum(len(text.split()) for text in texts)
+        assert facts["sha256"] == files.digest(folder / f"{split}.npy")
 
 
 def test_twice_gives_the_same_bytes(project: Path) -> None:
