@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -29,6 +30,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {  # file name ends in -> reade
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
 SEPARATOR = "<|endoftext|>"  # alone on a line of a .txt file it ends a story, as in TinyStories' own files
+ARRAY_BYTES, ARRAY_COST = 100 << 20, 8  # from which size on a JSON array is remarked on; memory it takes, in times its size
 
 
 def find(dataset: str) -> Path | None:
@@ -131,6 +133,12 @@ def _check(dataset: str, file: Path, reader: str) -> None:
         start = opened.read(4)
     if not start:
         raise UserError(f"dataset: {dataset}: {file.name} is empty. Fill it or remove it")
+    if start.lstrip().startswith(b"[") and reader == "json" and (size := file.stat().st_size) >= ARRAY_BYTES:
+        print(
+            f"note: {file.name} is one JSON array of {size / 1e6:,.0f} MB: it is read whole, in about {ARRAY_COST} times as "
+            "much memory. One object a line (.jsonl) streams",
+            file=sys.stderr,
+        )
     if reader == "parquet" and start != b"PAR1":
         raise UserError(f"dataset: {dataset}: {file.name} is not a parquet file. Give it its true ending, or replace it")
 
