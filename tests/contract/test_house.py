@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,23 @@ def test_one_file_knows_mlflow() -> None:
 def test_stages_that_compute_do_not_know_mlflow() -> None:
     """Of the stages, `track` alone reaches the file that imports mlflow; `train` starts it as a process of its own."""
     assert {stage for stage in STAGES if "stages/lib/tracking.py" in house.code_of(stage)} == {"track"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """pyproject.toml names each package that the pipeline imports itself, and requirements.txt pins it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {_canonical(line) for line in project["dependencies"]}
+    pinned = {_canonical(line) for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line}
+    assert declared <= pinned
+    known = packages_distributions()
+    for path in [*_sources("model"), *_sources("stages")]:
+        for name in _third_party(path) - sys.stdlib_module_names - {"model", "stages"}:
+            assert {_canonical(package) for package in known[name]} & declared, f"{path.name} imports {name}"
+
+
+def _canonical(requirement: str) -> str:
+    """A package's name as all spell it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=<>~!; ]", requirement)[0]).lower()
 
 
 @pytest.mark.parametrize("stage", STAGES)
