@@ -1,0 +1,46 @@
+"""DVC's cache: what lies in data/ is a link into it, and no stage writes through the link."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from project import Project
+
+pytestmark = pytest.mark.slow
+STAGES = ("download", "tokenize")
+
+
+def contents(project: Project) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for stage in STAGES for path in (project.folder / "data" / stage).iterdir()}
+
+
+def links(project: Project) -> set[int]:
+    return {path.stat().st_nlink for stage in STAGES for path in (project.folder / "data" / stage).iterdir()}
+
+
+def test_stages_replace_links_and_leave_the_cache_alone(tmp_path: Path) -> None:
+    """With hard links the outputs are the cache's own files. A stage run by hand with other params, and `dvc repro -f`, put new
+    files in their places: what the cache holds stays as it was, and comes back."""
+    project = Project.copy(tmp_path)
+    project.dvc("config", "cache.type", "hardlink")
+    project.dvc("repro", "tokenize")
+    assert links(project) == {2}
+    before = contents(project)
+
+    project.set(max_samples=40, max_val_samples=20)
+    for stage in STAGES:
+        project.python("-m", f"stages.{stage}")
+    after = contents(project)
+    assert after.keys() == before.keys() and links(project) == {1}
+    assert all(after[name] != before[name] for name in before if name.endswith((".parquet", ".npy")))
+
+    project.set(max_samples=60, max_val_samples=30)
+    project.dvc("checkout", "--force")
+    assert contents(project) == before and links(project) == {2}
+    project.dvc("repro", "--force", "tokenize")
+    assert contents(project) == before
+    assert "up to date" in project.dvc("status", "tokenize")
