@@ -90,7 +90,7 @@ def download(tmp_path: Path) -> Download:
             env=kept | own,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
