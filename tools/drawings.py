@@ -1,6 +1,6 @@
 """Draw the figures of docs/how-a-gpt-2-works.md: docs/images/gpt2-*.svg.
 
-python -m tools.drawings      (after `dvc repro` or `dvc pull`: attention and sampling are shown at the trained network)
+python -m tools.drawings      (make drawings; after `dvc repro` or `dvc pull`: attention and sampling are the trained network's)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         path = FOLDER / f"gpt2-{name}.svg"
-        with matplotlib.rc_context({"svg.hashsalt": name}):  # the same bytes each time
+        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same bytes each time; text as text
             figure.savefig(path, metadata={"Date": None})
         print(f"{path}: {path.stat().st_size // 1024} KiB")
 

@@ -46,7 +46,7 @@ def _blocks(text: str) -> Iterator[str]:
 def code(text: str) -> Iterator[str]:
     """What stands as code on a page: spans, and the lines of blocks."""
     for block in _blocks(text):
-        yield from block.splitlines()
+        yield from (line.strip() for line in block.splitlines())
     yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 import pages
 import servers
 from house import ROOT
-from project import OUTER, Project
+from project import OUTER, Project, wait_for
 
 COMMANDS = list(pages.commands(pages.read("README.md")))
 ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words by which it is known there
@@ -104,7 +104,8 @@ def ui(reader: Reader) -> None:
         return False
 
     log = folder / ".venv" / "ui.log"
-    with servers.running([*words, "--port", str(port)], ready, log, cwd=folder, env=reader.env):
+    with servers.running([*words, "--port", str(port)], lambda: True, log, cwd=folder, env=reader.env):
+        wait_for(ready)
         assert f"the runs, in some ten seconds: {address}" in log.read_text(encoding="utf-8")
 
 
