@@ -70,11 +70,11 @@ def flow() -> Figure:
         (2.1, "lm_head = wte'", "logits (B, T, V)"),
         (0.9, "softmax, loss or sampling", ""),
     ]
-    for (y, what, shape), (below, *_) in zip(stream, [*stream[1:], (None,)], strict=True):
+    for y, what, _ in stream:
         _box(axes, 2.2, y, what, "#fff3c4" if what == "+" else "#e7eefb")
-        if below is not None:
-            axes.annotate("", (2.2, below + 0.32), (2.2, y - 0.32), arrowprops={"arrowstyle": "->"})
-            axes.text(2.35, y - 0.55, shape, fontsize=8, color="#555")
+    for (y, _, shape), (below, *_) in itertools.pairwise(stream):
+        axes.annotate("", (2.2, below + 0.32), (2.2, y - 0.32), arrowprops={"arrowstyle": "->"})
+        axes.text(2.35, y - 0.55, shape, fontsize=8, color="#555")
     for top, join, words in (
         (11.3, 8.6, ["ln_1", "c_attn: (B, T, 3C)", "H heads: softmax(qk'/√hs + mask) v", "c_proj: (B, T, C)"]),
         (7.4, 4.7, ["ln_2", "c_fc: (B, T, 4C)", "GELU", "c_proj: (B, T, C)"]),
@@ -127,7 +127,7 @@ def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
             scores = scores + torch.full(scores.shape[2:], -torch.inf).triu(1)
         seen.append(scores.softmax(-1)[0])
 
-    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr, operator]
+    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr]
     net.hidden(tokens)
     for hook in hooks:
         hook.remove()

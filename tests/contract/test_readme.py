@@ -89,8 +89,12 @@ def again(reader: Reader) -> None:
 
 
 def compare(reader: Reader) -> None:
-    """A Markdown table."""
-    assert "| Experiment" in reader.type("make compare")
+    """A table with the experiment and what came out of it."""
+    reader.type("dvc exp run -n cold -S temperature=0.5")
+    said = reader.type("make compare")
+    assert "| Experiment" in said
+    assert "cold" in said
+    assert "perplexity" in said
 
 
 def ui(reader: Reader) -> None:
