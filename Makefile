@@ -59,6 +59,10 @@ register: $(VENV)/.ready-dev ## Put a run's model into MLflow's registry: make r
 screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/images (needs Chromium)
 	@python -m tools.screenshots
 
+.PHONY: drawings
+drawings: setup ## Figures of docs/how-a-gpt-2-works.md, from the trained network: docs/images
+	@python -m tools.drawings
+
 # -- checks -------------------------------------------------------------------------------------------
 
 .PHONY: test

@@ -6,6 +6,7 @@ python -m tools.screenshots [folder]      (make screenshots; needs Chromium and 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import socket
 import subprocess
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.lib import errors, tracking
-from tools.ui import server
+from tools.ui import LIGHT, server
 
-PATIENCE = 90  # seconds for a page to show what is waited for
-TABLE, CHARTS, RUN = (1540, 620), (1400, 800), (1400, 1000)  # pixels: the window's width and height for each picture
+PATIENCE = 300  # seconds for a page to show what is waited for, on a busy machine
+TABLE, CHARTS, RUN = (1540, 620), (1400, 800), (1400, 960)  # pixels: the window's width and height for each picture
 HIDDEN = ".modebar, [data-component-id*='shared_view.banner'] {display: none !important}"  # bars that cover what is to be seen
 
 
@@ -147,7 +148,7 @@ def served() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(server(uri, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(server(uri, port), env=os.environ | LIGHT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(PATIENCE * 4):
             with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2):

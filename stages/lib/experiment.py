@@ -31,7 +31,7 @@ def fingerprint(params: Mapping[str, Any]) -> str:
 
 def name() -> str:
     """DVC's name of the experiment; `branch-commit` for a plain `dvc repro`."""
-    return os.environ.get("DVC_EXP_NAME") or f"{_git('rev-parse', '--abbrev-ref', 'HEAD') or 'run'}-{commit()[:7] or 'new'}"
+    return os.environ.get("DVC_EXP_NAME") or f"{_branch() or 'run'}-{commit()[:7] or 'new'}"
 
 
 def commit() -> str:
@@ -82,7 +82,7 @@ def source() -> dict[str, str]:
         "mlflow.source.git.commit": commit(),  # MLflow's own names, for the columns of its table
         "mlflow.source.name": f"dvc exp run -n {os.environ['DVC_EXP_NAME']}" if "DVC_EXP_NAME" in os.environ else "dvc repro",
         "mlflow.user": _user(),
-        "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "git.branch": _branch(),
         "git.remote": re.sub(r"//[^/@]*@", "//", remote),  # https://user:token@host: the token is nobody's business
         "git.dirty": "yes" if patch() else "no",
     }
@@ -126,6 +126,11 @@ def _git(*words: str, env: Mapping[str, str] | None = None) -> str:
         if done.returncode == 0:
             return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
     return ""
+
+
+def _branch() -> str:
+    """The branch checked out here; empty for none, as while `dvc exp run` works."""
+    return _git("symbolic-ref", "--quiet", "--short", "HEAD")
 
 
 def _override(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("download", "tokenize", "train", "evaluate", "generate", "track")
+STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 PARAMS = frozenset(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 
 

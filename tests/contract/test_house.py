@@ -76,6 +76,16 @@ def _canonical(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[=<>~!; ]", requirement)[0]).lower()
 
 
+def test_stage_is_script_is_folder() -> None:
+    """Each script in stages/ is a node of dvc.yaml, started as a module; its outputs are in data/<its name>/ only."""
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
+    for stage, node in house.dvc()["stages"].items():
+        assert node["cmd"].endswith(f" -m stages.{stage}"), stage
+        for out in [*node.get("outs", []), *node.get("metrics", [])]:
+            path = out if isinstance(out, str) else next(iter(out))
+            assert path.startswith(f"data/{stage}/"), path
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_import_tree(stage: str) -> None:
     """A stage's code deps in dvc.yaml are exactly the files that it imports: no stale result, no needless rerun.
@@ -108,6 +118,20 @@ def test_every_param_has_a_reader() -> None:
     assert used == house.PARAMS
 
 
+def test_training_knows_its_params() -> None:
+    """What can change a training is exactly what `train` declares: it goes into the checkpoints' key and the model's card.
+
+    stages/train.py names the other params, NOT_OURS.
+    """
+    (names,) = [
+        node.value
+        for node in house.tree(ROOT / "stages" / "train.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NOT_OURS"
+    ]
+    not_ours = {node.value for node in ast.walk(names) if isinstance(node, ast.Constant)}
+    assert house.PARAMS - not_ours == set(house.dvc()["stages"]["train"]["params"])
+
+
 def test_params_yaml_is_flat_and_commented() -> None:
     """params.yaml has one key a line, each with a comment that explains it, and the model class knows each one."""
     from stages.lib.params import Params
@@ -120,7 +144,7 @@ def test_params_yaml_is_flat_and_commented() -> None:
 
 def test_files_are_short() -> None:
     """No file outside the tests is over 350 lines, and no stage over 150."""
-    for folder in ("model", "stages", "benchmarks"):
+    for folder in ("model", "stages", "benchmarks", "tools"):
         for path in _sources(folder):
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
     for stage in STAGES:

@@ -18,6 +18,11 @@ from pathlib import Path
 
 import pytest
 
+LIGHT = {  # of MLflow's server only what is tested
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
 
 def free_port() -> int:
     """A port that nobody listens at."""
@@ -68,7 +73,7 @@ def mlflow_server(store: str, folder: Path, port: int | None = None) -> Iterator
     words = ["-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination", str(folder), "--workers", "1"]
     words += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    environment |= LIGHT
     log = folder.parent / "mlflow.log"
     with running([sys.executable, *words], lambda: healthy(address), log, env=environment, cwd=folder.parent) as process:
         yield address, process

@@ -51,7 +51,7 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
     port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
     words = [sys.executable, *command, "--port", str(port)]
-    environment = project.environment()
+    environment = {**project.environment(), **servers.LIGHT}
     with servers.running(words, lambda: servers.healthy(address), tmp_path / "log", cwd=project.folder, env=environment):
         client = MlflowClient(address)
         found = client.search_runs([client.get_experiment_by_name("gpt2-from-scratch").experiment_id])

@@ -130,6 +130,16 @@ def test_a_token_in_the_remotes_address_is_not_recorded() -> None:
     assert "ghp_secret" not in str(experiment.source())
 
 
+def test_name_of_a_run_without_an_experiment() -> None:
+    """Branch and commit; `run` and commit where no branch is checked out, and then no branch is recorded."""
+    commit = experiment.commit()[:7]
+    assert experiment.name() == f"main-{commit}"
+    assert experiment.source()["git.branch"] == "main"
+    git("checkout", "-q", "--detach")
+    assert experiment.name() == f"run-{commit}"
+    assert experiment.source()["git.branch"] == ""
+
+
 def test_without_git(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the project that is no git repository works: no commit, no patch."""
     monkeypatch.chdir(tmp_path_factory.mktemp("plain"))

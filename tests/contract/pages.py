@@ -1,0 +1,81 @@
+"""The pages as a reader takes them: the commands in their blocks, the code spans, the links."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from house import ROOT
+
+PAGES = [
+    *(path.relative_to(ROOT).as_posix() for folder in ("", "docs") for path in sorted((ROOT / folder).glob("*.md"))),
+    *("data/README.md", "mlruns/README.md"),
+]
+SHELL = ("", "sh", "bash", "console")  # languages of a fence that holds commands; pictures and output are ```text
+NEEDS = re.compile(r"# needs (the Hub|a GPU)")
+INDENTED = re.compile(r"(?:^|(?<=\n\n))(?: {4}[^\n]*\n(?:[ ]*\n)*)+")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def read(page: str) -> str:
+    """A page's text; `page` is its path from the root."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def commands(text: str) -> Iterator[tuple[str, bool]]:
+    """Each command of a page's blocks, and whether it is marked as needing the Hub or a GPU.
+
+    A block is indented by four blanks or fenced. A block that begins with the name of a file is a picture of the project.
+    """
+    for block in _blocks(text):
+        lines = re.sub(r"\\\n\s*", "", block).splitlines()
+        if not (ROOT / block.split()[0].rstrip(":")).exists():
+            for line in lines:
+                command = re.split(r"\s+# ", line)[0].strip()
+                if command and not command.startswith("#"):
+                    yield command, bool(NEEDS.search(line))
+
+
+def _blocks(text: str) -> Iterator[str]:
+    yield from (block for language, block in FENCE.findall(text) if language in SHELL)
+    yield from INDENTED.findall(FENCE.sub("", text) + "\n")
+
+
+def code(text: str) -> Iterator[str]:
+    """What stands as code on a page: spans, and the lines of blocks."""
+    for block in _blocks(text):
+        yield from (line.strip() for line in block.splitlines())
+    yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """The text and the target of each link and picture."""
+    prose = FENCE.sub("", text)
+    return re.findall(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)", prose)
+
+
+def anchors(text: str) -> set[str]:
+    """What `#...` may name on a page: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a Python file defines at its top level or in a class: functions, classes, constants, methods."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    found: set[str] = set()
+    for node in (node for body in bodies for node in body):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return found
+
+
+def targets() -> set[str]:
+    """The targets of the Makefile."""
+    return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

@@ -1,0 +1,63 @@
+"""What the pages name exists: make targets, modules, params, files, functions. A renamed thing cannot leave them behind."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pages
+from house import PARAMS, ROOT, STAGES
+
+OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ is not there before the first run
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_commands_name_what_exists(page: str) -> None:
+    """Each `make` target, `python -m` module and `-S` key in a page's code exists."""
+    for text in pages.code(pages.read(page)):
+        for target in re.findall(r"(?:^|&& )make ([a-z0-9-]+)", text):
+            assert target in pages.targets(), text
+        for module in re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", text):
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), text
+        for key in re.findall(r"-S '?(\w+)=", text):
+            assert key in PARAMS, text
+        for stage in re.findall(r"dvc repro (?:-f )?(\w+)", text):
+            assert stage in STAGES, text
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_files_named_exist(page: str) -> None:
+    """Each of our files that a page names as code exists."""
+    for text in pages.code(pages.read(page)):
+        if text.startswith(OWN) and re.fullmatch(r"[\w./-]+\.\w+", text):
+            assert (ROOT / text).exists(), text
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each link within the project leads to a file, and its anchor to a heading; a function it names is defined there."""
+    for text, target in pages.links(pages.read(page)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in pages.anchors(path.read_text(encoding="utf-8")), target
+        if name.endswith(".py"):
+            for symbol in re.findall(r"`([A-Za-z_][\w.]*)`", text):
+                if not symbol.endswith(".py"):
+                    assert set(symbol.split(".")) <= pages.defined(path), f"{symbol} is not in {name}"
+
+
+def test_one_version() -> None:
+    """pyproject.toml, CITATION.cff and CHANGELOG.md know the same version."""
+    found = re.search(r'^version = "(.+)"$', pages.read("pyproject.toml"), re.MULTILINE)
+    assert found
+    assert str(yaml.safe_load(pages.read("CITATION.cff"))["version"]) == found[1]
+    assert f"\n## {found[1]}\n" in pages.read("CHANGELOG.md")

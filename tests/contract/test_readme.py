@@ -1,0 +1,193 @@
+"""README.md's commands do what it says: each one in a block runs here, on a tiny copy of the project, or in the test that is
+named for it, or is marked as needing the Hub or a GPU. One that nobody knows fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
+import pages
+import servers
+from house import ROOT
+from project import OUTER, Project, wait_for
+
+COMMANDS = list(pages.commands(pages.read("README.md")))
+ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words by which it is known there
+    "dvc exp run -S max_samples=250000": ("pipeline/test_pages.py", "project", ['"exp", "run"', "max_samples="]),
+    "dvc exp run --queue -S 'learning_rate=0.003,0.006,0.012' && dvc queue start": (
+        *("pipeline/test_runs.py", "test_queue_of_two_from_an_empty_store"),
+        ['"exp", "run", "--queue", "-S", "learning_rate=', '"queue", "start"'],
+    ),
+    "make reproduce RUN=<run>": ("pipeline/test_rebuild.py", "test_reproduce_is_identical", ['"tools.reproduce", "mine"']),
+}
+
+
+@dataclass
+class Reader:
+    """Somebody who has cloned the project and types what the README says; `said` is what `make repro` answered."""
+
+    project: Project
+    said: str = ""
+
+    def type(self, command: str) -> str:
+        """Run a command in a shell, in the project's folder, and return what it says."""
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.project.folder, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"exit {done.returncode} of {command}:\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    @property
+    def env(self) -> dict[str, str]:
+        """This environment, with the Python that runs the tests first: what an activated .venv is."""
+        kept = {key: value for key, value in os.environ.items() if key not in (*OUTER, "MAKEFLAGS", "MAKELEVEL")}
+        return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """A reader after `make repro`. Installation is taken as done: the packages are those that the tests run with."""
+    project = Project.copy(tmp_path_factory.mktemp("readme") / "project")
+    (project.folder / ".venv").mkdir()
+    for name in (".ready", ".ready-dev"):  # newer than the requirements: make has nothing to install
+        (project.folder / ".venv" / name).touch()
+    reader = Reader(project)
+    reader.said = reader.type("make repro")
+    return reader
+
+
+def clone(reader: Reader) -> None:
+    """The project can be cloned and entered."""
+    command = "git clone <this repository> gpt2-pipeline && cd gpt2-pipeline"
+    said = reader.type(command.replace("<this repository>", "-q .") + " && ls && rm -r ../gpt2-pipeline")
+    assert {"Makefile", "dvc.yaml", "params.yaml"} <= set(said.split())
+
+
+def repro(reader: Reader) -> None:
+    """It ran every stage, and ended with perplexity, its interval, stories and the run's name."""
+    for word in ("Running stage 'download'", "Running stage 'track'", "95 % interval", "»", "MLflow run:"):
+        assert word in reader.said
+
+
+def again(reader: Reader) -> None:
+    """Nothing was changed: nothing runs."""
+    assert "up to date" in reader.type("dvc repro")
+
+
+def compare(reader: Reader) -> None:
+    """A table with the experiment and what came out of it."""
+    reader.type("dvc exp run -n cold -S temperature=0.5")
+    said = reader.type("make compare")
+    assert "| Experiment" in said
+    assert "cold" in said
+    assert "perplexity" in said
+
+
+def ui(reader: Reader) -> None:
+    """The server answers; the README's port may be taken here, so it gets a free one."""
+    words, port = shlex.split(reader.type("make --dry-run ui")), servers.free_port()
+    address, folder = f"http://127.0.0.1:{port}", reader.project.folder
+
+    def ready() -> bool:
+        with suppress(OSError):
+            return bool(urllib.request.urlopen(f"{address}/health", timeout=5).status == 200)
+        return False
+
+    log = folder / ".venv" / "ui.log"
+    with servers.running([*words, "--port", str(port)], lambda: True, log, cwd=folder, env=reader.env):
+        wait_for(ready)
+        assert f"the runs, in some ten seconds: {address}" in log.read_text(encoding="utf-8")
+
+
+def pull(reader: Reader) -> None:
+    """After a colleague's push, model and data come back without computing them."""
+    reader.type("dvc push")
+    shutil.rmtree(reader.project.folder / "data" / "train" / "model")
+    shutil.rmtree(reader.project.folder / ".dvc" / "cache")
+    reader.type("dvc pull")
+    assert (reader.project.folder / "data" / "train" / "model" / "model.safetensors").is_file()
+
+
+def write(reader: Reader) -> None:
+    """The prompt, and text after it; no file changes."""
+    before = reader.type("git status --porcelain")
+    said = reader.type('python -m stages.generate --prompt "The dragon"')
+    assert said.startswith("The dragon")
+    assert len(said.strip()) > len("The dragon")
+    assert reader.type("git status --porcelain") == before
+
+
+def suite(reader: Reader) -> None:
+    """It is what runs this test."""
+    assert reader.type("make --dry-run test").strip() == "python -m pytest"
+
+
+def lint(reader: Reader) -> None:
+    """Style of all files, and types. (The types are left to `make lint` itself: they take a minute.)"""
+    style, form, types = reader.type("make --dry-run lint").splitlines()
+    assert types == "mypy"
+    reader.type(f"{style} && {form}")
+
+
+HERE: dict[str, Callable[[Reader], None]] = {
+    "git clone <this repository> gpt2-pipeline && cd gpt2-pipeline": clone,
+    "make repro": repro,
+    "make ui": ui,
+    "dvc repro": again,
+    "make compare": compare,
+    "dvc pull": pull,
+    'python -m stages.generate --prompt "The dragon"': write,
+    "make test": suite,
+    "make lint": lint,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", HERE)
+def test_command_does_what_the_readme_says(command: str, reader: Reader) -> None:
+    """The command, typed in a tiny copy of the project, succeeds and shows what is promised."""
+    HERE[command](reader)
+
+
+def test_every_command_is_known() -> None:
+    """No command is without a test, but those marked `# needs the Hub` or `# needs a GPU`; no test is without its command."""
+    typed = {command for command, marked in COMMANDS if not marked}
+    assert typed - {*HERE, *ELSEWHERE} == set(), "say in tests/contract/test_readme.py what runs it, or fence it as ```text"
+    assert {*HERE, *ELSEWHERE} - typed == set(), "the README does not have it any more"
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_command_is_run_elsewhere(command: str) -> None:
+    """The test that is named for the command is there and types it."""
+    file, name, words = ELSEWHERE[command]
+    source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+    (test,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    text = ast.get_source_segment(source, test) or ""
+    assert all(word in text for word in words)
+
+
+def test_gpt2_small_is_the_original_experiment() -> None:
+    """`make gpt2-small`, which nobody can run without the Hub, gives DVC keys that exist and values that they may have."""
+    import yaml
+
+    from stages.lib.params import parse_params
+
+    recipe = pages.read("Makefile").split("\ngpt2-small:")[1].split("\n\n")[0].replace("\\\n", " ")
+    given = dict(word.split("=", 1) for word in recipe.split() if "=" in word)
+    values = yaml.safe_load(pages.read("params.yaml")) | {key: yaml.safe_load(value) for key, value in given.items()}
+    params = parse_params(values)
+    assert (params.dataset, params.n_embd, params.vocabulary) == ("roneneldan/TinyStories", 768, "full")
