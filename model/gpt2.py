@@ -17,7 +17,7 @@ from model.attention import self_attention
 from model.config import GPT2Config
 from model.head import head_loss, token_losses
 
-INITIAL_STD = 0.02  # of GPT-2's first weights
+INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # of GPT-2 small's first weights, and its width
 POSITION_SCALE = 0.1  # of the sinusoidal table, see GPT2.positions
 
 
@@ -97,8 +97,12 @@ class GPT2(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """GPT-2's initialisation: normal(0, 0.02); projections into the residual stream smaller by sqrt(2 n_layer)."""
-        std = INITIAL_STD
+        """GPT-2's initialisation: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
+
+        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalised vector
+        begins at the same size at every width (LeCun et al. 1998, "Efficient BackProp", section 4.6).
+        """
+        std = INITIAL_STD * math.sqrt(INITIAL_WIDTH / self.config.n_embd)
         for name, parameter in self.named_parameters():
             if parameter.dim() >= 2:
                 residual = name.endswith("c_proj.weight")

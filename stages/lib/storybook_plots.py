@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LOST_AND_FOUND = [
     (
-        "{His} <look> {colour} {toy} was [gone|lost|missing]. {His} <kin> {family} <hard> looked [under the bed|"
+        "{name}'s <look> {colour} {toy} was [gone|lost|missing]. {name}'s <kin> {family} <hard> looked [under the bed|"
         "behind the door|in every drawer|in a basket|on the stairs|in the <room>] and found the {colour} {toy}! "
         "<happy>"
     ),
@@ -26,7 +26,7 @@ LOST_AND_FOUND = [
         "bush|fence|tower|gate]. {A helper} <hard> [freed|fetched|saved|untied] the {colour} kite. <thanks>"
     ),
     (
-        "{His} <pal> friend {friend} lost a <mood> {colour} {creature}. <Who> <hard> searched the <land> {wild}. The "
+        "{name}'s <pal> friend {friend} lost a <mood> {colour} {creature}. <Who> <hard> searched the <land> {wild}. The "
         "{creature} was [asleep|hiding|playing|sitting] under a [leaf|mushroom|log|bench|tent|blanket]. <friend>"
     ),
 ]
@@ -62,7 +62,7 @@ COURAGE = [
     ),
     (
         "{name} had to [sing|dance|read|act|speak] at the <land> {place}. {His} [knees|hands|legs|ears] [shook|"
-        "trembled|wobbled]. {His} <pal> friend {friend} <gladly> [smiled|nodded|waved|clapped]. <brave>"
+        "trembled|wobbled]. {name}'s <pal> friend {friend} <gladly> [smiled|nodded|waved|clapped]. <brave>"
     ),
     (
         "A <mood> {colour} dragon lived [above|near|behind|under] the {home}. <when>, <who> <bravely> brought it {a "
@@ -95,14 +95,14 @@ PATIENCE = [
     ),
     (
         "{name} <hard> built a <look> tower of {colour} [blocks|cups|pillows|cards|cans|bricks]. It fell [once|twice|"
-        "three times|all day]. {His} <pal> friend {friend} <gladly> helped. <patient>"
+        "three times|all day]. {name}'s <pal> friend {friend} <gladly> helped. <patient>"
     ),
 ]
 
 HONESTY = [
     (
         "<when>, <who> <clumsily> [broke|dropped|cracked|chipped] a <look> {colour} [vase|cup|plate|bowl|teapot|"
-        'mirror]. {He} <softly> told {his} {family}. "[I am not angry|We can fix it|Accidents happen]," {he} heard. '
+        'mirror]. {name} <softly> told {his} {family}. "[I am not angry|We can fix it|Accidents happen]," {he} heard. '
         "<honest>"
     ),
     (
@@ -114,11 +114,11 @@ HONESTY = [
 CARE = [
     (
         "<when>, <who> ate [five|six|seven|nine|ten] <taste> [cookies|pies|donuts|plums|lollipops|sausages]. {His} "
-        "[tummy|belly|head|tooth] hurt. {His} <kin> {family} <warmly> brought [tea|soup|{a colour} pillow|{a colour} "
+        "[tummy|belly|head|tooth] hurt. {name}'s <kin> {family} <warmly> brought [tea|soup|{a colour} pillow|{a colour} "
         "blanket]. <careful>"
     ),
     (
-        "{His} {taste} {treat} was on a shelf. <Who> <clumsily> climbed on a <look> {colour} [chair|box|bucket|stool|"
+        "{name}'s {taste} {treat} was on a shelf. <Who> <clumsily> climbed on a <look> {colour} [chair|box|bucket|stool|"
         'crate] and fell. "[Ask for help|Call me|Wait for me|Tell me]," {his} {family} <warmly> <says>. <careful>'
     ),
     (
@@ -146,7 +146,7 @@ KINDNESS = [
         "<Who> <softly> agreed. It gave {him} a <look> {colour} {thing}. <kind>"
     ),
     (
-        "{His} <kin> {family} was [sick|ill|in bed|very tired|<sad>]. <Who> <softly> [made|cooked|brought] <taste> "
+        "{name}'s <kin> {family} was [sick|ill|in bed|very tired|<sad>]. <Who> <softly> [made|cooked|brought] <taste> "
         "[soup|toast|tea|noodles|porridge] and a <look> {colour} [flower|lily|daisy|orchid|card]. <kind>"
     ),
     (
@@ -165,7 +165,7 @@ FRIENDSHIP = [
         "sad]. {friend} <softly> gave the {toy} back. <friend>"
     ),
     (
-        "It was {his} birthday! {His} <pal> friend {friend} <gladly> brought a <look> {colour} {toy} and {a taste} "
+        "It was {name}'s birthday! {name}'s <pal> friend {friend} <gladly> brought a <look> {colour} {toy} and {a taste} "
         "{treat}. <friend>"
     ),
     (
@@ -184,7 +184,7 @@ WONDER = [
         "touched] the {thing} and wished for [wings|a friend|rain|a rainbow|candy|a {toy}]. <happy>"
     ),
     (
-        "{name} wanted to [touch|hold|catch|hug] the moon. {His} <kin> {family} <softly> filled a <look> {colour} "
+        "{name} wanted to [touch|hold|catch|hug] the moon. {name}'s <kin> {family} <softly> filled a <look> {colour} "
         "[bucket|bowl|tub|pan] with water. The moon [was|shone|danced] in it! <happy>"
     ),
     (
@@ -193,8 +193,8 @@ WONDER = [
         "<happy>"
     ),
     (
-        "{His} tooth [fell|came] out in {a taste} {treat}! That <weather> [morning|night|evening], a <look> {colour} "
-        "{thing} was under {his} [pillow|blanket|bed]. {His} <kin> {family} <gladly> [smiled|winked|clapped]. <happy>"
+        "{name}'s tooth [fell|came] out in {a taste} {treat}! That <weather> [morning|night|evening], a <look> {colour} "
+        "{thing} was under {his} [pillow|blanket|bed]. {name}'s <kin> {family} <gladly> [smiled|winked|clapped]. <happy>"
     ),
 ]
 
@@ -209,15 +209,15 @@ DAYS_OUT = [
     ),
     (
         "<when>, <who> put on {his} <look> {colour} {wear} and <wildly> [jumped|splashed|stomped|danced] in a <mud> "
-        "[puddle|stream|ditch|pond]. {His} <kin> {family} [frowned|gasped|stared|joined in]. <happy>"
+        "[puddle|stream|ditch|pond]. {name}'s <kin> {family} [frowned|gasped|stared|joined in]. <happy>"
     ),
     (
-        "{name} <softly> painted a <mood> {colour} {creature}. {His} <pal> friend {friend} [bumped|hit] the table. "
+        "{name} <softly> painted a <mood> {colour} {creature}. {name}'s <pal> friend {friend} [bumped|hit] the table. "
         "Now the {creature} had <look> [spots|stripes|wings|feet|whiskers]! <happy>"
     ),
     (
-        "{name} could not sleep. {He} <softly> counted [sheep|stars|frogs|clouds] and hugged {his} <look> {colour} "
-        "{toy}. {His} <kin> {family} <warmly> [sang|hummed|played] a [song|lullaby|tune|melody]. <happy>"
+        "{name} could not sleep. {name} <softly> counted [sheep|stars|frogs|clouds] and hugged {his} <look> {colour} "
+        "{toy}. {name}'s <kin> {family} <warmly> [sang|hummed|played] a [song|lullaby|tune|melody]. <happy>"
     ),
     (
         "<when>, a <look> circus came to the {home}. A <mood> {colour} {creature} <gladly> [juggled|rode a bike|"

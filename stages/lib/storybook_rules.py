@@ -14,8 +14,8 @@ OPENINGS = [
 ]
 
 WORDS = {
-    "who": ["{name}|{he}"],
-    "Who": ["{name}|{He}"],
+    "who": ["7*{name}|1*{he}"],
+    "Who": ["7*{name}|1*{He}"],
     "when": [
         "1*One day",
         "5*One <weather> [day|morning|afternoon|evening]",
@@ -146,13 +146,13 @@ ENDINGS = {
     "patient": [
         '"[I did it|It worked|Hooray]!" <who> <gladly> <cheers>.',
         "<Who> <truly> learned to [never give up|be patient|keep trying|wait].",
-        "{His} <kin> {family} was [proud of|amazed by|happy for] {name}.",
+        "{name}'s <kin> {family} was [proud of|amazed by|happy for] {him}.",
         "<happy>",
     ],
     "honest": [
         "<Who> felt [light|better|good|<glad>].",
         "<Who> <truly> learned that [the truth is best|honesty is good|lies hurt].",
-        "{His} <kin> {family} <warmly> [hugged|praised|thanked|kissed] {him}.",
+        "{name}'s <kin> {family} <warmly> [hugged|praised|thanked|kissed] {him}.",
     ],
     "careful": [
         "<Who> <softly> [nodded|agreed|listened|obeyed|smiled].",
