@@ -163,17 +163,18 @@ def test_one_batch_can_be_overfitted() -> None:
     assert loss.item() < 0.05
 
 
-def test_initialisation_is_gpt2_s() -> None:
-    """Matrices normal(0, 0.02) at width 768 and wider by its root below, those that write into the residual stream smaller by sqrt(2 n_layer), biases 0, norms 1."""
+@pytest.mark.parametrize(("width", "first"), [(768, 0.02), (48, 0.08)])
+def test_initialisation_is_gpt2_s(width: int, first: float) -> None:
+    """Matrices normal(0, 0.02) at GPT-2's width, more in a narrower one; into the residual stream less by sqrt(2 n_layer)."""
     torch.manual_seed(0)
-    net = GPT2(GPT2Config(vocab_size=500, block_size=64, n_layer=8, n_head=4, n_embd=64, tie_embeddings=False))
+    net = GPT2(GPT2Config(vocab_size=500, block_size=64, n_layer=8, n_head=4, n_embd=width, tie_embeddings=False))
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):
             assert (parameter == 0).all(), name
         elif parameter.dim() == 1:
             assert (parameter == 1).all(), name
         else:
-            std = 0.02 * math.sqrt(768 / width) / (math.sqrt(16) if name.endswith("c_proj.weight") else 1)
+            std = first / math.sqrt(16) if name.endswith("c_proj.weight") else first
             assert parameter.std().item() == pytest.approx(std, rel=0.05), name
             assert parameter.mean().item() == pytest.approx(0.0, abs=4 * std / math.sqrt(parameter.numel())), name
 
