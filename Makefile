@@ -73,6 +73,14 @@ test: $(VENV)/.ready-dev ## The whole test suite
 test-unit: $(VENV)/.ready-dev ## The quick part of it: each file by itself, and the house rules
 	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
 
+.PHONY: faults
+faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
+	python -m pytest tests/reliability -m '' --write-table docs/reliability.md
+
+.PHONY: verify
+verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare the md5 of every file
+	@python -m tools.verify
+
 .PHONY: lint
 lint: $(VENV)/.ready-dev ## Style and types
 	ruff check .
