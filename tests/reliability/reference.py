@@ -109,7 +109,7 @@ def at_once(tasks: Sequence[Callable[[], object]], count: Callable[[str, object]
     count("cases", len(tasks))
     count("passed", len(tasks) - len(failures))
     if failures:
-        raise failures[0]
+        raise BaseExceptionGroup(f"{len(failures)} of {len(tasks)} cases failed", failures)
 
 
 @pytest.fixture(scope="session")
