@@ -34,7 +34,7 @@ repro: setup ## Run every stage that a change touches: data, tokens, training, e
 .PHONY: gpt2-small
 gpt2-small: setup ## The original experiment: GPT-2 small on 10,000 TinyStories from the Hub (hours on a CPU)
 	dvc exp run -n gpt2-small -S dataset=roneneldan/TinyStories -S n_embd=768 -S vocabulary=full \
-	  -S learning_rate=0.0006 -S warmup_steps=500
+	  -S learning_rate=0.0006 -S min_learning_rate=0.00006 -S warmup_steps=500
 
 # -- the runs -----------------------------------------------------------------------------------------
 
@@ -72,6 +72,14 @@ test: $(VENV)/.ready-dev ## The whole test suite
 .PHONY: test-unit
 test-unit: $(VENV)/.ready-dev ## The quick part of it: each file by itself, and the house rules
 	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
+
+.PHONY: faults
+faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
+	python -m pytest tests/reliability -m '' --write-table docs/reliability.md
+
+.PHONY: verify
+verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare the md5 of every file
+	@python -m tools.verify
 
 .PHONY: lint
 lint: $(VENV)/.ready-dev ## Style and types

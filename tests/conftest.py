@@ -48,12 +48,15 @@ def write_params(folder: Path, changes: Mapping[str, Any]) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(committed | TINY | dict(changes)), encoding="utf-8")
 
 
-def run_stage(folder: Path, stage: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a stage by hand in `folder`."""
+def run_stage(
+    folder: Path, stage: str, *words: str, prepare: Callable[[], None] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a stage by hand in `folder`; its process begins with `prepare`."""
     return subprocess.run(
         [sys.executable, "-m", f"stages.{stage}", *words],
         cwd=folder,
         env=environment(folder, **more),
+        preexec_fn=prepare,
         capture_output=True,
         text=True,
         timeout=300,

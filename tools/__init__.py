@@ -1,1 +1,1 @@
-"""Tools around the pipeline, for people: `make reproduce`, `make register`, `make screenshots`. No stage imports them."""
+"""Tools around the pipeline, for people: `make reproduce`, `make verify`, `make register`... No stage imports them."""

@@ -32,7 +32,7 @@ FOLDER = Path("docs/images")
 TEXT = "Once upon a time, there was a little tiger called Lily. Her round carrot was on a shelf. Lily"
 PROMPT = "Once upon a time, there was a"
 TEMPERATURES = (0.5, 1.0, 1.5)
-LIKELIEST = 12  # tokens shown of a distribution
+LIKELIEST, TOP_P = 24, 0.5  # tokens shown of a distribution, and those of them marked
 
 
 def main(args: argparse.Namespace) -> None:
@@ -183,14 +183,14 @@ def sampling(net: GPT2, codec: Tokenizer) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, temperature in zip(figure.subplots(1, len(TEMPERATURES), sharey=True), TEMPERATURES, strict=True):
         probability = (logits / temperature).softmax(-1)
-        kept, tokens = keep(probability[None], None, 0.9)
+        kept, tokens = keep(probability[None], None, TOP_P)
         nucleus = set(tokens[0, kept[0] > 0].tolist())
         colours = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
         axes.bar(range(LIKELIEST), probability[best], color=colours)
-        axes.set_xticks(range(LIKELIEST), [codec.decode([int(token)]) for token in best], rotation=90, fontsize=8)
-        axes.set_title(f"temperature {temperature}: {len(nucleus)} tokens hold 90 %", fontsize=9)
+        axes.set_xticks(range(LIKELIEST), [codec.decode([int(token)]) for token in best], rotation=90, fontsize=6)
+        axes.set_title(f"temperature {temperature}: {len(nucleus)} tokens hold {TOP_P:.0%}", fontsize=9)
     figure.axes[0].set_ylabel("probability")
-    figure.suptitle(f"after “{PROMPT}”; dark = kept by top_p = 0.9", fontsize=10)
+    figure.suptitle(f"after “{PROMPT}”; dark = kept by top_p = {TOP_P}", fontsize=10)
     return figure
 
 

@@ -50,15 +50,15 @@ def tags_of_training(store: str) -> dict[str, str]:
     return {key: value for run in client.search_runs(found) for key, value in run.data.tags.items()}
 
 
-def show_outputs(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
-    """Print a table of the outputs' md5s and return whether all are the same."""
+def show_outputs(before: Mapping[str, str], after: Mapping[str, str], titles: tuple[str, str] = ("recorded", "now")) -> bool:
+    """Print a table of the outputs' md5s, with a title over each column, and return whether all are the same."""
     width = max(map(len, [*before, *after, "output"]))
-    print(f"\n{'output':{width}}  {'recorded':36}  {'now':36}")
+    print(f"\n{'output':{width}}  {titles[0]:36}  {titles[1]:36}")
     for path in sorted({*before, *after}):
         one, two = before.get(path, "-"), after.get(path, "-")
         print(f"{path:{width}}  {one:36}  {two:36}  {'same' if one == two else 'DIFFERENT'}")
     same = bool(before) and before == after
-    print("\nidentical: every output has the recorded md5" if same else "\nDIFFERENT from the recorded run")
+    print(f"\n{'identical: every' if same else 'DIFFERENT: not every'} output has the {titles[0]} md5")
     return same
 
 

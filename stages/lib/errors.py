@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -55,6 +56,10 @@ def run(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             _fail(_explain(error), debug)
+        except Exception as error:
+            if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            _fail(_explain(OSError(int(number[1]), os.strerror(int(number[1])))), debug)  # Rust's way to say it (safetensors)
         except KeyboardInterrupt:
             print("\ninterrupted; run the same command to go on", file=sys.stderr)
             sys.exit(130)

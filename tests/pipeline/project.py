@@ -17,13 +17,10 @@ from typing import Any
 
 import yaml
 
+from tools.verify import TINY
+
 HERE = Path(__file__).parents[2]
 OUTER = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI", "RANK")
-TINY: dict[str, Any] = yaml.safe_load(
-    "{max_samples: 60, max_val_samples: 30, n_layer: 1, n_head: 1, n_embd: 8, block_size: 16, stride: 16, epochs: 2, "
-    "batch_size: 4, warmup_steps: 5, eval_every: 50, checkpoint_every: 10, threads: 1, device: cpu, precision: fp32, "
-    "eval_stride: 16, num_samples: 2, max_new_tokens: 12}"
-)
 CURVES = ("train_loss", "val_loss", "learning_rate", "grad_norm", "epoch", "epoch_train_loss", "epoch_val_loss")
 
 
@@ -102,7 +99,7 @@ class Project:
         found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
         return [Recorded(client, run) for run in found]
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """What commands in the project see."""
         kept = {key: value for key, value in os.environ.items() if key not in OUTER}
         return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | self.env

@@ -1,18 +1,22 @@
 """The reference: a whole tiny project that ran undisturbed, which disturbed copies of it must equal in the end.
 
-It ran with what an attacker or an accident would bring: secrets in the environment, prompts that look like paths.
+It ran with what an attacker or an accident would bring: secrets in the environment, prompts that look like paths, a
+folder whose name needs quotes, a terminal that has ASCII only. Its copies run in plain places.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -28,7 +32,10 @@ SECRETS = {
     )
 }
 PROMPTS = ["../../../etc/passwd", "/tmp/owned", "a\0b\nc\r\x1b[2J", "$(touch owned); `touch owned`", "CON:|?*<>\"'", "🐉" * 300]
-QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}  # what DVC does is told at once
+NARROW = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+ODD = "mein Ördner 'für' 物語 & more"
+PATIENCE = 300  # seconds that a struck process may take to end
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Reference:
     """The project, and what is known about its undisturbed run."""
 
     project: Project
-    seconds: dict[str, float]  # how long each stage's process lived
+    seconds: dict[str, float]  # how long DVC was at each stage
     said: str
 
     @property
@@ -47,7 +54,7 @@ class Reference:
     def copy(self, folder: Path, without: str | None = None) -> Project:
         """A copy of the finished project; `without` a stage: its outputs and everything that DVC knows of it are gone."""
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        copy = Project(folder, dict(self.project.env))
+        copy = Project(folder, SECRETS | QUIET)
         if without:
             shutil.rmtree(folder / ".dvc" / "cache" / "runs", ignore_errors=True)
             forget(folder, without)
@@ -86,35 +93,39 @@ def same(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
 
 
-def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
-    """The process of a stage that DVC runs."""
-    try:
-        for process in dvc.children(recursive=True):
-            if f"stages.{stage}" in process.cmdline():
-                return process
-    except psutil.Error:
-        pass
-    return None
+def starts_stage(running: subprocess.Popen[str], stage: str) -> bool:
+    """Read what DVC says until it starts the stage; False if it ends before."""
+    assert running.stdout is not None
+    return any(line.startswith(f"Running stage '{stage}'") for line in running.stdout)
+
+
+def at_once(tasks: Sequence[Callable[[], object]], count: Callable[[str, object], None]) -> None:
+    """Do all tasks, as many at once as there are cores, and count each as a case of its own (`count` = `record_property`)."""
+    failures = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for future in [pool.submit(task) for task in tasks]:
+            if error := future.exception():
+                failures.append(error)
+    count("cases", len(tasks))
+    count("passed", len(tasks) - len(failures))
+    if failures:
+        raise BaseExceptionGroup(f"{len(failures)} of {len(tasks)} cases failed", failures)
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """The project, its pipeline run once, the result committed."""
-    project = Project.copy(tmp_path_factory.mktemp("reference") / "project", prompt=PROMPTS, num_samples=1)
-    project.env |= SECRETS | QUIET
-    first: dict[str, float] = {}
-    last: dict[str, float] = {}
+    project = Project.copy(tmp_path_factory.mktemp("reference") / ODD, prompt=PROMPTS, num_samples=1)
+    project.env |= SECRETS | QUIET | NARROW
     running = project.start("repro")
-    log = project.folder.parent / "log.txt"
-    while running.poll() is None:
-        for stage in STAGES:
-            if stage_process(psutil.Process(running.pid), stage):
-                first.setdefault(stage, time.monotonic())
-                last[stage] = time.monotonic()
-        time.sleep(0.05)
-    said, _ = running.communicate()
-    log.write_text(said, encoding="utf-8")
-    assert running.returncode == 0, said
+    assert running.stdout is not None
+    begun, said = {}, ""
+    for line in running.stdout:
+        said += line
+        if line.startswith("Running stage "):
+            begun[line.split("'")[1]] = time.monotonic()
+    assert running.wait() == 0, said
     project.commit()
-    assert set(first) == set(STAGES), "each stage was seen running"
-    return Reference(project, {stage: last[stage] - first[stage] for stage in STAGES}, said)
+    assert tuple(begun) == STAGES, said
+    ends = [*list(begun.values())[1:], time.monotonic()]
+    return Reference(project, {stage: end - begun[stage] for stage, end in zip(STAGES, ends, strict=True)}, said)

@@ -1,6 +1,7 @@
 """The table that this suite prints: cases tried and passed, by kind. `--write-table FILE` also puts it into a document.
 
-A test says its kind with `@pytest.mark.kind("...")` (or `pytestmark`); every parametrised case counts as one.
+A test says its kind with `@pytest.mark.kind("...")` (or `pytestmark`); every parametrised case counts as one. A test that tries
+several things records the properties `cases` and `passed`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,16 +34,17 @@ class Table:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test's outcome under its kind."""
-        kind = dict(report.user_properties).get("kind")
-        if kind is None:
+        told: dict[str, Any] = dict(report.user_properties)
+        if "kind" not in told:
             return
-        counts = self.kinds.setdefault(str(kind), Counts())
+        counts = self.kinds.setdefault(told["kind"], Counts())
         counts.seconds += report.duration
         if report.skipped:
             counts.skipped += 1
         elif report.when == "call" or report.failed:  # a failed set-up is a case that failed
-            counts.tried += 1
-            counts.passed += report.passed
+            cases = told.get("cases", 1)
+            counts.tried += cases
+            counts.passed += told.get("passed", cases * report.passed)
 
     def lines(self) -> list[str]:
         """The table as Markdown, with a sum below."""

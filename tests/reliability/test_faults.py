@@ -10,39 +10,50 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from project import Project, signal_group, wait_for
-from reference import STAGES, Reference, forget, stage_process
+from reference import PATIENCE, STAGES, Reference, at_once, forget, starts_stage
 
+pytestmark = pytest.mark.kind("struck down, then `dvc repro`: the same bytes")
 MOMENTS = int(os.environ.get("MOMENTS", "20"))
 WHOM = ("all", "stage", "dvc")  # the machine goes down; the stage alone, as when memory runs out; DVC alone
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
+def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
+    """The process of a stage that DVC runs."""
+    try:
+        return next((process for process in dvc.children(recursive=True) if f"stages.{stage}" in process.cmdline()), None)
+    except psutil.Error:
+        return None
+
+
 def strike(project: Project, stage: str, number: signal.Signals, whom: str, delay: float) -> bool:
-    """Start `dvc repro`, wait until the stage runs and `delay` seconds more, and strike; whether it was still running."""
+    """Start `dvc repro`, wait until the stage starts and `delay` seconds more, and strike; whether it was still running."""
     running = project.start("repro")
+    assert starts_stage(running, stage), "DVC does not run the stage"
     dvc = psutil.Process(running.pid)
-    wait_for(lambda: stage_process(dvc, stage) or running.poll() is not None)
-    victim = stage_process(dvc, stage)
+    if whom == "stage":
+        wait_for(lambda: stage_process(dvc, stage) or running.poll() is not None)
     time.sleep(delay)
     hit = running.poll() is None
-    if hit and whom == "all":
-        signal_group(running, number)
-    elif hit and whom == "dvc":
-        running.send_signal(number)
-    elif whom == "stage":
-        hit = victim is not None and victim.is_running()
-        if hit:
+    if whom == "stage":
+        victim = stage_process(dvc, stage)
+        hit = victim is not None
+        if victim:
             victim.send_signal(number)
-    if whom == "dvc":  # its stage holds the pipe, and runs on beside the next one
-        running.wait(timeout=60)
-    else:
-        running.communicate(timeout=60)
+    elif hit and whom == "all":
+        signal_group(running, number)
+    elif hit:
+        running.send_signal(number)
+        running.wait(timeout=PATIENCE)  # its stage holds the pipe, and runs on beside the next one
+        return True
+    running.communicate(timeout=PATIENCE)
     return hit
 
 
@@ -63,34 +74,38 @@ def survives(reference: Reference, folder: Path, stage: str, name: str, whom: st
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def moments(request: pytest.FixtureRequest) -> Iterator[random.Random]:
-    """Random numbers that are the same in each run of the suite, others in each test."""
-    return random.Random(request.node.name)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.kind("struck down, then `dvc repro`: the same bytes")
-def test_struck_down(reference: Reference, stage: str, name: str, moments: random.Random, tmp_path: Path) -> None:
-    """DVC and the stage go down together, once at a random moment of the stage."""
-    survives(reference, tmp_path / "project", stage, name, "all", moments.uniform(0.1, 0.9))
+def test_struck_down(reference: Reference, stage: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """DVC and the stage go down together, by kill -9 and by SIGTERM, at a random moment of the stage."""
+    moments = random.Random(stage)  # the same in each run of the suite
+    at_once(
+        [partial(survives, reference, tmp_path / name, stage, name, "all", moments.uniform(0.1, 0.9)) for name in SIGNALS],
+        record_property,
+    )
 
 
 @pytest.mark.extra
-@pytest.mark.parametrize("moment", range(MOMENTS))
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", SIGNALS)
 def test_struck_down_anywhere(
-    request: pytest.FixtureRequest,
-    reference: Reference,
-    stage: str,
-    name: str,
-    moment: int,
-    moments: random.Random,
-    tmp_path: Path,
+    reference: Reference, stage: str, name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """All together, the stage alone, or DVC alone (whose stage then runs on beside the next one), at evenly spread moments."""
-    whom = WHOM[moment % len(WHOM)]
-    survives(reference, tmp_path / "project", stage, name, whom, 1.15 * (moment + moments.random()) / MOMENTS)
+    moments = random.Random(f"{name} {stage}")
+    at_once(
+        [
+            partial(
+                survives,
+                reference,
+                tmp_path / str(moment),
+                stage,
+                name,
+                WHOM[moment % len(WHOM)],
+                1.15 * (moment + moments.random()) / MOMENTS,
+            )
+            for moment in range(MOMENTS)
+        ],
+        record_property,
+    )

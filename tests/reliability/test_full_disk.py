@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import faults
 import pytest
 from conftest import run_stage
-from reference import QUIET, Reference, outputs, same
+from reference import QUIET, Reference, at_once, outputs, same
 from refusal import check_message, digests
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.kind("disk full at a write")]
 WRITERS = ("download", "tokenize", "train", "evaluate", "generate")
-MOST = 40  # writes tried of each stage, evenly spread, in the long test
+MOST = 24  # writes tried of each stage, evenly spread, in the long test
+
+
+def count_writes(reference: Reference, folder: Path, stage: str) -> int:
+    """How many writes the stage needs."""
+    reference.copy_data(folder)
+    count = folder.parent / f"writes-{stage}"
+    done = run_stage(folder, stage, **QUIET, **faults.full_disk(folder, 0, count))
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder)
+    return max(map(int, count.read_text().split()))
 
 
 def fill_up(reference: Reference, folder: Path, stage: str, at: int) -> None:
@@ -34,34 +46,24 @@ def fill_up(reference: Reference, folder: Path, stage: str, at: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def writes(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """How many writes each stage needs."""
-    folder, found = tmp_path_factory.mktemp("writes") / "project", {}
-    reference.copy_data(folder)
-    for stage in WRITERS:
-        count = folder.parent / stage
-        done = run_stage(folder, stage, **QUIET, **faults.full_disk(folder, 0, count))
-        assert done.returncode == 0, done.stderr
-        found[stage] = max(map(int, count.read_text().split()))
-    return found
-
-
-@pytest.mark.kind("disk full at a write")
-@pytest.mark.parametrize("stage", WRITERS)
-def test_disk_full_at_some_write(reference: Reference, writes: dict[str, int], stage: str, tmp_path: Path) -> None:
+def test_disk_full_at_some_write(reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """At one write of each stage, drawn at random."""
-    fill_up(reference, tmp_path / "project", stage, random.Random(stage).randint(1, writes[stage]))
+    faults.library()
+
+    def try_one(stage: str) -> None:
+        writes = count_writes(reference, tmp_path / stage, stage)
+        fill_up(reference, tmp_path / stage, stage, random.Random(stage).randint(1, writes))
+
+    at_once([partial(try_one, stage) for stage in WRITERS], record_property)
 
 
 @pytest.mark.extra
-@pytest.mark.kind("disk full at a write")
-@pytest.mark.parametrize("place", range(MOST))
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("stage", WRITERS)
-def test_disk_full_at_each_write(reference: Reference, writes: dict[str, int], stage: str, place: int, tmp_path: Path) -> None:
-    """At every write, or at 40 of them from the first to the last."""
-    last = writes[stage] - 1
-    if place > last:
-        pytest.skip(f"{stage} has {last + 1} writes only")
-    at = 1 + (place if last < MOST else round(place * last / (MOST - 1)))
-    fill_up(reference, tmp_path / "project", stage, at)
+def test_disk_full_at_each_write(
+    reference: Reference, stage: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """At every write, or at 24 of them from the first to the last."""
+    last = count_writes(reference, tmp_path / stage, stage)
+    places = range(1, last + 1) if last <= MOST else [1 + round(i * (last - 1) / (MOST - 1)) for i in range(MOST)]
+    at_once([partial(fill_up, reference, tmp_path / str(at), stage, at) for at in places], record_property)

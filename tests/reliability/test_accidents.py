@@ -1,0 +1,54 @@
+"""Accidents around a run: a second `dvc repro` beside it, a clock that goes backwards, a rotten file in DVC's cache."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import faults
+import pytest
+import yaml
+from project import assert_complete
+from reference import PATIENCE, Reference
+
+pytestmark = [pytest.mark.slow, pytest.mark.kind("accident around a run")]
+
+
+def test_two_at_once(reference: Reference, tmp_path: Path) -> None:
+    """Two `dvc repro` at the same moment: each completes or says that the other one runs; the next ends with the same bytes."""
+    project = reference.copy(tmp_path / "project", without="generate")
+    both = [project.start("repro"), project.start("repro")]
+    said = [running.communicate(timeout=PATIENCE)[0] for running in both]
+    assert 0 in [running.returncode for running in both], said
+    for running, text in zip(both, said, strict=True):
+        assert "Traceback" not in text
+        if running.returncode:
+            assert "ERROR: " in text and ("another DVC process" in text or "is busy" in text), text
+    project.dvc("repro")
+    assert reference.differences(project) == [], said
+
+
+def test_clock_goes_backwards(reference: Reference, tmp_path: Path) -> None:
+    """The wall clock runs backwards while a network is trained and its run completed: the same bytes, one complete run."""
+    project = reference.copy(tmp_path / "project")
+    known = {run.id for run in project.runs()}
+    project.env |= faults.clock_backwards(time.time())
+    said = project.dvc("repro", "--force", "--single-item", "train", "track")
+    assert reference.differences(project) == [], said
+    (run,) = [run for run in project.runs() if run.id not in known]
+    assert_complete(run, project)
+
+
+def test_rotten_cache(reference: Reference, tmp_path: Path) -> None:
+    """An object of DVC's cache has other bytes than its name says: it is found out, made again, and nobody used it."""
+    project = reference.copy(tmp_path / "project")
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+    (md5,) = [out["md5"] for out in lock["stages"]["tokenize"]["outs"] if out["path"] == "data/tokenize/train.npy"]
+    rotten = project.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    content = bytearray(rotten.read_bytes())
+    content[len(content) // 2] ^= 1
+    rotten.chmod(0o644)
+    rotten.write_bytes(bytes(content))
+    (project.folder / "data" / "tokenize" / "train.npy").unlink()
+    project.dvc("repro")
+    assert reference.differences(project) == []

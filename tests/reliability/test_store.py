@@ -1,0 +1,112 @@
+"""A store of runs that cannot be used: `track` says in seconds what is wrong with it, and completes the run once it can."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import faults
+import pytest
+from conftest import run_stage
+from project import Project
+from reference import QUIET, Reference
+from refusal import check_message, digests, refused
+
+from stages import track
+from stages.lib import session, tracking
+
+pytestmark = [pytest.mark.slow, pytest.mark.kind("MLflow store out of order")]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Held by another program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def replaced(path: Path, content: Callable[[bytes], bytes]) -> Iterator[None]:
+    """With other bytes, and put back."""
+    whole = path.read_bytes()
+    path.write_bytes(content(whole))
+    yield
+    path.write_bytes(whole)
+
+
+@contextmanager
+def moved(path: Path) -> Iterator[None]:
+    """A folder in its place."""
+    path.rename(path.with_suffix(".kept"))
+    path.mkdir()
+    yield
+    path.rmdir()
+    path.with_suffix(".kept").rename(path)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], list[str]]] = {
+    "locked": (locked, ["database is locked", "End the program that holds it"]),
+    "overwritten": (lambda path: replaced(path, lambda whole: b"noise" * len(whole)), ["not a database", "move it away"]),
+    "cut short": (lambda path: replaced(path, lambda whole: whole[: len(whole) // 2]), ["malformed", "move it away"]),
+    "a folder": (moved, ["unable to open database file", "Make it a file"]),
+}
+
+
+@pytest.fixture
+def project(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A copy of the finished project's data, and its store beside it, for `track` in this process."""
+    folder, store = reference.copy_data(tmp_path / "project"), tmp_path / "runs.db"
+    shutil.copyfile(reference.folder / "mlflow.db", store)
+    shutil.copyfile(reference.folder / "dvc.lock", folder / "dvc.lock")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.5)
+    session.root.cache_clear()
+    yield Project(folder)
+    session.root.cache_clear()
+
+
+def complete(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`track` again, with the store in order: the run from before and this one are complete."""
+    monkeypatch.chdir(project.folder)
+    track.main(argparse.Namespace())
+    before, ours = project.runs(tracking.store_uri())
+    assert before.complete and ours.complete
+    assert sorted(ours.steps("train_loss")) == sorted(before.steps("train_loss"))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken(name: str, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A store that is locked, damaged or no file: told in one message with what to do; afterwards the run is completed."""
+    make, words = BROKEN[name]
+    with make(project.folder.parent / "runs.db"):
+        refused(project.folder, "track", ["the MLflow store", "runs.db cannot be used", *words, "Nothing else is lost"], capsys)
+    complete(project, monkeypatch)
+
+
+def test_read_only(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that this user may not write: the same."""
+    store = project.folder.parent / "runs.db"
+    with faults.read_only(store):
+        done = run_stage(project.folder, "track", prepare=faults.obeys_modes, **QUIET, MLFLOW_TRACKING_URI=tracking.store_uri())
+    assert done.returncode == 1
+    check_message(done.stderr, ["runs.db cannot be used", "read-only", "writable for this user", "Nothing else is lost"])
+    complete(project, monkeypatch)
+
+
+def test_training_goes_on(reference: Reference, tmp_path: Path) -> None:
+    """With a damaged store training ends with its bytes, and one warning that says what is wrong."""
+    folder, store = reference.copy_data(tmp_path / "project"), tmp_path / "runs.db"
+    store.write_bytes(b"noise" * 1000)
+    before = digests(folder / "data")
+    done = run_stage(folder, "train", **QUIET, MLFLOW_TRACKING_URI=f"sqlite:///{store}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: MLflow") == 1, done.stderr
+    assert "file is not a database" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert digests(folder / "data") == before

@@ -1,0 +1,66 @@
+"""Run a tiny pipeline from nothing in two clean clones of HEAD and compare the md5 of every file that they made.
+
+python -m tools.verify      (make verify)
+
+Exit code 0: all are the same. The clones lie at different paths, and each has its own DVC cache and MLflow store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.lib import errors, experiment, files, session
+from tools.recorded import clean_environment
+from tools.reproduce import show_outputs
+
+TINY: dict[str, Any] = {  # a pipeline of seconds
+    **{"max_samples": 60, "max_val_samples": 30, "n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 16, "stride": 16},
+    **{"epochs": 2, "batch_size": 4, "warmup_steps": 5, "eval_every": 50, "checkpoint_every": 10, "eval_stride": 16},
+    **{"threads": 1, "device": "cpu", "precision": "fp32", "num_samples": 2, "max_new_tokens": 12},
+}
+
+
+def main(args: argparse.Namespace) -> None:
+    """Clone, run, compare."""
+    print(f"commit {experiment.commit()}" + ("; changes that are not committed are not in it" if experiment.patch() else ""))
+    with tempfile.TemporaryDirectory(prefix="verify-") as name:
+        one, two = (run(Path(name) / place) for place in ("one", "the other one"))  # other paths, one with spaces
+    sys.exit(0 if show_outputs(one, two, ("first clone's", "second clone's")) else 1)
+
+
+def run(folder: Path) -> dict[str, str]:
+    """Clone HEAD into the folder, run the tiny pipeline there, and return the md5 of every file that it made.
+
+    Raises:
+        UserError: there is no commit to clone, or the pipeline failed.
+    """
+    cloned = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(session.root()), str(folder)], check=False)
+    if cloned.returncode or not (folder / "params.yaml").exists():
+        raise errors.UserError("git could not clone this checkout; see above. It must be a git repository with a commit")
+    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | TINY
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    (folder / "dvc.lock").unlink(missing_ok=True)  # nothing to compare with: every stage runs
+    print(f"in {folder}", flush=True)
+    dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
+    store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    if subprocess.run(dvc, cwd=folder, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
+        raise errors.UserError("the pipeline failed; see above")
+    return md5s(folder)
+
+
+def md5s(folder: Path) -> dict[str, str]:
+    """The md5 of dvc.lock and of each file below data/, by path."""
+    made = [path for path in sorted((folder / "data").rglob("*")) if path.is_file() and path.parent != folder / "data"]
+    made = [path for path in made if path.name != ".gitignore"]
+    return {path.relative_to(folder).as_posix(): files.digest(path, "md5") for path in [folder / "dvc.lock", *made]}
+
+
+if __name__ == "__main__":
+    errors.run(main, __doc__)
