@@ -31,22 +31,32 @@ def main(args: argparse.Namespace) -> None:
     """Clone, run, compare."""
     print(f"commit {experiment.commit()}" + ("; changes that are not committed are not in it" if experiment.patch() else ""))
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
-        one, two = (run(Path(name) / place) for place in ("one", "the other one"))  # other paths, one with spaces
+        clones = [clone(Path(name) / place) for place in ("one", "the other one")]  # other paths, one with spaces
+        one, two = (run(folder) for folder in clones)
     sys.exit(0 if show_outputs(one, two, ("first clone's", "second clone's")) else 1)
 
 
-def run(folder: Path) -> dict[str, str]:
-    """Clone HEAD into the folder, run the tiny pipeline there, and return the md5 of every file that it made.
+def clone(folder: Path) -> Path:
+    """Clone HEAD into the folder, with tiny params and nothing to compare with, so that every stage runs.
 
     Raises:
-        UserError: there is no commit to clone, or the pipeline failed.
+        UserError: there is no commit to clone.
     """
     cloned = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(session.root()), str(folder)], check=False)
     if cloned.returncode or not (folder / "params.yaml").exists():
         raise errors.UserError("git could not clone this checkout; see above. It must be a git repository with a commit")
     params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | TINY
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    (folder / "dvc.lock").unlink(missing_ok=True)  # nothing to compare with: every stage runs
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    return folder
+
+
+def run(folder: Path) -> dict[str, str]:
+    """Run the pipeline of a clone and return the md5 of every file that it made.
+
+    Raises:
+        UserError: the pipeline failed.
+    """
     print(f"in {folder}", flush=True)
     dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
     store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
