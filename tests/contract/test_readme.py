@@ -28,7 +28,7 @@ from project import OUTER, Project, wait_for
 COMMANDS = list(pages.commands(pages.read("README.md")))
 ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words by which it is known there
     "dvc exp run -S max_samples=250000": ("pipeline/test_pages.py", "project", ['"exp", "run"', "max_samples="]),
-    "dvc exp run --queue -S 'learning_rate=0.003,0.006,0.012' && dvc queue start": (
+    "dvc exp run --queue -S 'learning_rate=0.0015,0.003,0.006' && dvc queue start": (
         *("pipeline/test_runs.py", "test_queue_of_two_from_an_empty_store"),
         ['"exp", "run", "--queue", "-S", "learning_rate=', '"queue", "start"'],
     ),
