@@ -181,7 +181,7 @@ def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, dow
         done = download(server)
     assert done.returncode == 0, done.stderr
     assert "going on with what an interrupted download has read" in done.stdout
-    assert server.sent == whole if "damaged" in fault else server.sent < whole / 2
+    assert server.sent > 0.9 * whole if "damaged" in fault else server.sent < 0.5 * whole
     assert (tmp_path / "project/data/download/about.json").read_bytes() == about
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
     assert not parts(tmp_path)
