@@ -2,13 +2,13 @@
 
     python -m benchmarks.data_memory --samples 20000 200000 [--dataset PATH] [--stages download tokenize train]
 
-Peaks are of the stage and all its children together, seen every 10 ms. `own` is the memory that the kernel calls anonymous
-(RssAnon and RssShmem in /proc/PID/status): what the processes need. `resident` adds the pages of files that happen to be
-mapped, libraries and token files: the kernel drops and reads those again as it likes, so a stage that maps a file of any size
-needs no more memory for it, but its resident set grows while memory is free. Outside Linux both columns are psutil's rss.
-`start` is the time until the stage's first line (download, tokenize: not shown); `CPU s` does not depend on who else computes.
-Train is a small network, stopped after its first checkpoint, at step 300. The last lines compare the largest corpus with the
-smallest.
+Peaks are of the stage and its children together, seen every 20 ms; children that live for less than half a second are left
+out, because one that has just been forked seems to have all its parent's memory once more. `own` is the memory that the kernel
+calls anonymous (RssAnon and RssShmem in /proc/PID/status): what the processes need. `resident` adds the pages of files that
+happen to be mapped, libraries and token files: the kernel drops and reads those again as it likes, so a stage that maps a file
+of any size needs no more memory for it, but its resident set grows while memory is free. Outside Linux both columns are
+psutil's rss. `start` is the time until train knows its data; `CPU s` hardly depends on who else computes. Train is a small
+network, stopped after its first checkpoint, at step 300. The last lines compare the largest corpus with the smallest.
 """
 
 from __future__ import annotations
@@ -66,8 +66,11 @@ def run(stage: str, folder: Path) -> Cost:
         process = psutil.Popen(
             [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=os.environ | own_store, stdout=log, stderr=log
         )
+        tree, seen, looked = [process], set[psutil.Process](), 0.0
         while True:
-            tree = [process, *_children(process)]
+            if time.perf_counter() - looked > 0.5:
+                children = set(_children(process))
+                tree, seen, looked = [process, *(children & seen)], children, time.perf_counter()
             sums = [sum(side) for side in zip(*(_memory_or_none(member) for member in tree), strict=True)]
             peaks = [max(pair) for pair in zip(peaks, sums, strict=True)]
             if stage == "train" and first_line is None and "steps in all" in (folder / "log").read_text(encoding="utf-8"):
@@ -78,7 +81,7 @@ def run(stage: str, folder: Path) -> Cost:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
-            time.sleep(0.01)
+            time.sleep(0.02)
     if status and not stopped:
         sys.exit(f"{stage} failed: {(folder / 'log').read_text(encoding='utf-8')[-2000:]}")
     data = folder / "data" / stage

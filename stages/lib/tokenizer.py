@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ class Tokenizer:
         import gigatoken
 
         if self._engine is None or self._encoded > ENGINE_LIFE:
-            self._engine = None  # gone before the next one comes: the two together would be the stage's peak
+            self._drop_engine()
             self._engine, self._encoded = gigatoken.Tokenizer.from_json(self.to_json()), 0
         self._encoded += sum(map(len, texts))
         rows = self._engine.encode_batch(list(texts), parallel=True)
@@ -83,7 +85,7 @@ class Tokenizer:
         Returns:
             The pruned tokenizer, and a table (vocab_size,) from this tokenizer's ids to its ids (0 where it has none).
         """
-        self._engine = None  # its memory does for what follows
+        self._drop_engine()
         model = json.loads(self.to_json())["model"]
         keep = used.copy()
         keep[:BYTES] = keep[self.end_of_text] = True
@@ -96,6 +98,12 @@ class Tokenizer:
         vocabulary = {token: i for i, token in enumerate(token for token, kept in zip(by_id, keep, strict=True) if kept)}
         table = np.where(keep, np.cumsum(keep) - 1, 0).astype(np.uint16)
         return Tokenizer(_byte_level(vocabulary, merges)), table
+
+    def _drop_engine(self) -> None:
+        """Free the engine's memory before something else takes as much; glibc gives freed blocks back only when told to."""
+        self._engine = None
+        with suppress(OSError, AttributeError):  # another system
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def gpt2() -> Tokenizer:

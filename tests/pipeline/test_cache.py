@@ -39,7 +39,7 @@ def test_stages_replace_links_and_leave_the_cache_alone(tmp_path: Path) -> None:
     assert all(after[name] != before[name] for name in before if name.endswith((".parquet", ".npy")))
 
     project.set(max_samples=60, max_val_samples=30)
-    project.dvc("checkout", "--force")
+    project.dvc("checkout", "--force", *STAGES)
     assert contents(project) == before and links(project) == {2}
     project.dvc("repro", "--force", "tokenize")
     assert contents(project) == before
