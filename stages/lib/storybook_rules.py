@@ -5,8 +5,8 @@ from __future__ import annotations
 from stages.lib.storybook_plots import PLOTS
 
 OPENINGS = [
-    "6*Once upon a time[,|] there was {a trait}<small> {kind} [4*named|1*called] {name}. ",
-    "5*Once upon a time, {a trait}<small> {kind} [3*named|1*called] {name} lived in a <size> {home}. ",
+    "6*Once upon a time[,|] there was {a trait}<small> {kind} [4*named|1*called] {name}. {name} [loved|liked] to <hobby>. ",
+    "5*Once upon a time, {a trait} {kind} [3*named|1*called] {name} lived in a <size> {home}. {name} [loved|liked] to <hobby>. ",
     "2*Once upon a time, in a <size> {home}, there lived {a trait}<small> {kind} named {name}. ",
     "1*Once upon a time, there was {a trait} {kind} named {name} who [loved|liked] to <hobby>. ",
     "2*Long ago, {a trait}<small> {kind} named {name} lived in a <size> {home}. ",
@@ -41,16 +41,10 @@ WORDS = {
     "thanks": ['"[Thank you|Thanks so much|You are so kind|How lucky I am]!" <cheers> {name}.|<happy>'],
     # adverbs, each for its kind of verb
     "fast": [
-        (
-            "quickly|bravely|suddenly|swiftly|boldly|eagerly|happily|kindly|gladly|calmly|cleverly|politely|"
-            "carefully|nimbly"
-        )
+        ("quickly|bravely|suddenly|swiftly|boldly|eagerly|happily|kindly|gladly|calmly|cleverly|politely|carefully|nimbly")
     ],
     "hard": [
-        (
-            "carefully|slowly|quickly|patiently|eagerly|calmly|quietly|bravely|cleverly|busily|gladly|steadily|"
-            "secretly|happily"
-        )
+        ("carefully|slowly|quickly|patiently|eagerly|calmly|quietly|bravely|cleverly|busily|gladly|steadily|secretly|happily")
     ],
     "softly": [
         (
@@ -59,10 +53,7 @@ WORDS = {
         )
     ],
     "warmly": [
-        (
-            "kindly|gently|softly|warmly|calmly|sweetly|patiently|quietly|cheerfully|wisely|gladly|tenderly|"
-            "quickly|lovingly"
-        )
+        ("kindly|gently|softly|warmly|calmly|sweetly|patiently|quietly|cheerfully|wisely|gladly|tenderly|quickly|lovingly")
     ],
     "gladly": ["happily|gladly|proudly|cheerfully|joyfully|playfully|eagerly|merrily|quickly|kindly|finally|warmly"],
     "bravely": ["bravely|slowly|boldly|carefully|quietly|calmly|nervously|proudly|shyly|quickly|finally|politely"],
@@ -84,9 +75,7 @@ WORDS = {
             "muddy|foggy|nearby|lovely"
         )
     ],
-    "room": [
-        ("garden|kitchen|attic|bathroom|basement|hall|barn|shed|cellar|cupboard|closet|bedroom|garage|laundry|pantry")
-    ],
+    "room": [("garden|kitchen|attic|bathroom|basement|hall|barn|shed|cellar|cupboard|closet|bedroom|garage|laundry|pantry")],
     "look": [
         (
             "shiny|tiny|big|new|pretty|little|bright|strange|lovely|dusty|fancy|simple|special|sparkly|funny|"

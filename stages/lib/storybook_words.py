@@ -149,8 +149,7 @@ SLOTS: dict[str, Slot] = {
     ),
     "fear": _words(
         "fear",
-        "the dark, thunder, dogs, spiders, deep water, ghosts, loud noises, storms, shadows, heights, bugs, snakes, "
-        "strangers",
+        "the dark, thunder, dogs, spiders, deep water, ghosts, loud noises, storms, shadows, heights, bugs, snakes, strangers",
     ),
     "tune": _words("tune", "drum, flute, piano, guitar, violin, trumpet, harp, banjo, horn, cello"),
 }
