@@ -46,6 +46,7 @@ ui: setup ## Every run in the browser: MLflow on http://127.0.0.1:5000
 compare: setup ## The experiments as a table: what was changed, what came out
 	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
 	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
+	@dvc exp list --name-only | grep -q . || echo "No experiments yet. Make one: dvc exp run -S temperature=0.7"
 
 .PHONY: reproduce
 reproduce: setup ## Run a recorded experiment again and compare every byte: make reproduce RUN=<MLflow run id or name>
@@ -62,6 +63,11 @@ screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/
 .PHONY: drawings
 drawings: setup ## Figures of docs/how-a-gpt-2-works.md, from the trained network: docs/images
 	@python -m tools.drawings
+
+.PHONY: bench
+bench: $(VENV)/.ready-dev ## Training and generation speed against transformers, as Markdown tables (some ten minutes, alone on the machine)
+	python -m benchmarks.train
+	python -m benchmarks.generate
 
 # -- checks -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """Multi-head scaled dot-product attention, by hand: products, mask, softmax, and their gradients.
 
-Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view; written out,
-a training step of the default model is a third shorter. Long sequences are cut into blocks of queries, so that the half of
+Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view. Long sequences are cut into blocks of queries, so that the half of
 the score matrix which the causal mask would throw away is never computed.
 """
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-QUERY_BLOCK = 64  # queries worked on at once (benchmarks/attention.py compares)
+QUERY_BLOCK = 64  # queries worked on at once
 BY_HAND_UP_TO = 1024  # tokens; above, a CPU too takes the fused kernel, whose memory grows with T instead of T^2
 
 

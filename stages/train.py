@@ -36,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
     codec = tokenizer.load(TOKENS / "tokenizer.json")
     device, threads = runtime.pick_device(params.device), runtime.set_threads(params.threads)
     precision = runtime.pick_precision(params.precision, device)
+    if device.startswith("cuda"):
+        runtime.prefer_exact_cuda()
     with world.join(device) as us:
         facts = runtime.environment(device, precision, threads, us.size)
         net = make_net(params, meta["vocab_size"]).to(device)

@@ -27,6 +27,8 @@ def open_source(dataset: str, revision: str | None) -> Source:
         info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
         builder = library.load_dataset_builder(dataset, revision=info.sha)
         names = list(builder.as_streaming_dataset())
+    if info.sha is None:
+        raise UserError(f"dataset: the Hub names no commit of {dataset}. Give dataset_revision as a commit")
     if "train" not in names:
         raise UserError(f"dataset: {dataset} has no split `train`, only {', '.join(names)}. Give another data set")
     held_out = next((name for name in ("validation", "test") if name in names), None)

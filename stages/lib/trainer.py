@@ -164,7 +164,7 @@ class Trainer:
 
         Nothing is changed where one of the two is not finite.
         """
-        set_learning_rate(self.optimizers, self.learning_rate)
+        set_learning_rate(self.optimizers, self.learning_rate(self.step))
         seed_step(self.params.seed, self.step, self.world.rank)
         loss = torch.zeros((), device=self.device)
         for index, (tokens, targets) in enumerate(micros):
@@ -187,11 +187,10 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         return values
 
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the coming step."""
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step; 0 is the first."""
         p = self.params
-        return learning_rate(self.step, self.steps, p.learning_rate, p.min_learning_rate, p.warmup_steps)
+        return learning_rate(step, self.steps, p.learning_rate, p.min_learning_rate, p.warmup_steps)
 
     @property
     def epoch(self) -> float:
@@ -202,15 +201,12 @@ class Trainer:
         """Close the interval: one row of the history."""
         loss, tokens, *_ = self.history.sums
         self.history.sums[:2] = [0.0, 0.0]
-        self.step -= 1  # the rate that the last step used
-        rate = self.learning_rate
-        self.step += 1
         row: Row = {
             "step": self.step,
             "tokens": self.tokens,
             "epoch": self.epoch,
             "train_loss": loss / tokens,
-            "learning_rate": rate,
+            "learning_rate": self.learning_rate(self.step - 1),  # of the step just done
             "grad_norm": norm,
         }
         self.history.training.append(row)
@@ -276,7 +272,7 @@ class Trainer:
         windows = ", ".join(str(start // self.params.stride) for start in starts[:16])
         return (
             f"training diverged at step {self.step + 1}: loss {loss}, gradient norm {norm}, learning rate "
-            f"{self.learning_rate:g} (training windows {windows}). The last good checkpoint is kept. "
+            f"{self.learning_rate(self.step):g} (training windows {windows}). The last good checkpoint is kept. "
             f"Lower learning_rate (half of it is a good start), raise warmup_steps, or set precision to fp32"
         )
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import GPT2, GPT2Config
+from model.config import Position
 from stages.lib.optimizer import make_optimizers, set_learning_rate
 from stages.lib.schedule import learning_rate
 
@@ -39,9 +40,10 @@ def test_rate_rises_then_falls_to_the_minimum() -> None:
     assert rates[-1] == pytest.approx(0.1)
 
 
-def test_weight_decay_is_for_matrices_only() -> None:
-    """Biases and LayerNorm have no weight decay; every trained parameter is in exactly one group."""
-    net = GPT2(GPT2Config(50, block_size=8, n_layer=2, n_head=2, n_embd=8, position="sinusoidal"))
+@pytest.mark.parametrize("position", ["sinusoidal", "learned"])
+def test_weight_decay_is_for_matrices_only(position: Position) -> None:
+    """Biases, LayerNorm and positions have no weight decay; every trained parameter is in exactly one group."""
+    net = GPT2(GPT2Config(50, block_size=8, n_layer=2, n_head=2, n_embd=8, position=position))
     for name in ("adamw", "muon"):
         optimizers = make_optimizers(net, name, 1e-3, 0.1)
         members = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
@@ -49,7 +51,8 @@ def test_weight_decay_is_for_matrices_only() -> None:
         assert {id(p) for p in members} == {id(p) for p in net.parameters() if p.requires_grad}
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                assert all((p.dim() >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+                decayed = group["weight_decay"] > 0
+                assert all((p.dim() >= 2 and p is not net.wpe.weight) == decayed for p in group["params"])
 
 
 def test_muon_takes_the_blocks_matrices() -> None:
