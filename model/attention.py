@@ -1,7 +1,7 @@
 """Multi-head scaled dot-product attention, by hand: products, mask, softmax, and their gradients.
 
-Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view. Long sequences are cut into blocks of queries, so that the half of
-the score matrix which the causal mask would throw away is never computed.
+Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view. Long sequences
+are cut into blocks of queries, so that the half of the score matrix which the causal mask would throw away is never computed.
 """
 
 from __future__ import annotations

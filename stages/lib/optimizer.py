@@ -14,7 +14,7 @@ BETAS = (0.9, 0.99)  # GPT-3's 0.95 is for batches of millions of tokens; over s
 def make_optimizers(
     net: nn.Module, name: str, learning_rate: float, weight_decay: float, fused: bool = True
 ) -> list[Optimizer]:
-    """One optimizer, or two for muon; weight decay on matrices and token embeddings only, not on biases, LayerNorm and positions.
+    """One optimizer, or two for muon; weight decay on matrices and token embeddings only (no biases, LayerNorm, positions).
 
     Muon (Jordan et al. 2024) takes AdamW's learning rate: its update is scaled to AdamW's size (Liu et al. 2025, "Muon is
     scalable for LLM training"), so `learning_rate` means the same for both.

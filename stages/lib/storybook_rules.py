@@ -5,12 +5,12 @@ from __future__ import annotations
 from stages.lib.storybook_plots import PLOTS
 
 OPENINGS = [
-    "6*Once upon a time[,|] there was {a trait}<small> {kind} [4*named|1*called] {name}. {name} [loved|liked] to <hobby>. ",
-    "5*Once upon a time, {a trait} {kind} [3*named|1*called] {name} lived in a <size> {home}. {name} [loved|liked] to <hobby>. ",
-    "2*Once upon a time, in a <size> {home}, there lived {a trait}<small> {kind} named {name}. ",
-    "1*Once upon a time, there was {a trait} {kind} named {name} who [loved|liked] to <hobby>. ",
-    "2*Long ago, {a trait}<small> {kind} named {name} lived in a <size> {home}. ",
-    "4*{name} was {a trait}<small> {kind} who [loved|liked] to <hobby>. ",
+    "6*Once upon a time[,|] there was {a trait}<small> {kind} [4*named|1*called] {name}. {name} <likes>. ",
+    "5*Once upon a time, {a trait} {kind} [3*named|1*called] {name} lived in a <size> {home}. {name} <likes>. ",
+    "2*Once upon a time, in a <size> {home}, there lived {a trait} {kind} named {name}. {name} <likes>. ",
+    "1*Once upon a time, there was {a trait} {kind} named {name} who <likes>. ",
+    "2*Long ago, {a trait} {kind} named {name} lived in a <size> {home}. {name} <likes>. ",
+    "4*{name} was {a trait}<small> {kind} who <likes>. ",
 ]
 
 WORDS = {
@@ -21,6 +21,7 @@ WORDS = {
         "5*One <weather> [day|morning|afternoon|evening]",
         "3*[On Sunday|Last summer|After lunch|That week|At noon|On Monday|In spring|Last week|On Friday|In May]",
     ],
+    "likes": ["[loved|liked] to <hobby>"],
     "weather": [
         (
             "sunny|rainy|windy|warm|cold|bright|foggy|chilly|stormy|gray|hot|cloudy|lovely|quiet|snowy|golden|breezy|"

@@ -11,8 +11,8 @@ def _split(words: str) -> list[str]:
     return [word.strip() for word in words.split(",")]
 
 
-HIS_NAMES = _split("Tim, Tom, Ben, Max, Sam, Jack, Leo, Bob")
-HER_NAMES = _split("Lily, Mia, Anna, Sue, Lucy, Emma, Amy, Zoe")
+HIS_NAMES = _split("Tim, Tom, Ben, Max, Sam, Jack")
+HER_NAMES = _split("Lily, Mia, Anna, Sue, Lucy, Emma")
 ANIMALS = _split(
     "rabbit, cat, bear, dog, mouse, fox, squirrel, turtle, pig, monkey, lion, elephant, frog, deer, tiger, goat, "
     "panda, sheep, wolf, koala, donkey, cow, giraffe, hamster"
