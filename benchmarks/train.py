@@ -47,7 +47,7 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
 
     threads = runtime.set_threads(0)
     committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width, "learning_rate": 1e-4})
+    params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width})
     tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
     torch.manual_seed(0)
     net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))

@@ -70,7 +70,7 @@ def enumerate_texts(grammar):
 def test_the_same_seed_gives_the_same_stories_on_every_platform():
     told = "\n".join(f"{story.text}\t{story.logprob:.9f}\t{story.name}" for story in storybook.stories(100, 1))
     digest = hashlib.sha256(told.encode("ascii")).hexdigest()
-    assert digest == "f185ac5b6903c6bf5869af9b6b3a3cc9e2c583c0a1fc3ee31e3fb5541bb8e68f"
+    assert digest == "4ec0db69b995d9c45e6d9155e02458adfe78245243de47b68a7bc5ccead5238f"
 
 
 def test_a_story_depends_on_its_seed_and_index_alone(book):
@@ -168,10 +168,10 @@ def test_many_plots():
 
 
 def test_the_floor_and_the_length_are_as_documented(book, token_counts):
-    assert 47 <= sum(token_counts) / MANY <= 49
+    assert 51 <= sum(token_counts) / MANY <= 53
     assert max(token_counts) < 80
     floor = math.exp(-sum(story.logprob for story in book) / (sum(token_counts) + MANY))  # one end-of-text a story
-    assert 2.8 < floor < 3.2
+    assert 2.6 < floor < 2.8
 
 
 def test_most_stories_begin_like_the_prompt(book):
@@ -198,7 +198,7 @@ def test_no_name_has_two_meanings():
 def test_a_colour_or_toy_mentioned_again_is_the_same(book):
     found = 0
     for story in book:
-        lost = re.search(r"(?:His|Her) \w+ (\w+) ([\w ]+) was (?:gone|lost|missing)\.", story.text)
+        lost = re.search(r"\w+'s \w+ (\w+) ([\w ]+) was (?:gone|lost|missing)\.", story.text)
         if lost:
             found += 1
             assert story.text.count(f"{lost[1]} {lost[2]}") == 2, story.text
