@@ -105,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which runs to compare."""
-    parser.add_argument("--masked", metavar="REV", help="commit or experiment (default: the workspace)")
+    parser.add_argument("--masked", metavar="REV", default="HEAD", help="commit or experiment (default: HEAD)")
     parser.add_argument("--unmasked", metavar="REV", default="no-mask", help="commit or experiment (default: no-mask)")
 
 
