@@ -64,7 +64,7 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
 
 def test_table_of_experiments(project: Project) -> None:
     """`make compare` shows each experiment's param that differs and its perplexity, and no checksum column."""
-    (recipe,) = [line.replace("\\", "") for line in _recipe("compare").split("@dvc ")[1:]]
+    recipe = _recipe("compare").split("@dvc ")[1].replace("\\", "")
     words = [word.strip("'") for word in recipe.split()]
     said = project.dvc(*words)
     for size in SIZES:
