@@ -185,7 +185,8 @@ def assert_complete(run: Recorded, project: Project, by_dvc: bool = True) -> Non
     (data,) = run.inputs
     assert (data.dataset.name, data.tags[0].value) == (params["dataset"], "training")
     texts = run.table("samples/samples.json")
-    assert len(texts) == params["num_samples"]
+    prompts = [params["prompt"]] if isinstance(params["prompt"], str) else params["prompt"]
+    assert len(texts) == params["num_samples"] * len(prompts)
     assert all(row["text"].startswith(params["prompt"]) for row in texts)
 
 
