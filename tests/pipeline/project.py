@@ -187,7 +187,7 @@ def assert_complete(run: Recorded, project: Project, by_dvc: bool = True) -> Non
     texts = run.table("samples/samples.json")
     prompts = [params["prompt"]] if isinstance(params["prompt"], str) else params["prompt"]
     assert len(texts) == params["num_samples"] * len(prompts)
-    assert all(row["text"].startswith(params["prompt"]) for row in texts)
+    assert all(row["text"].startswith(tuple(prompts)) for row in texts)
 
 
 def assert_watched(run: Recorded) -> None:
