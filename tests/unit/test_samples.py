@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from model import GPT2, GPT2Config, hf
 from stages import generate as stage
-from stages.lib import samples, tokenizer, trained
+from stages.lib import errors, samples, tokenizer, trained
 from stages.lib.errors import UserError
 from stages.lib.params import Params, load_params, parse_params
 from stages.lib.tokenizer import Tokenizer, save_for_transformers
@@ -224,7 +224,8 @@ def test_a_terminal_without_unicode(project: Callable[..., Path], monkeypatch: p
     """A terminal that knows ASCII only gets question marks for the rest."""
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    run(project(), "--prompt", "日本")
+    with chdir(project()):
+        errors.run(stage.main, "", stage.add_arguments, ["--prompt", "日本"])
     assert raw.getvalue().startswith(b"??")
 
 
