@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import re
 from pathlib import Path
 
 import dvc.api
@@ -19,11 +18,11 @@ import matplotlib
 from dvc.exceptions import DvcException
 from matplotlib.figure import Figure
 
-from stages.lib import errors, files
+from benchmarks import blocks
+from stages.lib import errors
 from stages.lib.errors import UserError
 
 PAGE, PICTURE = Path("docs/why-1.23-was-wrong.md"), Path("docs/no-mask.svg")
-BLOCK = re.compile(r"(<!-- numbers: .*? -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 ROWS = {
     "training perplexity": ("train_perplexity", ".3f"),
     "validation perplexity": ("perplexity", ".3f"),
@@ -95,11 +94,10 @@ def main(args: argparse.Namespace) -> None:
             table(masked, unmasked),
             f"![Training loss with and without the mask]({PICTURE.name})",
             f"With the mask it writes:\n\n{masked.quotation}",
-            f"Without:\n\n{unmasked.quotation}\n",
+            f"Without:\n\n{unmasked.quotation}",
         ]
     )
-    page = PAGE.read_text(encoding="utf-8")
-    files.write_text(PAGE, BLOCK.sub(lambda found: found[1] + block + found[2], page))
+    blocks.write(PAGE, block)
     print(block)
 
 

@@ -99,18 +99,21 @@ def theirs(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[],
 
 
 def limits(width: int) -> dict[str, float]:
-    """GFLOP/s of plain matrix products of this width, (1024, C) x (C, 4C): the best of many, by dtype."""
+    """GFLOP/s of plain matrix products, by dtype: the best of many, of the larger of an MLP's two shapes.
+
+    Measured between the turns, while both sides wait: beside either of them it would be too low.
+    """
     import torch
 
     best = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = torch.randn(BATCH * BLOCK, width).to(dtype), torch.randn(4 * width, width).to(dtype)
-        times = []
-        for _ in range(50):
-            start = time.perf_counter()
-            torch.nn.functional.linear(a, b)
-            times.append(time.perf_counter() - start)
-        best[name] = 2 * a.numel() * 4 * width / min(times) / 1e9
+        for inner, outer in ((width, 4 * width), (4 * width, width)):
+            a, b = torch.randn(BATCH * BLOCK, inner).to(dtype), torch.randn(outer, inner).to(dtype)
+            for _ in range(50):
+                start = time.perf_counter()
+                torch.nn.functional.linear(a, b)
+                rate = 2 * a.numel() * outer / (time.perf_counter() - start) / 1e9
+                best[name] = max(best.get(name, 0.0), rate)
     return best
 
 
@@ -119,7 +122,7 @@ def work(side: str, size: str, seconds: float) -> None:
     step = {"ours": ours, "theirs": theirs}[side](*SIZES[size])
     for _ in range(2):
         step()
-    print(json.dumps(limits(SIZES[size][2])), flush=True)
+    print("ready", flush=True)
     for _ in sys.stdin:
         times: list[float] = []
         begin = time.perf_counter()
@@ -134,11 +137,15 @@ def work(side: str, size: str, seconds: float) -> None:
 def compare(size: str, rounds: int, seconds: float) -> str:
     """One row of the table."""
     from model import GPT2Config
+    from stages.lib import runtime
 
+    layers, heads, width, vocabulary = SIZES[size]
     command = [sys.executable, "-m", "benchmarks.train", "--seconds", str(seconds), "--worker"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     workers = {side: subprocess.Popen([*command, side, size], **pipes) for side in ("ours", "theirs")}
-    limit = {side: json.loads(worker.stdout.readline()) for side, worker in workers.items()}["ours"]
+    for worker in workers.values():
+        assert worker.stdout.readline() == "ready\n"
+    found: list[dict[str, float]] = []
     times: dict[str, list[float]] = {side: [] for side in workers}
     peaks, ratios = {}, []
     for _ in range(rounds):
@@ -150,18 +157,19 @@ def compare(size: str, rounds: int, seconds: float) -> str:
             turn[side], peaks[side] = statistics.median(answer["times"]), answer["peak"]
             times[side] += answer["times"]
         ratios.append(turn["theirs"] / turn["ours"])
+        found.append(limits(width))
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    layers, heads, width, vocabulary = SIZES[size]
     tokens = BATCH * BLOCK
     rate = {side: tokens / statistics.median(each) for side, each in times.items()}
     flops = GPT2Config(vocabulary, BLOCK, layers, heads, width).flops_per_token(BLOCK) * tokens / min(times["ours"]) / 1e9
-    precision = "bf16" if limit["bf16"] > limit["fp32"] else "fp32"
+    precision = runtime.pick_precision("auto", "cpu")  # ours
+    limit = max(each[precision] for each in found)
     return (
         f"| {layers}L/{heads}H/{width}, {vocabulary:,} | {rate['ours']:,.0f} | {rate['theirs']:,.0f} "
         f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {peaks['ours']:,.0f} "
-        f"| {peaks['theirs']:,.0f} | {flops:,.0f} of {limit[precision]:,.0f} {precision} ({flops / limit[precision]:.0%}) |"
+        f"| {peaks['theirs']:,.0f} | {flops:,.0f} of {limit:,.0f} {precision} ({flops / limit:.0%}) |"
     )
 
 

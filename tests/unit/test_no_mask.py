@@ -1,22 +1,28 @@
-"""The page on the missing mask has a place for its numbers, and the table puts both runs beside each other."""
+"""Pages with measured numbers have a place for them; the table on the missing mask puts both runs beside each other."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from conftest import ROOT
 
-from benchmarks import no_mask
+from benchmarks import blocks, experiments, no_mask
 
 
-def test_the_numbers_go_into_the_page() -> None:
-    """Exactly one block of the page is replaced, and it can be replaced again."""
-    page = (ROOT / no_mask.PAGE).read_text(encoding="utf-8")
-    once, count = no_mask.BLOCK.subn(lambda found: f"{found[1]}NUMBERS\n{found[2]}", page)
-    assert count == 1
-    assert "NUMBERS" in once
-    assert no_mask.BLOCK.subn(lambda found: f"{found[1]}NUMBERS\n{found[2]}", once) == (once, 1)
+@pytest.mark.parametrize("page", [no_mask.PAGE, experiments.PAGE])
+def test_the_numbers_go_into_the_page(page: Path, tmp_path: Path) -> None:
+    """Exactly the page's one block is replaced, and it can be replaced again."""
+    copy = tmp_path / page.name
+    copy.write_bytes((ROOT / page).read_bytes())
+    outside = blocks.BLOCK.sub("", copy.read_text(encoding="utf-8"))
+    for text in ("NUMBERS", "OTHERS"):
+        blocks.write(copy, text)
+        written = copy.read_text(encoding="utf-8")
+        assert f" -->\n{text}\n<!-- end of numbers -->" in written
+        assert blocks.BLOCK.sub("", written) == outside
 
 
 def test_the_table_has_a_column_for_each_run() -> None:

@@ -76,7 +76,9 @@ def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
     params = parse_params(COMMITTED | {"min_learning_rate": 0.0} | changes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
-        path.write_text(yaml.safe_dump(params.model_dump()), encoding="utf-8")  # allow_unicode would leave U+0085 bare: a line end
+        path.write_text(
+            yaml.safe_dump(params.model_dump()), encoding="utf-8"
+        )  # allow_unicode would leave U+0085 bare: a line end
         assert load_params(path) == params
 
 
