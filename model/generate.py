@@ -37,7 +37,7 @@ def generate(
         net: the network.
         prompt: (B, T0) int64, T0 >= 1. Beyond `block_size` its tail counts.
         max_new_tokens: most tokens to add.
-        temperature: 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token (the first of equals).
+        temperature: 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token.
         top_k: draw from the k likeliest tokens (of equals at the edge, the first).
         top_p: draw from the smallest set of likeliest tokens with at least this probability, after temperature and top_k.
         generator: source of randomness: one for all rows, or one for each row, whose text then does not depend on the

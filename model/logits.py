@@ -38,7 +38,10 @@ class Logits:
         return logits
 
     def likeliest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C) -> the largest logit, nearly, and the token that has it in float32, of equals the first; (B,) each."""
+        """(B, C) -> the largest logit, nearly, and the token that has it in float32, (B,) each.
+
+        Of tokens whose logits differ by rounding alone it may be any: a matrix product need not round equal rows alike.
+        """
         logits = self(hidden)
         best, token = logits.max(dim=-1)
         if self.half is not None:

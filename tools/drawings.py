@@ -1,4 +1,4 @@
-"""Draw the figures of docs/how-a-gpt-2-works.md: docs/images/gpt2-*.svg.
+"""Draw the figures of docs/how-a-gpt-2-works.md and the README's loss curve: docs/images/gpt2-*.svg.
 
 python -m tools.drawings      (make drawings; after `dvc repro` or `dvc pull`: attention and sampling are the trained network's)
 """
@@ -23,6 +23,7 @@ from model.attention import split_heads
 from model.generate import keep
 from model.gpt2 import sinusoidal_positions
 from stages.lib import errors, files, tokenizer, trained
+from stages.lib.figures import all_figures
 from stages.lib.params import Params, load_params
 from stages.lib.schedule import learning_rate
 from stages.lib.tokenizer import Tokenizer
@@ -46,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
         "attention": attention(net, codec),
         "schedule": schedule(params, steps),
         "sampling": sampling(net, codec),
+        "loss": all_figures()["loss"],
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -17,19 +18,22 @@ def all_figures() -> dict[str, Figure]:
     for step, metrics in results.curve():
         for key, value in metrics.items():
             curves.setdefault(key, []).append((step, value))
+    floor = results.metrics().get("perplexity_floor")
     by_position = [(int(row["position"]), float(row["loss"])) for row in results.rows("evaluate", "loss_by_position")]
     return {
-        "loss": _lines({"training": curves["train_loss"], "validation": curves["val_loss"]}, "optimizer step"),
-        "epochs": _lines({"training": curves["epoch_train_loss"], "validation": curves["epoch_val_loss"]}, "epoch"),
+        "loss": _lines({"training": curves["train_loss"], "validation": curves["val_loss"]}, "optimizer step", floor),
+        "epochs": _lines({"training": curves["epoch_train_loss"], "validation": curves["epoch_val_loss"]}, "epoch", floor),
         "position": _lines({"validation": by_position}, "position in the context, tokens"),
     }
 
 
-def _lines(curves: Mapping[str, Points], below: str) -> Figure:
+def _lines(curves: Mapping[str, Points], below: str, floor: float | None = None) -> Figure:
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     for label, points in curves.items():
         axes.plot([x for x, _ in points], [y for _, y in points], label=label, marker="o" if len(points) < 40 else "")
+    if floor is not None:
+        axes.axhline(math.log(floor), color="black", linestyle=":", label="the floor: true entropy")
     axes.set(xlabel=below, ylabel="loss, nats a token")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -133,7 +133,7 @@ def write(reader: Reader) -> None:
 
 def suite(reader: Reader) -> None:
     """It is what runs this test."""
-    assert reader.type("make --dry-run test").strip() == "python -m pytest"
+    assert reader.type("make --dry-run test").startswith("python -m pytest")
 
 
 def lint(reader: Reader) -> None:

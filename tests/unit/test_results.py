@@ -101,6 +101,11 @@ def test_samples_do_no_harm_to_a_terminal() -> None:
 
 
 def test_figures_draw_all_curves() -> None:
-    """One picture by step, one by epoch, one by position, each with its lines."""
-    lines = {name: len(figure.axes[0].lines) for name, figure in figures.all_figures().items()}
-    assert lines == {"loss": 2, "epochs": 2, "position": 1}
+    """One picture by step, one by epoch, one by position, each with its lines, and the floor where it is known."""
+
+    def lines() -> dict[str, int]:
+        return {name: len(figure.axes[0].lines) for name, figure in figures.all_figures().items()}
+
+    assert lines() == {"loss": 3, "epochs": 3, "position": 1}
+    write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))
+    assert lines() == {"loss": 2, "epochs": 2, "position": 1}
