@@ -130,7 +130,7 @@ def work(side: str, size: str, seconds: float) -> None:
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         print(json.dumps({"times": times, "peak": peak}), flush=True)
 
 

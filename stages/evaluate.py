@@ -19,6 +19,7 @@ from stages.lib.tokens import TokenFile
 
 MODEL, TOKENS, STORIES = Path("data/train/model"), Path("data/tokenize"), Path("data/download/validation.parquet")
 FOLDER = Path("data/evaluate")
+MOST_NATS = 100.0  # a word: more has a text without blanks, as Chinese, whose "words" mean nothing (and exp soon overflows)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -55,13 +56,14 @@ def main(args: argparse.Namespace) -> None:
 def losses(ours: StorySums, theirs: StorySums, size: dict[str, int]) -> dict[str, float]:
     """What the nats come to: ours = validation, theirs = the training share, size = bytes and words of the validation text."""
     loss, nats = interval.ratio(ours.nll, ours.tokens), float(ours.nll.sum())
+    per_word = nats / max(1, size["words"])
     return {
         **interval.exp(loss).named("perplexity"),
         **interval.exp(interval.ratio(theirs.nll, theirs.tokens)).named("train_perplexity"),
         **interval.difference((ours.nll, ours.tokens), (theirs.nll, theirs.tokens)).named("generalisation_gap"),
         "nats_per_token": loss.value,
         "bits_per_byte": nats / math.log(2) / size["bytes"],
-        "perplexity_per_word": math.exp(nats / size["words"]),
+        **({"perplexity_per_word": math.exp(per_word)} if per_word < MOST_NATS else {}),
     }
 
 

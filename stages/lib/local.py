@@ -18,18 +18,20 @@ from stages.lib import files, streaming
 from stages.lib.errors import UserError
 from stages.lib.sources import TEXT, Source
 
+CSV = {"encoding": "utf-8-sig", "keep_default_na": False, "converters": {"text": str}}  # a story "None" or "42" is a story
 READERS: dict[str, tuple[str, dict[str, Any]]] = {  # file name ends in -> reader of `datasets`, its options
     ".jsonl": ("json", {}),
     ".ndjson": ("json", {}),
     ".json": ("json", {}),
-    ".csv": ("csv", {"encoding": "utf-8-sig", "keep_default_na": False}),  # a story "None" is a story
-    ".tsv": ("csv", {"encoding": "utf-8-sig", "keep_default_na": False, "sep": "\t"}),
+    ".csv": ("csv", CSV),
+    ".tsv": ("csv", CSV | {"sep": "\t"}),
     ".parquet": ("parquet", {}),
     ".txt": ("text", {"encoding": "utf-8-sig"}),
 }
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
 SEPARATOR = "<|endoftext|>"  # alone on a line of a .txt file it ends a story, as in TinyStories' own files
+HEAD = 1 << 24  # characters of a .txt file in which the first such line is looked for
 ARRAY_BYTES, ARRAY_COST = 100 << 20, 8  # from which size on a JSON array is remarked on; memory it takes, in times its size
 
 
@@ -54,7 +56,8 @@ def find(dataset: str) -> Path | None:
 def open_source(dataset: str, path: Path) -> Source:
     """The stories in one file, or in a folder's files.
 
-    Files whose names say train, validation (valid, val, dev) or test give the splits; if none does, all are for training.
+    Files whose names say train, validation (valid, val, dev) or test give the splits, or else the names of their folders; if
+    none does, all are for training.
 
     Raises:
         UserError: there is nothing to read, or no way to read it.
@@ -68,13 +71,21 @@ def open_source(dataset: str, path: Path) -> Source:
     with _explained(dataset):
         for file in every:
             _check(dataset, file, reader)
-        data_files = {split: [glob.escape(str(file.absolute())) for file in found] for split, found in by_split.items()}
+        joined = reader == "text" and any(map(_separated, every))
+        parts = {f"part{number}": [file] for number, file in enumerate(every)}  # a story ends where its file ends
+        data_files = {
+            name: [glob.escape(str(file.absolute())) for file in found]
+            for name, found in (parts if joined else by_split).items()
+        }
         builder = streaming.library().load_dataset_builder(reader, data_files=data_files, **options)
 
     def tables(split: str) -> Iterator[pa.Table]:
         with _explained(dataset):
-            rows = streaming.tables(builder, split, TEXT.names)
-            yield from _joined(rows) if reader == "text" and _separated(by_split[split][0]) else rows
+            if joined:
+                for file in by_split[split]:
+                    yield from _joined(streaming.tables(builder, f"part{every.index(file)}", TEXT.names))
+            else:
+                yield from streaming.tables(builder, split, TEXT.names)
 
     name = dataset if not Path(dataset).expanduser().is_absolute() else path.resolve().name
     base = path if path.is_dir() else path.parent
@@ -99,7 +110,12 @@ def _splits(dataset: str, path: Path) -> dict[str, list[Path]]:
     for folder, folders, names in os.walk(path):  # does not follow links to folders, so cannot go in circles
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(folder, name) for name in sorted(names) if not name.startswith(".") and _suffix(Path(name))]
-    by_split = {split: [file for file in found if _says(file, words)] for split, words in SPLIT_NAMES.items()}
+    named = {file: _named(file.name) for file in found}
+    if not any(named.values()):
+        named = {file: _named(file.relative_to(path).parent.as_posix()) for file in found}
+    if twice := [file.relative_to(path).as_posix() for file, names in named.items() if len(names) > 1]:
+        raise UserError(f"dataset: {dataset}: {twice[0]} is named for more than one split. Rename it")
+    by_split = {split: [file for file in found if split in named[file]] for split in SPLIT_NAMES}
     by_split = {split: chosen for split, chosen in by_split.items() if chosen} or {"train": found}
     if not by_split.get("train"):
         raise UserError(
@@ -109,9 +125,9 @@ def _splits(dataset: str, path: Path) -> dict[str, list[Path]]:
     return by_split
 
 
-def _says(file: Path, words: str) -> bool:
-    """Whether the file's name holds one of the words, as in train.jsonl, my-train-01.csv or TinyStories_valid.txt."""
-    return re.search(rf"(?<![a-z])({words})(?![a-z])", file.name.lower()) is not None
+def _named(name: str) -> list[str]:
+    """The splits that a file's or folder's name says, as train.jsonl, my-train-01.csv or TinyStories_valid.txt do."""
+    return [split for split, words in SPLIT_NAMES.items() if re.search(rf"(?<![a-z])({words})(?![a-z])", name.lower())]
 
 
 def _suffix(path: Path) -> str | None:
@@ -148,7 +164,7 @@ def _separated(file: Path) -> bool:
     import fsspec
 
     with fsspec.open(str(file), "rt", encoding="utf-8-sig", errors="replace", compression="infer") as opened:
-        return f"\n{SEPARATOR}\n" in opened.read(1 << 20)
+        return any(line.strip() == SEPARATOR for line in opened.read(HEAD).splitlines())
 
 
 def _joined(lines: Iterator[pa.Table]) -> Iterator[pa.Table]:

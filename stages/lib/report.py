@@ -32,9 +32,10 @@ def _table(m: Metrics) -> Iterator[str]:
 
 def _findings(m: Metrics) -> Iterator[str]:
     low, high = m["generalisation_gap_low"], m["generalisation_gap_high"]
+    per_word = f"a perplexity of {m['perplexity_per_word']:.4g} a word, " if "perplexity_per_word" in m else ""
     yield (
-        f"{m['nats_per_token']:.4f} nats a token, {m['bits_per_byte']:.4f} bits a byte, a perplexity of "
-        f"{m['perplexity_per_word']:.4g} a word, over {m['tokens']:,} tokens of {m['stories']:,} stories; "
+        f"{m['nats_per_token']:.4f} nats a token, {m['bits_per_byte']:.4f} bits a byte, {per_word}"
+        f"over {m['tokens']:,} tokens of {m['stories']:,} stories; "
         f"the likeliest token is right in {m['accuracy']:.1%}"
     )
     if m["future_leak"] > LEAK:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,22 @@ def tables(builder: Any, split: str, columns: list[str], unfinished: Path | None
         for url in builder.config.data_files[split]:
             yield from _parquet(url, columns, Parts(unfinished, url) if unfinished else None)
     else:
+        if hasattr(builder, "_cast_table"):  # of JSON and CSV
+            builder._cast_table = partial(_take, columns, builder._cast_table)
         yield from builder.as_streaming_dataset(split=split).with_format("arrow").iter(batch_size=BATCH)
+
+
+def _take(columns: list[str], cast: Callable[..., pa.Table], table: pa.Table, *more: Any, **options: Any) -> pa.Table:
+    """The wanted columns of a part of a JSON or CSV file, as they are.
+
+    `datasets` casts each part to the first one's columns, and fails where another column comes, goes or changes its kind.
+    """
+    known = [column for column in columns if column in table.column_names]
+    if not known:
+        return cast(table, *more, **options)
+    table = table.select(known)
+    nulls = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(nulls))
 
 
 def _parquet(url: str, columns: list[str], parts: Parts | None) -> Iterator[pa.Table]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -149,3 +151,20 @@ def test_files_are_short() -> None:
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
     for stage in STAGES:
         assert len((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8").splitlines()) <= 150, stage
+
+
+def test_lock_is_of_this_code() -> None:
+    """The committed dvc.lock knows the committed source files: who clones the project has nothing to run again."""
+
+    def committed(path: str) -> bytes:
+        return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, check=True).stdout
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("this copy of the project is no git repository")
+    stale = {
+        f"{stage}: {dep['path']}"
+        for stage, state in yaml.safe_load(committed("dvc.lock"))["stages"].items()
+        for dep in state["deps"]
+        if dep["path"].endswith((".py", ".txt")) and hashlib.md5(committed(dep["path"])).hexdigest() != dep["md5"]
+    }
+    assert not stale, "run `make repro` and commit dvc.lock"

@@ -142,3 +142,12 @@ def test_the_floor_is_the_texts_own_entropy() -> None:
     assert evaluate.floor(StorySums(-logprobs * 0.9, tokens), logprobs)["below_floor"] == 1
     assert evaluate.floor(StorySums(-logprobs - 1e-4 + generator.normal(0, 1, 500), tokens), logprobs)["below_floor"] == 0
     assert evaluate.floor(StorySums(-logprobs, tokens), None) == {}
+
+
+@pytest.mark.parametrize(("words", "told"), [(500, True), (2, False), (0, False)])
+def test_words_count_only_where_there_are_some(words: int, told: bool) -> None:
+    """A text without blanks has no perplexity a word, and is scored all the same."""
+    sums = StorySums(np.array([500.0, 900.0]), np.array([300, 400]))
+    found = evaluate.losses(sums, sums, {"bytes": 3_000, "words": words})
+    assert ("perplexity_per_word" in found) is told
+    assert found["perplexity"] == pytest.approx(np.exp(2.0))

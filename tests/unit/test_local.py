@@ -100,6 +100,32 @@ def test_text_with_separators(tmp_path: Path, packed: bool) -> None:
     assert told(path) == [story for i, story in enumerate(stories) if i % 10 != 9]
 
 
+@pytest.mark.parametrize("separator", ["<|endoftext|>", " <|endoftext|> "])
+def test_a_story_ends_with_its_file(tmp_path: Path, separator: str) -> None:
+    """Several .txt files need no separator at their ends, and one that holds a single story needs none at all."""
+    put(tmp_path, train_1_txt=b"alone\nin its file", train_2_txt=f"a\nb\n{separator}\nc\n{separator}".encode())
+    put(tmp_path, validation_txt=b"v\nw\n")
+    assert told(tmp_path) == ["alone\nin its file", "a\nb", "c"]
+    assert told(tmp_path, "validation") == ["v\nw"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
+    """A column that changes its kind, comes or goes far down a file or from file to file is none of the stories' concern."""
+    count = 30_000  # more than the readers take at a time
+    notes = ["5"] * (count // 2) + ["five"] * (count - count // 2)
+    texts = ["1234"] * (count // 2) + [f"story {i}" for i in range(count - count // 2)]
+    if ending == "csv":
+        content = "text,note\n" + "".join(f"{text},{note}\n" for text, note in zip(texts, notes, strict=True))
+    else:
+        rows = [{"text": text} | ({"note": note * 200} if note != "5" else {}) for text, note in zip(texts, notes, strict=True)]
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+    put(tmp_path, **{f"train_1_{ending}": content.encode()})
+    put(tmp_path, **{f"train_2_{ending}": FORMATS[f"a.{ending}"](TEXTS), f"validation_{ending}": FORMATS[f"a.{ending}"](["v"])})
+    assert told(tmp_path) == texts + TEXTS
+    assert told(tmp_path, "validation") == ["v"]
+
+
 def test_a_literal_end_of_text_within_a_line_is_text(tmp_path: Path) -> None:
     """Only a line of its own separates."""
     path = put(tmp_path, a_txt=b"a <|endoftext|> b\nc\n") / "a.txt"
@@ -125,12 +151,16 @@ def test_any_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
         ("x_train.jsonl", "x_dev.jsonl"),
         ("train.jsonl", "test.jsonl"),
         ("Training.jsonl", "Validation.jsonl"),
+        ("train/0.jsonl", "validation/0.jsonl"),
+        ("mine/train-set/a.jsonl", "mine/dev/a.jsonl"),
     ],
 )
 def test_names_give_the_splits(tmp_path: Path, names: tuple[str, str]) -> None:
-    """Files named train*, and validation*, valid*, val*, dev* or else test*, are the splits; others are left alone."""
+    """Files, or else folders, named train*, and validation*, valid*, val*, dev* or else test*, are the splits; others are
+    left alone.
+    """
     for name, texts in zip(names, (["a", "b"], ["c"]), strict=True):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jsonl(texts))
     put(tmp_path, README_md=b"# mine", notes_txt=b"not a story", _hidden_jsonl=b"}")
     assert (told(tmp_path), told(tmp_path, "validation")) == (["a", "b"], ["c"])
@@ -193,7 +223,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "false.jsonl.gz": (jsonl(TEXTS), "cannot be read.*gzip"),
     "broken.jsonl": (jsonl(TEXTS) + b'{"text":\n', "cannot be read.*JSON"),
     "surrogate.jsonl": (b'{"text": "\\ud800"}\n' * 9, "cannot be read.*surrogate"),
-    "numbers.csv": (b"text\n1\n2\n", "holds int64"),
+    "numbers.jsonl": (b'{"text": 1}\n' * 9, "holds int64"),
     "dates.jsonl": (b'{"text": "2020-01-01"}\n' * 9, "holds timestamp"),
     "story.jsonl": (b'{"story": "a"}\n' * 9, "no column `text`; it has story"),
     "mine.docx": (b"PK", r"not a kind of file that can be read.*\.jsonl"),
@@ -217,6 +247,7 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     put(tmp_path / "none", README_md=b"hello")
     put(tmp_path / "noval", validation_jsonl=jsonl(TEXTS))
+    put(tmp_path / "both", train_validation_jsonl=jsonl(TEXTS), train_jsonl=jsonl(TEXTS))
     put(tmp_path / "mixed", a_jsonl=jsonl(TEXTS), b_csv=table(TEXTS))
     put(tmp_path / "linked", train_jsonl=jsonl(TEXTS))
     os.symlink("train2.jsonl", tmp_path / "linked" / "train2.jsonl")
@@ -226,6 +257,7 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
         "empty": "no files to train on",
         "none": "no files to train on",
         "noval": "no files to train on",
+        "both": r"train\.validation\.jsonl is named for more than one split",
         "mixed": r"mixes \.csv, \.jsonl",
         "linked": r"train2\.jsonl leads nowhere",
         "circle": "leads nowhere or in a circle",

@@ -70,3 +70,10 @@ def test_without_a_floor() -> None:
     """Text whose true entropy nobody knows gets a report without it."""
     known = {key: value for key, value in HONEST.items() if "floor" not in key}
     assert "floor" not in report.text(known)
+
+
+def test_text_without_blanks_between_words() -> None:
+    """Where a perplexity a word would mean nothing, none is told."""
+    known = {key: value for key, value in HONEST.items() if key != "perplexity_per_word"}
+    assert "a word" in report.text(HONEST)
+    assert "a word" not in report.text(known)
