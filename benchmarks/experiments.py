@@ -31,8 +31,7 @@ CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
     "base": {},
     "learned-positions": {"position": "learned"},
     "full-vocabulary": {"vocabulary": "full"},
-    "rate-0.006": {"learning_rate": 0.006},
-    "muon": {"optimizer": "muon", "learning_rate": 0.006},
+    "muon": {"optimizer": "muon"},
     "stories-1000": {"max_samples": 1_000, "epochs": 10},  # as many steps as the base has, over less text
     "stories-3000": {"max_samples": 3_000, "epochs": 3},
     "width-96": {"n_embd": 96},
@@ -40,7 +39,7 @@ CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
 }
 PANELS = {  # of the picture: which curves stand beside each other
     "positions and vocabulary": ("base", "learned-positions", "full-vocabulary"),
-    "optimizer": ("base", "rate-0.006", "muon"),
+    "optimizer": ("base", "muon"),
     "training stories (same number of steps)": ("stories-1000", "stories-3000", "base"),
     "width": ("width-96", "base", "width-384"),
 }
