@@ -14,19 +14,35 @@ from types import FrameType
 
 from stages.lib.errors import UserError
 
+HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the heap's part that is asked for in huge pages stays below the trim threshold
+MADV_HUGEPAGE = 14
+
 
 def keep_freed_memory() -> None:
     """Tell glibc to keep the large buffers that each step frees, instead of returning and zeroing them again.
 
-    Page faults otherwise take a third to two thirds of a training step on a CPU. Call it before torch allocates; elsewhere
-    than on glibc it does nothing.
+    Page faults otherwise take a third to two thirds of a training step on a CPU, and huge pages save part of the rest. Call it
+    before torch allocates; elsewhere than on Linux with glibc it does nothing.
     """
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: give back only above 1 GiB
-        mallopt(-2, 64 << 20)  # M_TOP_PAD: grow in steps of 64 MiB
-        mallopt(-8, 1)  # M_ARENA_MAX: one heap, so that what a thread frees another can use
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: give back only above 1 GiB
+        libc.mallopt(-2, 64 << 20)  # M_TOP_PAD: grow in steps of 64 MiB
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap, so that what a thread frees another can use
+        _use_huge_pages(libc)
+
+
+def _use_huge_pages(libc: ctypes.CDLL) -> None:
+    """Let the next HEAP bytes of glibc's heap have huge pages, where Linux lets a program choose. Takes no memory itself."""
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if block := libc.malloc(HEAP):  # untouched: addresses, no pages
+        first = -(-block // HUGE_PAGE) * HUGE_PAGE
+        libc.madvise(first, (block + HEAP - first) // HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE)
+        libc.free(block)  # goes back to the heap, which is too small to be trimmed
 
 
 def set_threads(threads: int) -> int:
