@@ -56,7 +56,6 @@ class Reference:
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         copy = Project(folder, SECRETS | QUIET)
         if without:
-            shutil.rmtree(folder / ".dvc" / "cache" / "runs", ignore_errors=True)
             forget(folder, without)
         return copy
 
@@ -75,7 +74,8 @@ class Reference:
 
 
 def forget(folder: Path, stage: str) -> None:
-    """Blank a stage's entry in dvc.lock and delete its outputs, as if it had never run."""
+    """Blank a stage's entry in dvc.lock and delete its outputs and all of DVC's run cache, as if it had never run."""
+    shutil.rmtree(folder / ".dvc" / "cache" / "runs", ignore_errors=True)
     lock = folder / "dvc.lock"
     state: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))
     state["stages"][stage] = {"cmd": "never ran"}
