@@ -91,7 +91,7 @@ class Recorded:
 def table(runs: Mapping[str, Recorded]) -> str:
     """What was changed and what came out, in Markdown."""
     lines = [
-        "| experiment | change | parameters | minutes | perplexity (95 % interval) | on training text | bits a byte |",
+        "| experiment | change | parameters | minutes, one core | perplexity (95 % interval) | on training text | bits a byte |",
         "|---|---|---:|---:|---|---:|---:|",
     ]
     for name, one in runs.items():
@@ -127,7 +127,7 @@ def show() -> None:
         picture(runs).savefig(PICTURE, metadata={"Date": None})
     samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {runs[name].sample()}" for name in SHOWN]
     parts = [
-        f"On one core of {runs['base'].machine}, another experiment on the second core:",
+        f"Two at a time, each on one core of {runs['base'].machine}:",
         table(runs),
         f"![Validation loss by step](images/{PICTURE.name})",
         *samples,
