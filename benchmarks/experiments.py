@@ -35,7 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
     "stories-1000": {"max_samples": 1_000, "epochs": 10},  # as many steps as the base has, over less text
     "stories-3000": {"max_samples": 3_000, "epochs": 3},
     "width-96": {"n_embd": 96},
-    "width-384": {"n_embd": 384, "learning_rate": 0.002},
+    "width-384": {"n_embd": 384, "learning_rate": 0.0008},
 }
 PANELS = {  # of the picture: which curves stand beside each other
     "positions and vocabulary": ("base", "learned-positions", "full-vocabulary"),
