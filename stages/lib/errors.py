@@ -68,6 +68,8 @@ def run(
 def _fail(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
+    else:
+        sys.unraisablehook = lambda unraisable: None  # a writer that is thrown away fails once more; that has been told
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 
