@@ -91,7 +91,7 @@ class Recorded:
 def table(runs: Mapping[str, Recorded]) -> str:
     """What was changed and what came out, in Markdown."""
     lines = [
-        "| experiment | change | parameters | minutes, one core | perplexity (95 % interval) | on training text | bits a byte |",
+        "| experiment | change | parameters | minutes | perplexity (95 % interval) | on training text | bits a byte |",
         "|---|---|---:|---:|---|---:|---:|",
     ]
     for name, one in runs.items():
