@@ -111,7 +111,7 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
     for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
         for name in names:
             axes.plot(*zip(*runs[name].curve, strict=True), marker=".", label=name)
-        axes.set(title=title, ylim=(2.2, 4.2))
+        axes.set(title=title, ylim=(2.6, 4.5))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.supxlabel("optimizer step")
