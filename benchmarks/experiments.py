@@ -127,7 +127,7 @@ def show() -> None:
         picture(runs).savefig(PICTURE, metadata={"Date": None})
     samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {runs[name].sample()}" for name in SHOWN]
     parts = [
-        f"Two at a time, each on one core of {runs['base'].machine}:",
+        f"Each on one core of {runs['base'].machine}:",
         table(runs),
         f"![Validation loss by step](images/{PICTURE.name})",
         *samples,
