@@ -60,8 +60,8 @@ def run(folder: Path, module: str, *words: str) -> float:
     return time.perf_counter() - start
 
 
-def bits_per_byte(model: Path, folder: Path) -> float:
-    """The validation text's bits per byte, every token scored once with 64 tokens of context or more."""
+def losses(model: Path, folder: Path) -> tuple[float, float]:
+    """The validation text's bits per byte and nats per token, every token scored once with 64 tokens of context or more."""
     from model import hf
     from stages.lib import files
     from stages.lib.perplexity import score
@@ -69,7 +69,8 @@ def bits_per_byte(model: Path, folder: Path) -> float:
 
     sums = score(hf.load(model), TokenFile.open(folder / "data/tokenize", "validation"), stride=64)
     meta = files.read_json(folder / "data/tokenize/meta.json", "tokenize")
-    return float(sums.nll.sum()) / math.log(2) / meta["splits"]["validation"]["bytes"]
+    nats = float(sums.nll.sum())
+    return nats / math.log(2) / meta["splits"]["validation"]["bytes"], nats / float(sums.tokens.sum())
 
 
 def theirs(rate: float, seconds: float, out: Path) -> None:
@@ -129,9 +130,11 @@ def main() -> None:
             words = [str(args.folder), "--seconds", str(args.seconds), "--worker", str(rate), str(out)]
             run(other, "benchmarks.time_to_loss", *words)
             rows.append((f"GPT2LMHeadModel + AdamW, rate {rate:g}", args.seconds, out, other))
-        print(f"\nOn {runtime.cpu_name()}, {runtime.set_threads(0)} threads\n\n| | seconds | bits/byte |\n|---|---:|---:|")
+        print(f"\nOn {runtime.cpu_name()}, {runtime.set_threads(0)} threads\n")
+        print("| | seconds | bits/byte | nats/token |\n|---|---:|---:|---:|")
         for name, spent, model, folder in rows:
-            print(f"| {name} | {spent:.0f} | {bits_per_byte(model, folder):.4f} |", flush=True)
+            bits, nats = losses(model, folder)
+            print(f"| {name} | {spent:.0f} | {bits:.4f} | {nats:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

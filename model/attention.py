@@ -39,8 +39,7 @@ def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0
         causal: a token sees itself and the tokens before it only.
         dropout: share of the attention weights dropped.
     """
-    fused = qkv.device.type == "cuda" or qkv.size(1) > BY_HAND_UP_TO
-    if fused or not torch.is_grad_enabled():  # without gradients the fused kernel takes half the time or less at any length
+    if qkv.device.type == "cuda" or qkv.size(1) > BY_HAND_UP_TO:
         q, k, v = split_heads(qkv, n_head)
         return merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal))
     return _SelfAttention.apply(qkv, n_head, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
@@ -55,6 +54,7 @@ class _SelfAttention(torch.autograd.Function):
         q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
         o = torch.empty_like(q)
+        kept = ctx.needs_input_grad[0]  # else each block's weights take the place of the last one's
         mask = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)  # -inf = in the future
         saved = []
         for start in range(0, T, QUERY_BLOCK):
@@ -64,10 +64,10 @@ class _SelfAttention(torch.autograd.Function):
             if causal:  # only a block's own columns hold future tokens
                 s[:, :, start:].add_(mask[: end - start, : end - start])
             p = torch.softmax(s, dim=-1, out=s)
-            saved.append(p)
+            saved += [p] if kept else []
             if dropout:
                 keep = torch.empty_like(p).bernoulli_(1.0 - dropout).div_(1.0 - dropout)
-                saved.append(keep)
+                saved += [keep] if kept else []
                 p = p * keep
             torch.bmm(p, v[:, :seen], out=o[:, start:end])
         ctx.save_for_backward(q, k, v, *saved)
