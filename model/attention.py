@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
+NARROW = 16  # head sizes below it: a product with so few columns is faster as its transpose, which has few rows
 BY_HAND_UP_TO = 1024  # tokens; above, a CPU too takes the fused kernel, whose memory grows with T instead of T^2
 
 
@@ -53,7 +54,7 @@ class _SelfAttention(torch.autograd.Function):
         B, T, _ = qkv.shape
         q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
-        o = torch.empty_like(q)
+        (o,) = _empty(1, q)
         kept = ctx.needs_input_grad[0]  # else each block's weights take the place of the last one's
         mask = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)  # -inf = in the future
         saved = []
@@ -69,7 +70,7 @@ class _SelfAttention(torch.autograd.Function):
                 keep = torch.empty_like(p).bernoulli_(1.0 - dropout).div_(1.0 - dropout)
                 saved += [keep] if kept else []
                 p = p * keep
-            torch.bmm(p, v[:, :seen], out=o[:, start:end])
+            _product(p, v[:, :seen], out=o[:, start:end])
         ctx.save_for_backward(q, k, v, *saved)
         ctx.shape, ctx.dropout, ctx.scale = (B, n_head), dropout, scale
         return merge_heads(o.view(B, n_head, T, -1))
@@ -80,7 +81,7 @@ class _SelfAttention(torch.autograd.Function):
         B, H = ctx.shape
         N, T, hs = q.shape
         do = grad.reshape(B, T, H, hs).transpose(1, 2).reshape(N, T, hs)
-        dq, dk, dv = dqkv = torch.empty(3, N, T, hs, dtype=q.dtype)
+        dq, dk, dv = dqkv = _empty(3, q)
         blocks = list(range(0, T, QUERY_BLOCK))
         for index, start in reversed(list(enumerate(blocks))):  # the last block sees all keys: it sets dk and dv
             end = min(start + QUERY_BLOCK, T)
@@ -88,21 +89,29 @@ class _SelfAttention(torch.autograd.Function):
             p = saved[2 * index if ctx.dropout else index]  # (N, block, seen)
             keep = saved[2 * index + 1] if ctx.dropout else None
             seen = p.size(2)
-            first = index == len(blocks) - 1
-            _accumulate(dv, (p if keep is None else p * keep).transpose(1, 2), do_block, first)
+            add = index < len(blocks) - 1
+            _product((p if keep is None else p * keep).transpose(1, 2), do_block, dv[:, :seen], add)
             dp = torch.bmm(do_block, v[:, :seen].transpose(1, 2))
             if keep is not None:
                 dp.mul_(keep)
             ds = torch._softmax_backward_data(dp, p, -1, p.dtype, grad_input=dp)  # p * (dp - sum(p * dp)), in one pass
-            torch.bmm(ds, k[:, :seen], out=dq[:, start:end])
-            _accumulate(dk, ds.transpose(1, 2), q_block, first)
+            _product(ds, k[:, :seen], dq[:, start:end])
+            _product(ds.transpose(1, 2), q_block, dk[:, :seen], add)
         dq.mul_(ctx.scale)
         return dqkv.view(3, B, H, T, hs).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * H * hs), None, None, None
 
 
-def _accumulate(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
-    """out = a @ b for the first block, which fills `out`; then out[:, :rows of a] += a @ b."""
-    if first:
-        torch.bmm(a, b, out=out)
+def _empty(count: int, like: Tensor) -> Tensor:
+    """(count, N, T, hs) for results of `_product`: each transposed in memory if narrow."""
+    N, T, hs = like.shape
+    return like.new_empty(count, N, hs, T).transpose(2, 3) if hs < NARROW else like.new_empty(count, N, T, hs)
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
+    """out = a b, or out += a b; as out' = b' a' if narrow. Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs)."""
+    if b.size(2) < NARROW:
+        a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
+    if add:
+        out.baddbmm_(a, b)
     else:
-        out[:, : a.size(1)].baddbmm_(a, b)
+        torch.bmm(a, b, out=out)
