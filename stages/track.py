@@ -1,4 +1,4 @@
-"""Complete this experiment's MLflow run and print the summary: the last stage, which writes nothing into data/."""
+"""Complete this experiment's MLflow run, print the summary and leave it in data/track/: the last stage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from stages.lib import errors, experiment, figures, results, session, tracking
+from stages.lib import errors, experiment, figures, files, results, session, tracking
 from stages.lib.params import Params, load_params
 
 MD5 = {  # tags with the checksums of data and model
@@ -32,6 +32,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         run = tracking.strictly(lambda: complete(params, summary))
         where = f"{run.id}  ({tracking.link(run)})"
+        files.write_text(tracking.SUMMARY, summary + "\n")
     finally:
         print(f"\n{summary.replace('**', '')}\n")
         for row in samples[:2]:

@@ -27,6 +27,7 @@ PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param
 
 SESSION, FINGERPRINT, CHECKOUT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.checkout", "pipeline.complete"
 MODEL = "md5.model"
+SUMMARY = Path("data/track/summary.md")  # the stage `track` leaves it; where it is missing DVC runs `track`
 
 VIEW = "comparison"  # a view of the runs table that MLflow's pages offer under this name, with these columns
 COLUMNS = [f"params.`{key}`" for key in ("dataset", "max_samples", "n_embd", "learning_rate", "epochs", "temperature")] + [
@@ -196,6 +197,7 @@ def open_run(params: Mapping[str, Any], now: str) -> Run:
         params: all params, by key.
         now: the current session.
     """
+    SUMMARY.unlink(missing_ok=True)  # first of all: what is begun here must be completed, even if training makes the same bytes
     client, experiment_id = connect()
     tags = {SESSION: now, FINGERPRINT: experiment.fingerprint(params), CHECKOUT: str(session.root()), COMPLETE: "no"}
     with _lock():  # to find none and to make one is one step

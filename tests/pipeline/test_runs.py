@@ -108,6 +108,15 @@ def test_forced_repro_is_a_run_of_its_own(project: Project) -> None:
     assert (project.folder / "dvc.lock").read_bytes() == lock
 
 
+def test_forced_training_is_a_run_that_is_completed(project: Project) -> None:
+    """`dvc repro -f train` makes the same bytes; the next `dvc repro` completes the run that it began."""
+    news = News(project)
+    project.dvc("repro", "-f", "-s", "train")
+    assert news.only().tags["pipeline.complete"] == "no"
+    project.dvc("repro")
+    assert_complete(news.only(), project)
+
+
 def test_comment_in_the_code(project: Project) -> None:
     """A comment in train.py retrains to the same bytes; DVC then skips the later stages, and the run is complete anyway."""
     news, path = News(project), project.folder / "stages" / "train.py"

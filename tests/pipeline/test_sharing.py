@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import servers
-from project import Project
+from project import Project, assert_complete
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
@@ -72,9 +72,14 @@ def test_push_clone_pull(kind: str, project: Project, tmp_path: Path) -> None:
 
 
 def test_clone_without_the_remote_says_so(project: Project, tmp_path: Path) -> None:
-    """A clone elsewhere, which the sibling folder cannot be seen from: `dvc pull` fails, and `dvc repro` makes it all again."""
+    """A clone elsewhere, which the sibling folder cannot be seen from: `dvc pull` fails, and `dvc repro` makes it all again.
+
+    The same bytes on the same machine, and yet a run: `track` is not skipped because dvc.lock already says what it will find.
+    """
     subprocess.run(["git", "clone", "-q", str(project.folder), str(tmp_path / "alone")], check=True)
     alone = Project(tmp_path / "alone")
     assert "failed to pull" in alone.dvc("pull", ok=False)
     alone.dvc("repro")
     assert (tmp_path / "alone" / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
+    (run,) = alone.runs()
+    assert_complete(run, alone)
