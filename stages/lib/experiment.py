@@ -104,12 +104,20 @@ def machine() -> dict[str, str]:
 
 
 def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """Each output of the pipeline and its md5, from dvc.lock: `data/train/model` -> `1f0a….dir`."""
+    """Each output that the run is about and its md5, from dvc.lock: `data/train/model` -> `1f0a….dir`.
+
+    Not that of `track`, which logs dvc.lock before DVC has written its own line there.
+    """
     try:
         stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     except (OSError, yaml.YAMLError, TypeError, KeyError):
         return {}
-    return {out["path"]: str(out.get("md5", "")) for stage in stages.values() for out in stage.get("outs", [])}
+    return {
+        out["path"]: str(out.get("md5", ""))
+        for name, stage in stages.items()
+        if name != "track"
+        for out in stage.get("outs", [])
+    }
 
 
 def _code_files() -> list[Path]:
