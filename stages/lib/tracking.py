@@ -197,8 +197,8 @@ def open_run(params: Mapping[str, Any], now: str) -> Run:
         params: all params, by key.
         now: the current session.
     """
-    SUMMARY.unlink(missing_ok=True)  # first of all: what is begun here must be completed, even if training makes the same bytes
     client, experiment_id = connect()
+    SUMMARY.unlink(missing_ok=True)  # what is begun here must be completed, even if training makes the same bytes again
     tags = {SESSION: now, FINGERPRINT: experiment.fingerprint(params), CHECKOUT: str(session.root()), COMPLETE: "no"}
     with _lock():  # to find none and to make one is one step
         found = _left_open(client, experiment_id, tags)

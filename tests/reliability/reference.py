@@ -84,8 +84,12 @@ def forget(folder: Path, stage: str) -> None:
 
 
 def outputs(folder: Path) -> list[Path]:
-    """All files in data/, but DVC's own .gitignore files."""
-    return [path for path in sorted((folder / "data").rglob("*")) if path.is_file() and path.name != ".gitignore"]
+    """All files in data/, but DVC's own .gitignore files and `track`'s summary, which is away while a run is open."""
+    return [
+        path
+        for path in sorted((folder / "data").rglob("*"))
+        if path.is_file() and path.name != ".gitignore" and path.parent.name != "track"
+    ]
 
 
 def same(one: Path, other: Path) -> bool:
