@@ -111,7 +111,10 @@ def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
     """out = a b, or out += a b; as out' = b' a' if narrow. Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs)."""
     if b.size(2) < NARROW:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
-    if add:
+    if out.dtype == torch.float32:  # a float32 product into part of a tensor is made matrix by matrix; whole, all at once
+        product = torch.bmm(a, b)
+        out.add_(product) if add else out.copy_(product)
+    elif add:
         out.baddbmm_(a, b)
     else:
         torch.bmm(a, b, out=out)

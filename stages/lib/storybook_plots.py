@@ -4,224 +4,218 @@ from __future__ import annotations
 
 LOST_AND_FOUND = [
     (
-        "{name}'s <look> {colour} {toy} was [gone|lost|missing]. {name}'s <kin> {family} <hard> looked [under the bed|"
-        "behind the door|in every drawer|in a basket|on the stairs|in the <room>] and found the {colour} {toy}! "
-        "<happy>"
+        "{name}'s <look> {colour} {toy} was [gone|lost|missing]. {name}'s {family} looked [under the bed|behind the door|"
+        "in every drawer|in a basket|on the stairs|in the <room>] and found the {colour} {toy}! <happy>"
     ),
     (
-        "<when>, the wind [blew|pulled|swept|snatched|tossed] {his} <look> {colour} {wear} [over a wall|into a river|"
-        "up a tree|across the road|onto a roof]. {A helper} <fast> [caught|grabbed|rescued|fetched] the {wear}. "
-        "<thanks>"
+        "<when>, the wind [blew|pulled|swept|snatched|tossed] {his} {colour} {wear} [over a wall|into a river|up a tree|"
+        "across the road|onto a roof]. {A helper} [caught|grabbed|rescued|fetched] the {wear}. <thanks>"
     ),
     (
-        '<when>, <who> got lost in the <land> {wild}. {A helper} <warmly> <says>, "Follow [me|this path|the river|the '
-        'stars|my <look> lantern]!" <thanks>'
+        '<when>, <who> got lost in the <land> {wild}. {A helper} <says>, "Follow [me|this path|the river|the stars|my '
+        'lantern]!" <thanks>'
     ),
     (
-        '<when>, {his} <look> {colour} balloon [flew|floated|drifted] away. "It will visit [the moon|the clouds|'
-        'Grandma|a <mood> {creature}]," {his} <kin> {family} <warmly> <says>. <happy>'
+        '<when>, {his} {colour} balloon [flew|floated|drifted] away. "It will visit [the moon|the clouds|Grandma|a '
+        '<mood> {creature}]," {his} {family} <warmly> <says>. <happy>'
     ),
     (
-        "<when>, {his} <look> {colour} kite got [stuck|caught|tangled] in a [tall|thorny|crooked|leafy|mossy] [tree|"
-        "bush|fence|tower|gate]. {A helper} <hard> [freed|fetched|saved|untied] the {colour} kite. <thanks>"
+        "<when>, {his} {colour} kite got [stuck|caught|tangled] in a [tall|thorny|crooked|leafy|mossy] [tree|bush|fence|"
+        "tower|gate]. {A helper} [freed|fetched|saved|untied] the {colour} kite. <thanks>"
     ),
     (
-        "{name}'s <pal> friend {friend} lost a <mood> {colour} {creature}. <Who> <hard> searched the <land> {wild}. The "
+        "{name}'s <pal> friend {friend} lost a <mood> {colour} {creature}. <Who> searched the <land> {wild}. The "
         "{creature} was [asleep|hiding|playing|sitting] under a [leaf|mushroom|log|bench|tent|blanket]. <friend>"
     ),
 ]
 
 SHARING = [
     (
-        "<when>, {his} <pal> friend {friend} was <sad>. <Who> <softly> [cut|broke|split] {a taste} {treat} and gave "
-        "{friend} [half|the {taste} part|the bigger piece|most of it]. <share>"
+        "<when>, {his} <pal> friend {friend} was <sad>. <Who> [cut|broke|split] {a taste} {treat} and gave {friend} "
+        "[half|the {taste} part|the bigger piece|most of it]. <share>"
     ),
     (
-        "{name} and {his} <pal> friend {friend} found a <look> {colour} [chest|pot|sack|barrel|trunk] of [gold|jewels|"
-        "shells|candy|pearls|chocolate|spices] [under a rock|behind a waterfall|near a palm tree|in a log|below a "
-        "bridge]. <share>"
+        "{name} and {his} <pal> friend {friend} found {a colour} [chest|pot|sack|barrel|trunk] of [gold|jewels|shells|"
+        "candy|pearls|chocolate|spices] [under a rock|behind a waterfall|near a palm tree|in a log|below a bridge]. "
+        "<share>"
     ),
     (
-        '<when>, a <mood> {colour} {creature} ate {his} [lettuce|cabbage|radishes|peas|strawberries|spinach]. "[Eat '
-        'with me|You may stay|Take what you need|Have some more]," <who> <warmly> <says>. <share>'
+        '<when>, a <mood> {colour} {creature} ate {his} [lettuce|cabbage|radishes|peas|strawberries|spinach]. "[Eat with '
+        'me|You may stay|Take what you need|Have some more]," <who> <says>. <share>'
     ),
     (
-        '{name} and {his} <pal> friend {friend} both wanted the <look> {colour} {toy}. "[Take turns|Play together|One '
-        'at a time|Be kind]!" {his} {family} <warmly> <says>. <share>'
+        '{name} and {his} <pal> friend {friend} both wanted the {colour} {toy}. "[Take turns|Play together|One at a time|'
+        'Be kind]!" {his} {family} <says>. <share>'
     ),
 ]
 
 COURAGE = [
     (
-        "{name} was [afraid of|scared of] {fear}. <when>, {his} <kin> {family} <warmly> [held {his} hand|lit a candle|"
-        "sat beside {him}|gave {him} a <look> {colour} {toy}|sang a song]. <brave>"
+        "{name} was [afraid of|scared of] {fear}. <when>, {his} {family} <warmly> [held {his} hand|lit a candle|sat "
+        "beside {him}|gave {him} {a colour} {toy}|sang a song]. <brave>"
     ),
     (
         '<when>, <who> heard a [soft|loud|strange|sudden] [thump|scratch|squeak|growl|rattle|creak] in the <room>. "A '
         '[monster|ghost|witch|goblin|troll]!" But it was a <mood> {colour} {creature}. <brave>'
     ),
     (
-        "{name} had to [sing|dance|read|act|speak] at the <land> {place}. {His} [knees|hands|legs|ears] [shook|"
-        "trembled|wobbled]. {name}'s <pal> friend {friend} <gladly> [smiled|nodded|waved|clapped]. <brave>"
+        "{name} had to [sing|dance|read|act|speak] at the <land> {place}. {His} [knees|hands|legs|ears] [shook|trembled|"
+        "wobbled]. {name}'s <pal> friend {friend} [smiled|nodded|waved|clapped]. <brave>"
     ),
     (
-        "A <mood> {colour} dragon lived [above|near|behind|under] the {home}. <when>, <who> <bravely> brought it {a "
-        "taste} {treat}. It [purred|smiled|burped|sneezed|wagged its tail]! <brave>"
+        "A <mood> {colour} dragon lived [above|near|behind|under] the {home}. <when>, <who> brought it {a taste} "
+        "{treat}. It [purred|smiled|burped|sneezed|wagged its tail]! <brave>"
     ),
     (
-        "<when>, the bridge to the <land> {place} was [broken|shaky|gone|icy|wet]. {A helper} [threw a rope|pushed a "
-        "log|brought a raft|laid a plank], and <who> <bravely> [crossed|crawled|jumped|climbed] over. <brave>"
+        "<when>, the bridge to the {place} was [broken|shaky|gone|icy|wet]. {A helper} [threw a rope|pushed a log|"
+        "brought a raft|laid a plank], and <who> <bravely> [crossed|crawled|jumped|climbed] over. <brave>"
     ),
 ]
 
 PATIENCE = [
     (
         '{name} wanted to {skill}, but always [failed|fell asleep|gave up|made mistakes]. "[Try again|Keep going|'
-        'Practice more]!" <says> {a helper}. <Who> <hard> practiced [every day|for a week|all summer|each <weather> '
-        "morning]. <patient>"
+        'Practice more]!" <says> {a helper}. <Who> practiced [every day|for a week|all summer|each morning]. <patient>'
     ),
     (
-        "<when>, <who> planted a <seed> {plant} seed [by the gate|behind the {home}|in {a colour} pot|near a well]. "
-        "{He} <softly> [watered|sang to|watched] it. Soon a <bloom> {plant} [grew|popped up|sprouted|appeared]! "
-        "<patient>"
+        "<when>, <who> planted a <seed> {plant} seed [by the gate|behind the {home}|in {a colour} pot|near a well]. {He} "
+        "[watered|sang to|watched] it. Soon a <bloom> {plant} [grew|popped up|sprouted|appeared]! <patient>"
     ),
     (
-        "<when>, <who> found a <look> {colour} {tune} in the <room>. It sounded [awful|rusty|strange|squeaky|sad]. "
-        "<Who> <hard> [cleaned|polished|fixed|tuned] the {colour} {tune}. <patient>"
+        "<when>, <who> found {a colour} {tune} in the <room>. It sounded [awful|rusty|strange|squeaky|sad]. <Who> "
+        "[cleaned|polished|fixed|tuned] the {colour} {tune}. <patient>"
     ),
     (
-        "{name} and {his} <kin> {family} <gladly> [made|baked|prepared] {a taste} {treat}. It tasted of [salt|pepper|"
-        "mustard|soap|sand|glue|garlic]. They <hard> made a new {treat}. <patient>"
+        "{name} and {his} {family} [made|baked|prepared] {a taste} {treat}. It tasted of [salt|pepper|mustard|soap|sand|"
+        "glue|garlic]. They made a new {treat}. <patient>"
     ),
     (
-        "{name} <hard> built a <look> tower of {colour} [blocks|cups|pillows|cards|cans|bricks]. It fell [once|twice|"
-        "three times|all day]. {name}'s <pal> friend {friend} <gladly> helped. <patient>"
+        "{name} built a <look> tower of {colour} [blocks|cups|pillows|cards|cans|bricks]. It fell [once|twice|three "
+        "times|all day]. {name}'s <pal> friend {friend} helped. <patient>"
     ),
 ]
 
 HONESTY = [
     (
-        "<when>, <who> <clumsily> [broke|dropped|cracked|chipped] a <look> {colour} [vase|cup|plate|bowl|teapot|"
-        'mirror]. {name} <softly> told {his} {family}. "[I am not angry|We can fix it|Accidents happen]," {he} heard. '
-        "<honest>"
+        "<when>, <who> <clumsily> [broke|dropped|cracked|chipped] {a colour} [vase|cup|plate|bowl|teapot|mirror]. {name} "
+        'told {his} {family}. "[I am not angry|We can fix it|Accidents happen]," {he} heard. <honest>'
     ),
     (
-        "{name} <slyly> took a <look> {colour} {thing} from {his} <pal> friend {friend}. But <who> could not [sleep|"
-        "eat|rest|smile] and <softly> gave the {colour} {thing} back. <honest>"
+        "{name} <slyly> took {a colour} {thing} from {his} <pal> friend {friend}. But <who> could not [sleep|eat|rest|"
+        "smile] and <softly> gave the {colour} {thing} back. <honest>"
     ),
 ]
 
 CARE = [
     (
         "<when>, <who> ate [five|six|seven|nine|ten] <taste> [cookies|pies|donuts|plums|lollipops|sausages]. {His} "
-        "[tummy|belly|head|tooth] hurt. {name}'s <kin> {family} <warmly> brought [tea|soup|{a colour} pillow|{a colour} "
-        "blanket]. <careful>"
+        "[tummy|belly|head|tooth] hurt. {name}'s {family} brought [tea|soup|{a colour} pillow|{a colour} blanket]. "
+        "<careful>"
     ),
     (
-        "{name}'s {taste} {treat} was on a shelf. <Who> <clumsily> climbed on a <look> {colour} [chair|box|bucket|stool|"
-        'crate] and fell. "[Ask for help|Call me|Wait for me|Tell me]," {his} {family} <warmly> <says>. <careful>'
+        "{name}'s {taste} {treat} was on a shelf. <Who> <clumsily> climbed on {a colour} [chair|box|bucket|stool|crate] "
+        'and fell. "[Ask for help|Call me|Wait for me|Tell me]," {his} {family} <says>. <careful>'
     ),
     (
-        "<when>, <who> <wildly> ran [near the pool|on the ice|down the stairs|across the street|with scissors]. "
-        '"[Stop|Slow down|Look out|Be careful]!" <warns> {a helper}. <Who> <softly> thanked {the helper}. <careful>'
+        '<when>, <who> <wildly> ran [near the pool|on the ice|down the stairs|across the street|with scissors]. "[Stop|'
+        'Slow down|Look out|Be careful]!" <warns> {a helper}. <Who> thanked {the helper}. <careful>'
     ),
     (
-        '<when>, <who> <clumsily> [touched|tasted|lifted|poked] a hot {treat}. "[Ouch|Ow|Oh no]!" {His} <kin> '
-        "{family} <fast> brought [cold water|ice|a <look> bandage|snow|cream]. <careful>"
+        '<when>, <who> <clumsily> [touched|tasted|lifted|poked] a hot {treat}. "[Ouch|Ow|Oh no]!" {His} {family} <fast> '
+        "brought [cold water|ice|a bandage|snow|cream]. <careful>"
     ),
 ]
 
 KINDNESS = [
     (
-        "<when>, <who> found a <mood> {colour} {creature} with a [hurt|broken|sore] [leg|foot|tail|toe]. {He} "
-        "<softly> [washed|wrapped|cleaned|rubbed] it with a <look> [cloth|leaf|bandage|sponge]. Soon the {creature} "
-        "was [well|healthy|strong]. <kind>"
+        "<when>, <who> found a <mood> {colour} {creature} with a [hurt|broken|sore] [leg|foot|tail|toe]. {He} [washed|"
+        "wrapped|cleaned|rubbed] it with a [cloth|leaf|bandage|sponge]. Soon the {creature} was [well|healthy|strong]. "
+        "<kind>"
     ),
     (
-        '<when>, <who> <softly> caught a <mood> {colour} {creature} in a [jar|net|cage|basket]. It looked <sad>. "[Go '
-        'home|Be free|Goodbye]," <who> <warmly> <says>. <kind>'
+        '<when>, <who> caught a <mood> {colour} {creature} in a [jar|net|cage|basket]. It looked <sad>. "[Go home|Be '
+        'free|Goodbye]," <who> <says>. <kind>'
     ),
     (
-        '<when>, <who> caught a <mood> fish at the <land> {place}. "[Let me go|Save me|Put me back]!" it <warns>. '
-        "<Who> <softly> agreed. It gave {him} a <look> {colour} {thing}. <kind>"
+        '<when>, <who> caught a <mood> fish at the <land> {place}. "[Let me go|Save me|Put me back]!" it <warns>. <Who> '
+        "agreed. It gave {him} a <look> {colour} {thing}. <kind>"
     ),
     (
-        "{name}'s <kin> {family} was [sick|ill|in bed|very tired|<sad>]. <Who> <softly> [made|cooked|brought] <taste> "
-        "[soup|toast|tea|noodles|porridge] and a <look> {colour} [flower|lily|daisy|orchid|card]. <kind>"
+        "{name}'s <kin> {family} was [sick|ill|in bed|very tired|<sad>]. <Who> [made|cooked|brought] <taste> [soup|toast|"
+        "tea|noodles|porridge] and {a colour} [flower|lily|daisy|orchid|card]. <kind>"
     ),
     (
-        "{name} and {his} <pal> friend {friend} <fast> raced to the <land> {place}. {friend} <clumsily> [fell|tripped|"
-        "slipped] [over a root|in the mud|on a rock|near the end]. {name} <fast> [stopped|turned back|helped]. <kind>"
+        "{name} and {his} <pal> friend {friend} raced to the <land> {place}. {friend} [fell|tripped|slipped] [over a "
+        "root|in the mud|on a rock|near the end]. {name} <fast> [stopped|turned back|helped]. <kind>"
     ),
 ]
 
 FRIENDSHIP = [
     (
-        "{name} felt [sad|lonely|bored|gloomy|homesick|unhappy]. <when>, {his} <pal> friend {friend} <gladly> came "
-        '[by|over|along] with a <look> {colour} {toy}. "Let us play!" {friend} <cheers>. <friend>'
+        "{name} felt [sad|lonely|bored|gloomy|homesick|unhappy]. <when>, {his} <pal> friend {friend} came [by|over|"
+        'along] with {a colour} {toy}. "Let us play!" {friend} <cheers>. <friend>'
     ),
     (
-        "<when>, {his} <pal> friend {friend} <slyly> took {his} <look> {colour} {toy}. <Who> was [angry|mad|upset|"
-        "sad]. {friend} <softly> gave the {toy} back. <friend>"
+        "<when>, {his} <pal> friend {friend} <slyly> took {his} {colour} {toy}. <Who> was [angry|mad|upset|sad]. "
+        "{friend} <softly> gave the {toy} back. <friend>"
     ),
     (
-        "It was {name}'s birthday! {name}'s <pal> friend {friend} <gladly> brought a <look> {colour} {toy} and {a taste} "
-        "{treat}. <friend>"
+        "It was {name}'s birthday! {name}'s <pal> friend {friend} brought a <look> {colour} {toy} and {a taste} {treat}. "
+        "<friend>"
     ),
     (
-        "<when>, {name} and {his} <pal> friend {friend} <gladly> built a <snow> [snowman|snow {kind}|snow {creature}] "
-        "with a <look> {colour} {wear}. Soon only the {wear} was left. <friend>"
+        "<when>, {name} and {his} <pal> friend {friend} built a <snow> [snowman|snow {kind}|snow {creature}] with "
+        "{a colour} {wear}. Soon only the {wear} was left. <friend>"
     ),
     (
-        "{name} <softly> wrote to {his} <pal> friend {friend} and drew a <mood> {colour} {creature}. [Weeks|Days|"
-        "Months] later, {friend} sent back a <look> [photo|postcard|picture|parcel|{toy}]. <friend>"
+        "{name} wrote to {his} <pal> friend {friend} and drew a <mood> {colour} {creature}. [Weeks|Days|Months] later, "
+        "{friend} sent back a [photo|postcard|picture|parcel|{toy}]. <friend>"
     ),
 ]
 
 WONDER = [
     (
-        "<when>, <who> found a <look> {colour} {thing} in the <land> {wild}. <Who> <softly> [rubbed|shook|held|"
-        "touched] the {thing} and wished for [wings|a friend|rain|a rainbow|candy|a {toy}]. <happy>"
+        "<when>, <who> found a <look> {colour} {thing} in the <land> {wild}. <Who> [rubbed|shook|held|touched] the "
+        "{thing} and wished for [wings|a friend|rain|a rainbow|candy|a {toy}]. <happy>"
     ),
     (
-        "{name} wanted to [touch|hold|catch|hug] the moon. {name}'s <kin> {family} <softly> filled a <look> {colour} "
-        "[bucket|bowl|tub|pan] with water. The moon [was|shone|danced] in it! <happy>"
+        "{name} wanted to [touch|hold|catch|hug] the moon. {name}'s {family} filled a <look> {colour} [bucket|bowl|tub|"
+        "pan] with water. The moon [was|shone|danced] in it! <happy>"
     ),
     (
-        "{name} <gladly> made a <look> [rocket|spaceship|submarine|plane] from {colour} [boxes|cardboard|cans|tires|"
-        'paper] and flew to [Mars|the moon|a star]. "[Dinner|Bath time|Bedtime|Cleanup]!" {his} {family} <warns>. '
-        "<happy>"
+        "{name} made a <look> [rocket|spaceship|submarine|plane] from {colour} [boxes|cardboard|cans|tires|paper] and "
+        'flew to [Mars|the moon|a star]. "[Dinner|Bath time|Bedtime|Cleanup]!" {his} {family} <warns>. <happy>'
     ),
     (
-        "{name}'s tooth [fell|came] out in {a taste} {treat}! That <weather> [morning|night|evening], a <look> {colour} "
-        "{thing} was under {his} [pillow|blanket|bed]. {name}'s <kin> {family} <gladly> [smiled|winked|clapped]. <happy>"
+        "{name}'s tooth [fell|came] out in {a taste} {treat}! That <weather> [morning|night|evening], {a colour} {thing} "
+        "was under {his} [pillow|blanket|bed]. {name}'s {family} [smiled|winked|clapped]. <happy>"
     ),
 ]
 
 DAYS_OUT = [
     (
-        "<when>, {name} and {his} <kin> {family} <gladly> [roasted|toasted|ate] [corn|marshmallows|chestnuts|fish|"
-        "beans] in a <look> {colour} tent. A <mood> {creature} [called|peeked in|sneezed|joined in]. <happy>"
+        "<when>, {name} and {his} {family} [roasted|toasted|ate] [corn|marshmallows|chestnuts|fish|beans] in {a colour} "
+        "tent. A <mood> {creature} [called|peeked in|sneezed|joined in]. <happy>"
     ),
     (
-        "<when>, <who> took the <look> {colour} [train|bus|ferry|tram] to {his} <kin> {family} and <gladly> [counted|"
-        "waved at|drew] the [cows|sheep|windmills|tunnels|ships|barns]. They ate {a taste} {treat}. <happy>"
+        "<when>, <who> took the {colour} [train|bus|ferry|tram] to {his} <kin> {family} and [counted|waved at|drew] the "
+        "[cows|sheep|windmills|tunnels|ships|barns]. They ate {a taste} {treat}. <happy>"
     ),
     (
-        "<when>, <who> put on {his} <look> {colour} {wear} and <wildly> [jumped|splashed|stomped|danced] in a <mud> "
-        "[puddle|stream|ditch|pond]. {name}'s <kin> {family} [frowned|gasped|stared|joined in]. <happy>"
+        "<when>, <who> put on {his} {colour} {wear} and <wildly> [jumped|splashed|stomped|danced] in a <mud> [puddle|"
+        "stream|ditch|pond]. {name}'s {family} [frowned|gasped|stared|joined in]. <happy>"
     ),
     (
-        "{name} <softly> painted a <mood> {colour} {creature}. {name}'s <pal> friend {friend} [bumped|hit] the table. "
-        "Now the {creature} had <look> [spots|stripes|wings|feet|whiskers]! <happy>"
+        "{name} painted a <mood> {colour} {creature}. {name}'s <pal> friend {friend} [bumped|hit] the table. Now the "
+        "{creature} had <look> [spots|stripes|wings|feet|whiskers]! <happy>"
     ),
     (
-        "{name} could not sleep. {name} <softly> counted [sheep|stars|frogs|clouds] and hugged {his} <look> {colour} "
-        "{toy}. {name}'s <kin> {family} <warmly> [sang|hummed|played] a [song|lullaby|tune|melody]. <happy>"
+        "{name} could not sleep. {name} counted [sheep|stars|frogs|clouds] and hugged {his} {colour} {toy}. {name}'s "
+        "<kin> {family} [sang|hummed|played] a [song|lullaby|tune|melody]. <happy>"
     ),
     (
-        "<when>, a <look> circus came to the {home}. A <mood> {colour} {creature} <gladly> [juggled|rode a bike|"
-        "played the {tune}|ate {a taste} {treat}|jumped through hoops]. <happy>"
+        "<when>, a <look> circus came to the {home}. A <mood> {colour} {creature} [juggled|rode a bike|played the {tune}|"
+        "ate {a taste} {treat}|jumped through hoops]. <happy>"
     ),
 ]
 

@@ -51,7 +51,7 @@ def _heroes() -> Slot:
 
 def _helpers() -> Slot:
     """Someone who helps: "a wise owl" at first, then "the owl"."""
-    manners = _split("kind, old, wise, friendly, gentle, strong, tall, jolly, smiling, clever, quiet, young")
+    manners = _split("kind, old, wise, friendly, gentle, strong, tall, brave, smiling, clever, quiet, young")
     nouns = _split(
         "owl, farmer, fisherman, goose, baker, horse, wizard, nurse, shepherd, sailor, crow, giant, beaver, doctor, "
         "camel, gardener, knight, pirate, fairy"
@@ -81,14 +81,14 @@ SLOTS: dict[str, Slot] = {
     ),
     "family": _words(
         "family",
-        "mom, dad, grandma, grandpa, sister, brother, aunt, uncle, cousin, teacher, neighbor, nanny, twin, coach",
+        "mom, dad, grandma, grandpa, sister, brother, aunt, uncle, cousin, teacher, neighbor, tutor, twin, coach",
     ),
     "trait": _words(
         "trait",
         "kind, brave, happy, clever, funny, quiet, cheerful, playful, silly, curious, shy, careful, smart, polite, "
-        "gentle, friendly, noisy, lazy, messy, sleepy, dreamy, merry, jolly, lively, wild, hungry, lonely, proud, "
-        "grumpy, strong, bold, loyal, patient, stubborn, fearless, forgetful, cheeky, timid, nosy, "
-        "thoughtful, caring, modest, tidy, graceful, clumsy, gloomy, talkative, dainty",
+        "gentle, friendly, noisy, lazy, messy, sleepy, wise, merry, lucky, lively, wild, hungry, lonely, proud, "
+        "serious, strong, bold, loyal, patient, stubborn, fearless, hopeful, witty, timid, nervous, "
+        "thoughtful, caring, modest, tidy, graceful, clumsy, gloomy, calm, neat",
     ),
     "colour": _words(
         "colour",
@@ -112,7 +112,7 @@ SLOTS: dict[str, Slot] = {
         "potato, donut, pizza, pudding, mango, lemon tart, "
         "bagel, pretzel, plum, roll, dumpling, tomato, biscuit",
     ),
-    "taste": _words("taste", "big, sweet, warm, yummy, fresh, tasty, huge, round, lovely, juicy"),
+    "taste": _words("taste", "big, sweet, warm, good, fresh, tasty, huge, round, lovely, juicy"),
     "wear": _words(
         "wear",
         "hat, scarf, coat, cap, sweater, ribbon, mitten, jacket, glove, sock, cape, apron, shirt, dress, belt, boot, "

@@ -70,7 +70,7 @@ def enumerate_texts(grammar):
 def test_the_same_seed_gives_the_same_stories_on_every_platform():
     told = "\n".join(f"{story.text}\t{story.logprob:.9f}\t{story.name}" for story in storybook.stories(100, 1))
     digest = hashlib.sha256(told.encode("ascii")).hexdigest()
-    assert digest == "4ec0db69b995d9c45e6d9155e02458adfe78245243de47b68a7bc5ccead5238f"
+    assert digest == "5edba19e76bb40d98962df02b5371e1fce996dfe9bda224859f4686bb03daebf"
 
 
 def test_a_story_depends_on_its_seed_and_index_alone(book):
@@ -168,10 +168,10 @@ def test_many_plots():
 
 
 def test_the_floor_and_the_length_are_as_documented(book, token_counts):
-    assert 51 <= sum(token_counts) / MANY <= 53
+    assert 47 <= sum(token_counts) / MANY <= 48
     assert max(token_counts) < 80
     floor = math.exp(-sum(story.logprob for story in book) / (sum(token_counts) + MANY))  # one end-of-text a story
-    assert 2.6 < floor < 2.8
+    assert 2.6 < floor < 2.7
 
 
 def test_most_stories_begin_like_the_prompt(book):
