@@ -316,3 +316,22 @@ def test_attention_gives_the_same_with_and_without_gradients() -> None:
         *(part.transpose(1, 2) for part in qkv.detach().view(2, 150, 3, 2, 8).unbind(2)), is_causal=True
     )
     torch.testing.assert_close(scored, fused.transpose(1, 2).reshape(2, 150, 16))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("head_size", [8, 32])
+def test_gradients_over_several_blocks_are_pytorchs(head_size: int, dtype: torch.dtype, tolerance: float) -> None:
+    """In the types that train, whose products take ways of their own, the gradient is that of PyTorch's attention."""
+    from model.attention import merge_heads, self_attention, split_heads
+
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 150, 3 * 2 * head_size).to(dtype)  # 150 tokens are three blocks of queries
+    grad = torch.randn(2, 150, 2 * head_size).to(dtype)
+    ours = qkv.clone().requires_grad_()
+    self_attention(ours, 2, causal=True).backward(grad)
+    theirs = qkv.float().requires_grad_()
+    q, k, v = split_heads(theirs, 2)
+    merge_heads(torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)).backward(grad.float())
+    assert ours.grad is not None and theirs.grad is not None
+    error = (ours.grad.float() - theirs.grad).norm() / theirs.grad.norm()
+    assert error < tolerance
