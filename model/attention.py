@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
-NARROW = 16  # head sizes below it: a product with so few columns is faster as its transpose, which has few rows
+NARROW = 16  # head sizes below it: a product with so few columns can be faster as its transpose, see _empty
 BY_HAND_UP_TO = 1024  # tokens; above, a CPU too takes the fused kernel, whose memory grows with T instead of T^2
 
 
@@ -54,7 +54,7 @@ class _SelfAttention(torch.autograd.Function):
         B, T, _ = qkv.shape
         q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
-        (o,) = _empty(1, q)
+        o = _empty(q)
         kept = ctx.needs_input_grad[0]  # else each block's weights take the place of the last one's
         mask = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)  # -inf = in the future
         saved = []
@@ -81,7 +81,7 @@ class _SelfAttention(torch.autograd.Function):
         B, H = ctx.shape
         N, T, hs = q.shape
         do = grad.reshape(B, T, H, hs).transpose(1, 2).reshape(N, T, hs)
-        dq, dk, dv = dqkv = _empty(3, q)
+        dq, dk, dv = _empty(q), _empty(q, across=True), _empty(q, across=True)
         blocks = list(range(0, T, QUERY_BLOCK))
         for index, start in reversed(list(enumerate(blocks))):  # the last block sees all keys: it sets dk and dv
             end = min(start + QUERY_BLOCK, T)
@@ -98,18 +98,24 @@ class _SelfAttention(torch.autograd.Function):
             _product(ds, k[:, :seen], dq[:, start:end])
             _product(ds.transpose(1, 2), q_block, dk[:, :seen], add)
         dq.mul_(ctx.scale)
-        return dqkv.view(3, B, H, T, hs).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * H * hs), None, None, None
+        dqkv = torch.stack([part.view(B, H, T, hs).transpose(1, 2) for part in (dq, dk, dv)], dim=2)  # (B, T, 3, H, hs)
+        return dqkv.view(B, T, 3 * H * hs), None, None, None
 
 
-def _empty(count: int, like: Tensor) -> Tensor:
-    """(count, N, T, hs) for results of `_product`: each transposed in memory if narrow."""
+def _empty(like: Tensor, across: bool = False) -> Tensor:
+    """(N, T, hs) for a result p x of `_product`, or p' x (`across`), in the order in memory in which it is made faster.
+
+    A narrow result is made as its transpose, x' p' or x' p, which has few rows instead of few columns; in float32 only where
+    that leaves the wide matrix p as it lies: read across its rows it costs more than the few columns do.
+    """
     N, T, hs = like.shape
-    return like.new_empty(count, N, hs, T).transpose(2, 3) if hs < NARROW else like.new_empty(count, N, T, hs)
+    transposed = hs < NARROW and (across or like.dtype != torch.float32)
+    return like.new_empty(N, hs, T).transpose(1, 2) if transposed else like.new_empty(N, T, hs)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
-    """out = a b, or out += a b; as out' = b' a' if narrow. Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs)."""
-    if b.size(2) < NARROW:
+    """out = a b, or out += a b; as out' = b' a' if that is how `out` lies in memory."""
+    if out.stride(2) != 1:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
     if out.dtype == torch.float32:  # a float32 product into part of a tensor is made matrix by matrix; whole, all at once
         product = torch.bmm(a, b)
