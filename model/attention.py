@@ -114,7 +114,10 @@ def _empty(like: Tensor, across: bool = False) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
-    """out = a b, or out += a b; as out' = b' a' if that is how `out` lies in memory."""
+    """out = a b, or out += a b; as out' = b' a' if that is how `out` lies in memory.
+
+    Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs).
+    """
     if out.stride(2) != 1:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
     if out.dtype == torch.float32:  # a float32 product into part of a tensor is made matrix by matrix; whole, all at once
