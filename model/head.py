@@ -1,7 +1,7 @@
 """The vocabulary head's loss in chunks of tokens: logits of one chunk at a time, gradients made in the same pass.
 
 At 50,257 tokens the logits of one batch are the largest tensor by far (1,024 x 50,257 x 4 bytes = 206 MB, and as much
-again for their gradient). Made chunk by chunk they stay in the processor's cache and are never kept.
+again for their gradient). Made chunk by chunk they are never kept, and in bf16 they stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 IGNORE = -100  # target that is not scored, as in torch.nn.functional.cross_entropy
-CHUNK_BYTES = 26 << 20  # logits of one chunk: 256 tokens x 50,304 in bf16
+CHUNK = 256 * 50_304  # logits made at once: of 256 tokens of GPT-2's vocabulary, or of more tokens of a smaller one
 
 
-def _chunk(weight: Tensor, element_size: int) -> int:
-    """Tokens whose logits take CHUNK_BYTES."""
-    return max(16, CHUNK_BYTES // (weight.size(0) * element_size))
+def _chunk(weight: Tensor) -> int:
+    """Tokens of one chunk."""
+    return max(16, CHUNK // weight.size(0))
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -28,21 +28,24 @@ class _HeadLoss(torch.autograd.Function):
         scored = targets != IGNORE
         rows, h, w = targets.clamp_min(0), hidden.to(dtype), weight.to(dtype)
         scale = (scored / total).to(dtype)[:, None]  # (N, 1): what each token's loss counts
-        size = _chunk(weight, h.element_size())
+        size = _chunk(weight)
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(h)
-        grad_weight: Tensor | None = None
+        grad_weight = torch.zeros_like(w, dtype=torch.float32)
         for start in range(0, h.size(0), size):
             now = slice(start, start + size)
-            p = torch.softmax(h[now] @ w.t(), dim=-1)  # (n, V); sums in float32 inside, whatever the dtype
+            logits = h[now] @ w.t()  # (n, V)
+            p = torch.softmax(logits, dim=-1, out=logits)  # in their place; sums in float32 inside, whatever the dtype
             at = torch.arange(p.size(0), device=p.device)
             p_target = p[at, rows[now]]
             loss -= (p_target.float().clamp_min(1e-38).log() * scored[now]).sum()
             p[at, rows[now]] = p_target - 1.0  # d loss / d logits = p - onehot
             torch.mul(p @ w, scale[now], out=grad_hidden[now])
-            update = p.t() @ (h[now] * scale[now])  # (V, C)
-            grad_weight = update.float() if grad_weight is None else grad_weight.add_(update)
-        assert grad_weight is not None
+            scaled = h[now] * scale[now]
+            if dtype == torch.float32:
+                grad_weight.addmm_(p.t(), scaled)  # (V, C); adds as it multiplies: the matrix is not read and written once more
+            else:
+                grad_weight.add_(p.t() @ scaled)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype))
         return loss / total
 
@@ -84,7 +87,7 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     parts = []
     with torch.autocast(hidden.device.type, enabled=False):
         w = weight.to(dtype)
-        size = _chunk(weight, 4)
+        size = _chunk(weight)
         h = hidden.to(dtype)
         for start in range(0, h.size(0), size):
             y = targets[start : start + size]

@@ -199,7 +199,7 @@ def reference_loss(net: GPT2, x: Tensor, y: Tensor, total: int | None = None) ->
 @pytest.mark.parametrize("ignored", [0, 10, 46])
 def test_fused_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk: int, total: int | None, ignored: int) -> None:
     """At any chunk size, with ignored targets and any divisor, loss and all gradients equal cross_entropy(net(x), y)."""
-    monkeypatch.setattr(model.head, "_chunk", lambda weight, element_size: chunk)
+    monkeypatch.setattr(model.head, "_chunk", lambda weight: chunk)
     x, y = tokens()[:, :-1], tokens()[:, 1:].clone()
     y.view(-1)[torch.randperm(46, generator=torch.Generator().manual_seed(0))[:ignored]] = -100
     results = []
