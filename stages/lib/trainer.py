@@ -84,7 +84,7 @@ class Trainer:
         self.device = net.wte.weight.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
         self.module = distribute(net, world, params.sharding, params.compile)
-        self.optimizers = make_optimizers(net, params.optimizer, params.learning_rate, params.weight_decay)
+        self.optimizers = make_optimizers(net, params.optimizer, params.learning_rate, params.weight_decay, precision)
         self.trained = [p for p in net.parameters() if p.requires_grad]
         self.batches = Batches(
             train, params.block_size, params.stride, params.batch_size, params.grad_accumulation, params.seed

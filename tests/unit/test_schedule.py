@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model import GPT2, GPT2Config
 from model.config import Position
-from stages.lib.optimizer import make_optimizers, set_learning_rate
+from stages.lib.optimizer import Muon, make_optimizers, set_learning_rate
 from stages.lib.schedule import learning_rate
 
 
@@ -63,3 +64,29 @@ def test_muon_takes_the_blocks_matrices() -> None:
     assert {id(p) for group in muon.param_groups for p in group["params"]} == matrices
     set_learning_rate([adamw, muon], 0.5)
     assert {group["lr"] for optimizer in (adamw, muon) for group in optimizer.param_groups} == {0.5}
+
+
+def test_muon_in_float32_is_pytorchs() -> None:
+    """In fp32 Muon takes PyTorch's steps, nearer to float64's than PyTorch's bf16, and keeps the same state."""
+
+    def weights(kind: type[torch.optim.Muon], dtype: torch.dtype) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        matrices = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((24, 24), (72, 24), (24, 96))]
+        optimizer = kind(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for _ in range(3):
+            for p in matrices:
+                p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(dtype)
+            optimizer.step()
+        assert [list(state) for state in optimizer.state_dict()["state"].values()] == [["momentum_buffer"]] * 3
+        return torch.cat([p.detach().double().flatten() for p in matrices])
+
+    exact = weights(Muon, torch.float64)
+    assert (weights(Muon, torch.float32) - exact).norm() < 1e-5 * exact.norm()
+    assert (weights(torch.optim.Muon, torch.float32) - exact).norm() < 2e-2 * exact.norm()
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("fp32", Muon), ("bf16", torch.optim.Muon)])
+def test_muon_multiplies_in_the_precision_of_the_run(precision: str, kind: type) -> None:
+    """In a bf16 run Muon's products are in bf16, in an fp32 run in float32."""
+    net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=2, n_embd=8))
+    assert type(make_optimizers(net, "muon", 1e-3, 0.1, precision)[1]) is kind
