@@ -312,10 +312,10 @@ def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-def test_two_processes_train_as_one(project: Callable[..., Path], sharding: str) -> None:
+@pytest.mark.parametrize(("sharding", "optimizer"), [("ddp", "adamw"), ("fsdp", "adamw"), ("fsdp", "muon")])
+def test_two_processes_train_as_one(project: Callable[..., Path], sharding: str, optimizer: str) -> None:
     """Two processes (DDP or FSDP2 on gloo) see the same global batches: the same losses within float tolerance, one writer."""
-    changes = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}
+    changes = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2, "optimizer": optimizer}
     one, two = project(**changes), project(**changes, sharding=sharding, launcher="torchrun --nproc-per-node 2")
     single, double = run_stage(one, "train"), _torchrun(two, 2)
     assert single.returncode == 0, single.stderr
