@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,12 +31,13 @@ print("went on")
 
 
 def train(folder: Path, store: str, end: str = "pass", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a stand-in for training, which logs 3,000 points, with its store at this URI."""
+    """Run a stand-in for training, which logs 3,000 points, in `folder`, with its store at this URI."""
+    shutil.copy(ROOT / "params.yaml", folder)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
-    environment = kept | {"DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
+    environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
     script = textwrap.dedent(TRAINING) % end
     words = [sys.executable, "-c", script]
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
 def seconds(done: subprocess.CompletedProcess[str]) -> float:
