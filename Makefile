@@ -62,7 +62,7 @@ screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/
 
 .PHONY: drawings
 drawings: setup ## Figures of docs/how-a-gpt-2-works.md, from the trained network: docs/images
-	@python -m tools.drawings
+	@python -m docs.make.gpt2_figures
 
 .PHONY: bench
 bench: $(VENV)/.ready-dev ## Training and generation speed against transformers, as Markdown tables (some ten minutes, alone on the machine)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from model import GPT2, GPT2Config, generate, hf
-from model.logits import logits_of
-from stages.lib import runtime
+from model.decoder_head import logits_of
+from stages.compute import machine
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"vocab_size": 50_257, "n_layer": 4, "n_head": 4, "n_embd": 128},
@@ -128,13 +128,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="new tokens; with the prompt of 5 within the context")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    runtime.keep_freed_memory()
-    threads = runtime.set_threads(0)
+    machine.keep_freed_memory()
+    threads = machine.set_threads(0)
     torch.manual_seed(0)
     nets = {name: GPT2(GPT2Config(**SHAPES[name], block_size=CONTEXT, position="sinusoidal")).eval() for name in args.shape}
     nets |= {folder: hf.load(folder) for folder in args.model}
     rate = read_rate()
-    print(f"{runtime.cpu_name()}, {threads} threads, torch {torch.__version__}; memory is read at {rate / 1e9:.0f} GB/s\n")
+    print(f"{machine.cpu_name()}, {threads} threads, torch {torch.__version__}; memory is read at {rate / 1e9:.0f} GB/s\n")
     print("| network | batch | tokens are | ours, tokens/s | transformers, tokens/s | ratio | memory's limit, tokens/s |")
     print("|---|---:|---|---:|---:|---:|---:|")
     for name, net in nets.items():

@@ -24,14 +24,14 @@ TIMED = """
 import resource, sys, time
 from contextlib import contextmanager
 import stages.train
-from stages.lib import live, trainer
+from stages.training import live_run, trainer
 
 @contextmanager
 def nobody():
     yield None
 
 if sys.argv[1] == "without":
-    live._feeder = nobody
+    live_run._writer = nobody
     stages.train.samples = lambda *words: []  # written for the log only
 fit = trainer.Trainer.fit
 def timed(*words):

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from stages.lib import runtime
+from stages.compute import machine
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 256, "block_size": 128, "stride": 128, "batch_size": 8}
@@ -59,9 +59,9 @@ def run(folder: Path, module: str, *words: str) -> float:
 def losses(model: Path, folder: Path) -> tuple[float, float]:
     """The validation text's bits per byte and nats per token, every token scored once with 64 tokens of context or more."""
     from model import hf
-    from stages.lib import files
-    from stages.lib.perplexity import score
-    from stages.lib.tokens import TokenFile
+    from stages.common import files
+    from stages.corpus.tokens import TokenFile
+    from stages.evaluation.scoring import score
 
     sums = score(hf.load(model), TokenFile.open(folder / "data/tokenize", "validation"), stride=64)
     meta = files.read_json(folder / "data/tokenize/meta.json", "tokenize")
@@ -74,9 +74,9 @@ def theirs(rate: float, seconds: float, out: Path) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from stages.lib.batches import Batches
-    from stages.lib.schedule import learning_rate
-    from stages.lib.tokens import TokenFile
+    from stages.corpus.tokens import TokenFile
+    from stages.training.batches import Batches
+    from stages.training.schedule import learning_rate
 
     stream = TokenFile.open(Path("data/tokenize"), "train").stream
     batches = Batches(stream, SHAPE["block_size"], SHAPE["stride"], SHAPE["batch_size"], 1, 0)
@@ -126,7 +126,7 @@ def main() -> None:
             words = [str(args.folder), "--seconds", str(args.seconds), "--worker", str(rate), str(out)]
             run(other, "benchmarks.time_to_loss", *words)
             rows.append((f"GPT2LMHeadModel + AdamW, rate {rate:g}", args.seconds, out, other))
-        print(f"\nOn {runtime.cpu_name()}, {runtime.set_threads(0)} threads\n")
+        print(f"\nOn {machine.cpu_name()}, {machine.set_threads(0)} threads\n")
         print("| | seconds | bits/byte | nats/token |\n|---|---:|---:|---:|")
         for name, spent, model, folder in rows:
             bits, nats = losses(model, folder)

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib import storybook, tokenizer
+from stages.corpus import tokenizer
+from stages.storybook import story as storybook
 
 BATCH = 4096  # stories, as the stage reads them
 PASSES = ("first pass", "second pass")

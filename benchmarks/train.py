@@ -32,26 +32,26 @@ ROOT = Path(__file__).parents[1]
 
 def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], None]:
     """One step of the stage `train`: the same Trainer, on random tokens."""
-    from stages.lib import runtime
+    from stages.compute import machine
 
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     import numpy as np
     import torch
     import yaml
 
     from model import GPT2, GPT2Config
-    from stages.lib.checkpoint import Checkpoints
-    from stages.lib.params import parse_params
-    from stages.lib.trainer import Trainer
-    from stages.lib.world import World
+    from stages.common.params import parse_params
+    from stages.training.checkpoint import Checkpoints
+    from stages.training.distributed import World
+    from stages.training.trainer import Trainer
 
-    threads = runtime.set_threads(0)
+    threads = machine.set_threads(0)
     committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width})
     tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
     torch.manual_seed(0)
     net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))
-    precision = runtime.pick_precision("auto", "cpu")
+    precision = machine.pick_precision("auto", "cpu")
     trainer = Trainer(params, net, tokens, tokens[:BLOCK], precision, World(), Checkpoints(Path("unused"), writes=False))
     assert threads == torch.get_num_threads()
 
@@ -137,7 +137,7 @@ def work(side: str, size: str, seconds: float) -> None:
 def compare(size: str, rounds: int, seconds: float) -> str:
     """One row of the table."""
     from model import GPT2Config
-    from stages.lib import runtime
+    from stages.compute import machine
 
     layers, heads, width, vocabulary = SIZES[size]
     command = [sys.executable, "-m", "benchmarks.train", "--seconds", str(seconds), "--worker"]
@@ -164,7 +164,7 @@ def compare(size: str, rounds: int, seconds: float) -> str:
     tokens = BATCH * BLOCK
     rate = {side: tokens / statistics.median(each) for side, each in times.items()}
     flops = GPT2Config(vocabulary, BLOCK, layers, heads, width).flops_per_token(BLOCK) * tokens / min(times["ours"]) / 1e9
-    precision = runtime.pick_precision("auto", "cpu")  # ours
+    precision = machine.pick_precision("auto", "cpu")  # ours
     limit = max(each[precision] for each in found)
     return (
         f"| {layers}L/{heads}H/{width}, {vocabulary:,} | {rate['ours']:,.0f} | {rate['theirs']:,.0f} "
@@ -184,9 +184,9 @@ def main() -> None:
     if args.worker:
         work(*args.worker, args.seconds)
         return
-    from stages.lib import runtime
+    from stages.compute import machine
 
-    print(f"\nTraining, context {BLOCK}, batch {BATCH}, on {runtime.cpu_name()}, {runtime.set_threads(0)} threads\n")
+    print(f"\nTraining, context {BLOCK}, batch {BATCH}, on {machine.cpu_name()}, {machine.set_threads(0)} threads\n")
     print("| shape, vocabulary | ours, tokens/s | transformers | ratio (of rounds) | ours, peak MB | theirs | GFLOP/s |")
     print("|---|---:|---:|---|---:|---:|---|")
     for size in args.sizes:

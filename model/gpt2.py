@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from model.attention import self_attention
 from model.config import GPT2Config
-from model.head import head_loss, token_losses
+from model.loss import head_loss, token_losses
 
 INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # of GPT-2 small's first weights, and its width
 POSITION_SCALE = 0.1  # of the sinusoidal table, see GPT2.positions

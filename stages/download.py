@@ -10,9 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from stages.lib import errors, files, sources, stories
-from stages.lib.params import load_params
-from stages.lib.progress import bar
+from stages.common import command, errors, files
+from stages.common.params import load_params
+from stages.common.progress import bar
+from stages.corpus import stories
+from stages.sources.resolve import open_source
+from stages.sources.source import Source, Stories
 
 FOLDER = Path("data/download")
 
@@ -20,7 +23,7 @@ FOLDER = Path("data/download")
 def main(args: argparse.Namespace) -> None:
     """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
     params = load_params()
-    source = sources.open_source(params.dataset, params.dataset_revision)
+    source = open_source(params.dataset, params.dataset_revision)
     files.sweep(FOLDER)
     splits = {}
     with ExitStack() as unfinished:
@@ -34,16 +37,16 @@ def main(args: argparse.Namespace) -> None:
     source.done()
 
 
-def fill(writer: stories.StoryWriter, source: sources.Source, split: str, limit: int | None) -> None:
+def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | None) -> None:
     """Write one split's stories and tell how many there are."""
-    told = sources.Stories(source, split, limit)
+    chosen = Stories(source, split, limit)
     with bar(limit, f"download {split}", "story") as progress:
-        for table in told:
+        for table in chosen:
             writer.add(table)
             progress.update(len(table))
     if not writer.stories:
-        raise errors.UserError(f"dataset: {source.dataset}: {told.why_none()}")
-    dropped = f", {told.blank:,} blank ones dropped" if told.blank else ""
+        raise errors.UserError(f"dataset: {source.dataset}: {chosen.why_none()}")
+    dropped = f", {chosen.blank:,} blank ones dropped" if chosen.blank else ""
     few = f" ({limit:,} were asked for: that is all there is)" if limit and writer.stories < limit else ""
     print(f"{split}: {writer.stories:,} stories, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
 
@@ -54,4 +57,4 @@ def facts(split: str, writer: stories.StoryWriter) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__)
+    command.run(main, __doc__)

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from model import GPT2
-from stages.lib import copying, errors, files, page, quality, runtime, samples, tokenizer, trained
-from stages.lib.params import Params, load_params, parse_params
-from stages.lib.tokenizer import Tokenizer
-from stages.lib.tokens import TokenFile
+from stages.common import command, files
+from stages.common.params import Params, load_params, parse_params
+from stages.compute import machine, saved_model
+from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
+from stages.corpus.tokens import TokenFile
+from stages.generation import sampler, samples_page, text_metrics
+from stages.generation.longest_copy import longest_copy
 
 MODEL, TOKENS, FOLDER = Path("data/train/model"), Path("data/tokenize"), Path("data/generate")
 OPTIONS: dict[str, type] = {  # params that the command line may replace
@@ -36,10 +40,10 @@ def main(args: argparse.Namespace) -> None:
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     if given:
         params = parse_params({**params.model_dump(), "num_samples": 1, **given}, "the command line")
-    runtime.keep_freed_memory()
-    runtime.set_threads(params.threads)
+    machine.keep_freed_memory()
+    machine.set_threads(params.threads)
     codec = tokenizer.load(TOKENS / "tokenizer.json")
-    net = trained.load(MODEL, TOKENS).to(runtime.pick_device(params.device))
+    net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
     if given:
         speak(net, codec, params)
     else:
@@ -50,18 +54,18 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
     """The stage's outputs."""
     train = TokenFile.open(TOKENS, "train")
     dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
-    found = samples.write(net, codec, params)
-    metrics: dict[str, Any] = quality.measure(found, dataset)
-    metrics["longest_copy"] = copying.longest_copy([sample.tokens for sample in found], train.stream)
+    found = sampler.write(net, codec, params)
+    metrics: dict[str, Any] = text_metrics.measure(found, dataset)
+    metrics["longest_copy"] = longest_copy([sample.tokens for sample in found], train.stream)
     rows = [
         {"prompt": one.prompt, "sample": one.number, "text": one.text, "tokens": len(one.tokens), "finished": one.finished}
         for one in found
     ]
     files.start_over(FOLDER, "metrics.json")
     files.write_text(FOLDER / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    files.write_text(FOLDER / "samples.md", page.text(found, settings(params)))
+    files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params)))
     files.write_json(FOLDER / "metrics.json", metrics)
-    print(f"\n{page.printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
+    print(f"\n{samples_page.printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 
 
 def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
@@ -69,9 +73,9 @@ def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
         for number in range(1, params.num_samples + 1):
-            print(f"{bold}{page.printable(prompt)}{plain}", end="", flush=True)
-            for piece in samples.speak(net, codec, params, place, number):
-                print(page.printable(piece), end="", flush=True)
+            print(f"{bold}{samples_page.printable(prompt)}{plain}", end="", flush=True)
+            for piece in sampler.speak(net, codec, params, place, number):
+                print(samples_page.printable(piece), end="", flush=True)
             print("\n")
 
 
@@ -92,4 +96,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, add_arguments)
+    command.run(main, __doc__, add_arguments)

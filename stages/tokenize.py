@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib import errors, files, stories, tokenizer, tokens
-from stages.lib.params import load_params
-from stages.lib.progress import bar
-from stages.lib.tokenizer import Tokenizer
+from stages.common import command, files
+from stages.common.params import load_params
+from stages.common.progress import bar
+from stages.corpus import stories, tokenizer, tokens
+from stages.corpus.tokenizer import Tokenizer
 
 SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
 
@@ -79,4 +80,4 @@ def _at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, add_arguments)
+    command.run(main, __doc__, add_arguments)

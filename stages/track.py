@@ -6,11 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from stages.lib import errors, experiment, figures, files, results, session, tracking
-from stages.lib.params import Params, load_params
+from stages.common import command, files, journal, session
+from stages.common.params import Params, load_params
+from stages.tracking import figures, provenance, results, store
+from stages.tracking.run import COMPLETE, MODEL_MD5, SUMMARY, Run, link, open_run
 
 MD5 = {  # tags with the checksums of data and model
-    tracking.MODEL: "data/train/model",
+    MODEL_MD5: "data/train/model",
     "md5.train_stories": "data/download/train.parquet",
     "md5.validation_stories": "data/download/validation.parquet",
     "md5.train_tokens": "data/tokenize/train.npy",
@@ -30,9 +32,9 @@ def main(args: argparse.Namespace) -> None:
     summary, samples, _ = results.summary(), results.samples(), list(results.curve())  # read before any of it is logged
     where = "not logged"
     try:
-        run = tracking.strictly(lambda: complete(params, summary))
-        where = f"{run.id}  ({tracking.link(run)})"
-        files.write_text(tracking.SUMMARY, summary + "\n")
+        run = store.strictly(lambda: complete(params, summary))
+        where = f"{run.id}  ({link(run)})"
+        files.write_text(SUMMARY, summary + "\n")
     finally:
         print(f"\n{summary.replace('**', '')}\n")
         for row in samples[:2]:
@@ -41,22 +43,22 @@ def main(args: argparse.Namespace) -> None:
         print(NEXT)
 
 
-def complete(params: Params, summary: str) -> tracking.Run:
+def complete(params: Params, summary: str) -> Run:
     """Log what the run does not have yet, and close it."""
     now = session.current()
-    run = tracking.open_run(params.model_dump(), now)
+    run = open_run(params.model_dump(), now)
     for step, metrics in results.curve():
         run.log(step, metrics)
     run.log(0, results.metrics())
     run.flush()
-    run.stages(session.ran(now))
+    run.stages(journal.ran(now))
     by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
-    outputs = experiment.outputs() if by_dvc else {}
+    outputs = provenance.outputs() if by_dvc else {}
     model = outputs.get("data/train/model", "")
-    trained = session.newest("train", params=params.model_dump())
-    facts = experiment.machine() | trained["facts"] if trained else {}
+    trained = journal.newest("train", params=params.model_dump())
+    facts = provenance.machine() | trained["facts"] if trained else {}
     run.cached(["download", "tokenize", "train", "evaluate", "generate"] if by_dvc else [], model, facts)
-    command = experiment.command(params.model_dump())
+    command = provenance.command(params.model_dump())
     run.facts()
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
     run.dataset(results.about())
@@ -73,7 +75,7 @@ def complete(params: Params, summary: str) -> tracking.Run:
         {"reproduce": f"make reproduce RUN={run.id}", "command": command, "mlflow.note.content": note(summary, run.id, command)}
     )
     run.finish("FINISHED")
-    run.tag({tracking.COMPLETE: "yes"})
+    run.tag({COMPLETE: "yes"})
     return run
 
 
@@ -90,4 +92,4 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__)
+    command.run(main, __doc__)

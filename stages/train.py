@@ -14,10 +14,13 @@ from typing import Any
 import torch
 
 from model import GPT2, GPT2Config, generate, hf
-from stages.lib import card, errors, files, live, runtime, session, tokenizer, trainer, world
-from stages.lib.checkpoint import Checkpoints, code_digest, make_key, md5
-from stages.lib.params import Params, load_params
-from stages.lib.tokens import TokenFile
+from stages.common import command, files, session
+from stages.common.params import Params, load_params
+from stages.compute import machine
+from stages.corpus import tokenizer
+from stages.corpus.tokens import TokenFile
+from stages.training import distributed, live_run, model_card, signals, trainer
+from stages.training.checkpoint import Checkpoints, code_digest, make_key, md5
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
 NOT_OURS = {  # params that cannot change the training: the data's are in the tokens' checksums
@@ -30,22 +33,22 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts at each evaluation, to watch them improv
 def main(args: argparse.Namespace) -> None:
     """Check every input, train (or go on training), write the model and its curves, forget the checkpoints."""
     params = load_params()
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")
     codec = tokenizer.load(TOKENS / "tokenizer.json")
-    device, threads = runtime.pick_device(params.device), runtime.set_threads(params.threads)
-    precision = runtime.pick_precision(params.precision, device)
+    device, threads = machine.pick_device(params.device), machine.set_threads(params.threads)
+    precision = machine.pick_precision(params.precision, device)
     if device.startswith("cuda"):
-        runtime.prefer_exact_cuda()
-    with world.join(device) as us:
-        facts = runtime.environment(device, precision, threads, us.size)
+        machine.prefer_exact_cuda()
+    with distributed.join(device) as us:
+        facts = machine.environment(device, precision, threads, us.size)
         net = make_net(params, meta["vocab_size"]).to(device)
         folder = session.root() / ".checkpoints" / training_key(params, facts)
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
-            live.training_run(params, {f"machine.{key}": value for key, value in facts.items()}) as run,
-            runtime.stop_on_signals() as stop,
+            live_run.training_run(params, {f"machine.{key}": value for key, value in facts.items()}) as run,
+            signals.stop_on_signals() as stop,
         ):
             us.wait()  # rank 0 holds the lock: the others may read
 
@@ -129,7 +132,7 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
     metrics |= {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
-    card.write_card(FOLDER / "model", net.config, meta, metrics, params.model_dump(exclude=NOT_OURS))
+    model_card.write_card(FOLDER / "model", net.config, meta, metrics, params.model_dump(exclude=NOT_OURS))
     for name, rows in (
         ("history", loop.history.training),
         ("validation", loop.history.validation),
@@ -140,4 +143,4 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__)
+    command.run(main, __doc__)

@@ -12,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stages.lib import errors, session, tracking
-from tools.recorded import Recorded, clean_environment
+from stages.common import command, errors, session
+from stages.tracking import store
+from stages.tracking.run import MODEL_MD5
+from tools.recorded_run import Recorded, clean_environment
 
 MODEL = "data/train/model"
 
@@ -23,9 +25,9 @@ def main(args: argparse.Namespace) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a licence, with retries
     recorded = Recorded(args.run)
     with tempfile.TemporaryDirectory(prefix="register-") as name:
-        version = tracking.strictly(lambda: register(recorded, fetch(recorded, Path(name))))
-    print(f"registered: models:/{tracking.EXPERIMENT}/{version}, from run {recorded.id}")
-    print(f'use it: mlflow.transformers.load_model("models:/{tracking.EXPERIMENT}/{version}")("Once upon a time")')
+        version = store.strictly(lambda: register(recorded, fetch(recorded, Path(name))))
+    print(f"registered: models:/{store.EXPERIMENT}/{version}, from run {recorded.id}")
+    print(f'use it: mlflow.transformers.load_model("models:/{store.EXPERIMENT}/{version}")("Once upon a time")')
 
 
 def fetch(recorded: Recorded, folder: Path) -> Path:
@@ -45,7 +47,7 @@ def fetch(recorded: Recorded, folder: Path) -> Path:
     done = subprocess.run([*dvc, "checkout", "--quiet", MODEL], cwd=clone, env=clean_environment(), check=False)
     if done.returncode:
         raise errors.UserError(
-            f"DVC's cache does not have the model of run {recorded.id} (md5 {recorded.tags.get(tracking.MODEL)}). "
+            f"DVC's cache does not have the model of run {recorded.id} (md5 {recorded.tags.get(MODEL_MD5)}). "
             f"Fetch it (dvc fetch --all-commits), or make it again: {recorded.tags.get('command', 'dvc repro')}"
         )
     return clone / MODEL
@@ -56,18 +58,18 @@ def register(recorded: Recorded, folder: Path) -> str:
     import mlflow.transformers
     from transformers import pipeline
 
-    mlflow.set_tracking_uri(tracking.store_uri())
+    mlflow.set_tracking_uri(store.store_uri())
     model = recorded.client.create_logged_model(recorded.experiment_id, "gpt2", source_run_id=recorded.id)
     logged = mlflow.transformers.log_model(
         pipeline("text-generation", model=str(folder)),
         name="gpt2",
         model_id=model.model_id,
-        registered_model_name=tracking.EXPERIMENT,
+        registered_model_name=store.EXPERIMENT,
         pip_requirements=["mlflow", "torch", "transformers"],
-        metadata={tracking.MODEL: recorded.tags.get(tracking.MODEL)},
+        metadata={MODEL_MD5: recorded.tags.get(MODEL_MD5)},
     )
     return str(logged.registered_model_version)
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))
+    command.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))

@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.lib import errors, experiment, results
-from tools.recorded import Recorded, clean_environment
+from stages.common import command, errors
+from stages.tracking import provenance, results
+from tools.recorded_run import Recorded, clean_environment
 
 SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
 
@@ -27,14 +28,14 @@ def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="reproduce-") as name:
         folder = Path(name)
         clone = recorded.checkout(folder)
-        before = experiment.outputs(clone / "dvc.lock")
+        before = provenance.outputs(clone / "dvc.lock")
         (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
         print(f"run {recorded.id}: {recorded.tags.get('command', '')}\nin {clone}", flush=True)
         store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"  # the copy's own run stays out of the real store
         dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
         if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
             raise errors.UserError("the pipeline failed; see above")
-        same = show_outputs(before, experiment.outputs(clone / "dvc.lock"))
+        same = show_outputs(before, provenance.outputs(clone / "dvc.lock"))
         if not same:
             other_machine = show_machines(recorded.tags, tags_of_training(store))
             same = other_machine and show_metrics(recorded.metrics, results.metrics(clone / "data"))
@@ -85,4 +86,4 @@ def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> boo
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))
+    command.run(main, __doc__, lambda parser: parser.add_argument("run", help="the MLflow run's id or name"))

@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.lib import errors, tracking
+from stages.common import command, errors
+from stages.tracking import store
+from stages.tracking.run import COMPLETE
 from tools.ui import LIGHT, server
 
 PATIENCE = 300  # seconds for a page to show what is waited for, on a busy machine
@@ -27,14 +29,14 @@ HIDDEN = ".modebar, [data-component-id*='shared_view.banner'] {display: none !im
 
 def main(args: argparse.Namespace) -> None:
     """The runs table, the loss curves of all runs side by side, the newest run's page."""
-    client, experiment_id = tracking.strictly(tracking.connect)
-    runs = client.search_runs([experiment_id], f"tags.`{tracking.COMPLETE}` = 'yes'")
+    client, experiment_id = store.strictly(store.connect)
+    runs = client.search_runs([experiment_id], f"tags.`{COMPLETE}` = 'yes'")
     if not runs:
         raise errors.UserError("there is no complete run to show; run `dvc repro` first")
     names, folder = [run.info.run_name for run in runs[:10]], Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with served() as address, browser() as page:
-        table = tracking.table(address, experiment_id)
+        table = store.table(address, experiment_id)
         page.get(f"{address}/#/")
         page.execute_script("localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')")
         page.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
@@ -141,7 +143,7 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def served() -> Iterator[str]:
     """The address of a server on our store, for the time of the block."""
-    if (uri := tracking.store_uri()).startswith("http"):
+    if (uri := store.store_uri()).startswith("http"):
         yield uri.rstrip("/")
         return
     with socket.socket() as probe:
@@ -161,4 +163,4 @@ def served() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, lambda parser: parser.add_argument("folder", nargs="?", default="docs/images"))
+    command.run(main, __doc__, lambda parser: parser.add_argument("folder", nargs="?", default="docs/images"))

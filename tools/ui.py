@@ -9,19 +9,20 @@ import argparse
 import os
 import sys
 
-from stages.lib import errors, tracking
+from stages.common import command
+from stages.tracking import store
 
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes fewer: they judge chat bots, of which there are none
 
 
 def main(args: argparse.Namespace) -> None:
     """Make the store if there is none yet, say where to look, and become the server."""
-    _, experiment_id = tracking.strictly(tracking.connect)
-    uri = tracking.store_uri()
+    _, experiment_id = store.strictly(store.connect)
+    uri = store.store_uri()
     if uri.startswith("http"):
-        print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {tracking.table(uri, experiment_id)}")
+        print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {store.table(uri, experiment_id)}")
         return
-    page = tracking.table(f"http://127.0.0.1:{args.port}", experiment_id)
+    page = store.table(f"http://127.0.0.1:{args.port}", experiment_id)
     print(f"the runs, in some ten seconds: {page}\n(Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, server(uri, args.port), os.environ | LIGHT)
 
@@ -33,4 +34,4 @@ def server(uri: str, port: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__, lambda parser: parser.add_argument("--port", type=int, default=5000))
+    command.run(main, __doc__, lambda parser: parser.add_argument("--port", type=int, default=5000))

@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from stages.lib import errors, experiment, files, session
-from tools.recorded import clean_environment
+from stages.common import command, errors, files, session
+from stages.tracking import provenance
+from tools.recorded_run import clean_environment
 from tools.reproduce import show_outputs
 
 TINY: dict[str, Any] = {  # a pipeline of seconds
@@ -29,7 +30,7 @@ TINY: dict[str, Any] = {  # a pipeline of seconds
 
 def main(args: argparse.Namespace) -> None:
     """Clone, run, compare."""
-    print(f"commit {experiment.commit()}" + ("; changes that are not committed are not in it" if experiment.patch() else ""))
+    print(f"commit {provenance.commit()}" + ("; changes that are not committed are not in it" if provenance.patch() else ""))
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         clones = [clone(Path(name) / place) for place in ("one", "the other one")]  # other paths, one with spaces
         one, two = (run(folder) for folder in clones)
@@ -73,4 +74,4 @@ def md5s(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    errors.run(main, __doc__)
+    command.run(main, __doc__)

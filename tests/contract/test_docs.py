@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
+import pages
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))
-import pages
-from house import PARAMS, ROOT, STAGES
+from source_tree import PARAMS, ROOT, STAGES
 
 OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ is not there before the first run
 

@@ -16,14 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 import pages
+import pytest
 import servers
-from house import ROOT
 from project import OUTER, Project, wait_for
+from source_tree import ROOT
 
 COMMANDS = list(pages.commands(pages.read("README.md")))
 ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words by which it is known there
@@ -184,7 +181,7 @@ def test_gpt2_small_is_the_original_experiment() -> None:
     """`make gpt2-small`, which nobody can run without the Hub, gives DVC keys that exist and values that they may have."""
     import yaml
 
-    from stages.lib.params import parse_params
+    from stages.common.params import parse_params
 
     recipe = pages.read("Makefile").split("\ngpt2-small:")[1].split("\n\n")[0].replace("\\\n", " ")
     given = dict(word.split("=", 1) for word in recipe.split() if "=" in word)

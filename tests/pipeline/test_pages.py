@@ -8,8 +8,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import servers
 from project import HERE, Project
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from project import Project, Recorded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
@@ -97,7 +93,7 @@ USE = """
 import tempfile, mlflow, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
-from tools.recorded import Recorded
+from tools.recorded_run import Recorded
 from tools.register import fetch
 
 mlflow.set_tracking_uri("sqlite:///mlflow.db")

@@ -8,12 +8,9 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from project import Project, Recorded, assert_complete, assert_watched, rows_of_history, signal_group, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import getpass
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import servers
 from project import Project, assert_complete
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.lib import errors, session
+from stages.common import command, session
 
 SECONDS = 8.0  # of CPU time that a refusal may take at most; this machine's other work does not count
 
@@ -41,7 +41,7 @@ def refused(
     capsys.readouterr()
     try:
         with chdir(folder), pytest.raises(SystemExit) as ended:
-            errors.run(module.main, module.__doc__, getattr(module, "add_arguments", None), list(argv))
+            command.run(module.main, module.__doc__, getattr(module, "add_arguments", None), list(argv))
     finally:
         session.root.cache_clear()
     seconds, message = time.process_time() - begin, capsys.readouterr().err

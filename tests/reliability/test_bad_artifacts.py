@@ -183,7 +183,7 @@ def finished(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A copy of the finished project's params and data."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    monkeypatch.setattr("stages.lib.runtime.keep_freed_memory", lambda: None)  # this process's memory stays as it is
+    monkeypatch.setattr("stages.compute.machine.keep_freed_memory", lambda: None)  # this process's memory stays as it is
     threads = torch.get_num_threads()
     yield reference.copy_data(tmp_path / "project")
     torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, TINY, run_stage
 from refusal import check_message, digests, refused
 
-from stages.lib import errors
+from stages.common import command
 
 pytestmark = pytest.mark.kind("bad params.yaml")
 
@@ -187,7 +187,7 @@ def test_traceback_when_asked(
     if how == "DEBUG":
         monkeypatch.setenv("DEBUG", "1")
     with pytest.raises(SystemExit):
-        errors.run(download.main, download.__doc__, argv=["--debug"] if how == "--debug" else [])
+        command.run(download.main, download.__doc__, argv=["--debug"] if how == "--debug" else [])
     message = capsys.readouterr().err
     assert "Traceback" in message
     assert message.splitlines()[-1].startswith("error: params.yaml must hold")

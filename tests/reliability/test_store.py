@@ -17,7 +17,8 @@ from reference import QUIET, Reference
 from refusal import check_message, digests, refused
 
 from stages import track
-from stages.lib import session, tracking
+from stages.common import session
+from stages.tracking import store as tracking
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("MLflow store out of order")]
 

@@ -24,13 +24,13 @@ import yaml
 from conftest import ROOT, TINY, environment, run_stage, write_params
 
 from model import GPT2, GPT2Config
-from stages.lib.checkpoint import Checkpoints, State, make_key
-from stages.lib.errors import UserError
-from stages.lib.optimizer import make_optimizers
-from stages.lib.params import parse_params
-from stages.lib.runtime import Stop
-from stages.lib.trainer import Stopped, Trainer
-from stages.lib.world import World
+from stages.common.errors import UserError
+from stages.common.params import parse_params
+from stages.training.checkpoint import Checkpoints, State, make_key
+from stages.training.distributed import World
+from stages.training.optimizer import make_optimizers
+from stages.training.signals import Stop
+from stages.training.trainer import Stopped, Trainer
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STREAM = np.random.default_rng(0).integers(0, 50, 1_500, dtype=np.uint16)

@@ -17,10 +17,10 @@ import torch
 
 from model import GPT2, GPT2Config, hf
 from stages import evaluate
-from stages.lib import report
-from stages.lib.errors import UserError
-from stages.lib.perplexity import StorySums
-from stages.lib.tokenizer import save_for_transformers
+from stages.common.errors import UserError
+from stages.corpus.tokenizer import save_for_transformers
+from stages.evaluation import report
+from stages.evaluation.scoring import StorySums
 
 Project = Callable[..., Path]
 

@@ -1,0 +1,18 @@
+"""Block: the part of a page that a benchmark writes, between `<!-- numbers: <command> -->` and `<!-- end of numbers -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stages.common import files
+
+BLOCK = re.compile(r"(<!-- numbers: .*? -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
+
+
+def write(page: Path, text: str) -> None:
+    """Put the text in place of what the page's one block holds."""
+    before = page.read_text(encoding="utf-8")
+    after, count = BLOCK.subn(lambda found: f"{found[1]}{text}\n{found[2]}", before)
+    assert count == 1, f"{page} has {count} blocks of numbers"
+    files.write_text(page, after)

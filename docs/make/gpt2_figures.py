@@ -1,0 +1,203 @@
+"""Draw the figures of docs/how-a-gpt-2-works.md and the README's loss curve: docs/images/gpt2-*.svg.
+
+python -m docs.make.gpt2_figures, or `make drawings`, after `dvc repro` or `dvc pull`: attention and sampling are the trained
+network's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor
+
+from model import GPT2
+from model.attention import split_heads
+from model.gpt2 import sinusoidal_positions
+from model.sampling import keep
+from stages.common import command, files
+from stages.common.params import Params, load_params
+from stages.compute import saved_model
+from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
+from stages.tracking.figures import all_figures
+from stages.training.schedule import learning_rate
+
+MODEL, TOKENS, METRICS = Path("data/train/model"), Path("data/tokenize"), Path("data/train/metrics.json")
+FOLDER = Path("docs/images")
+TEXT = "Once upon a time, there was a little tiger called Lily. Her round carrot was on a shelf. Lily"
+PROMPT = "Once upon a time, there was a"
+TEMPERATURES = (0.5, 1.0, 1.5)
+LIKELIEST, TOP_P = 24, 0.5  # tokens shown of a distribution, and those of them marked
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read everything first, then draw."""
+    params = load_params()
+    steps = int(files.read_json(METRICS, "train", "steps")["steps"])
+    codec, net = tokenizer.load(TOKENS / "tokenizer.json"), saved_model.load(MODEL, TOKENS)
+    figures = {
+        "flow": flow(),
+        "positions": positions(params),
+        "attention": attention(net, codec),
+        "schedule": schedule(params, steps),
+        "sampling": sampling(net, codec),
+        "loss": all_figures()["loss"],
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        path = FOLDER / f"gpt2-{name}.svg"
+        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same bytes each time; text as text
+            figure.savefig(path, metadata={"Date": None})
+        print(f"{path}: {path.stat().st_size // 1024} KiB")
+
+
+def flow() -> Figure:
+    """The way of a batch through the network, with shapes."""
+    figure = Figure(figsize=(7.2, 7.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 10), ylim=(0.4, 13.7))
+    axes.axis("off")
+    stream = [  # y, what, shape of what leaves it
+        (13.2, "token ids", "(B, T)"),
+        (12.1, "wte + positions", "(B, T, C)"),
+        (8.6, "+", "(B, T, C)"),
+        (4.7, "+", "(B, T, C)"),
+        (3.2, "ln_f", "(B, T, C)"),
+        (2.1, "lm_head = wte'", "logits (B, T, V)"),
+        (0.9, "softmax, loss or sampling", ""),
+    ]
+    for y, what, _ in stream:
+        _box(axes, 2.2, y, what, "#fff3c4" if what == "+" else "#e7eefb")
+    for (y, _, shape), (below, *_) in itertools.pairwise(stream):
+        axes.annotate("", (2.2, below + 0.32), (2.2, y - 0.32), arrowprops={"arrowstyle": "->"})
+        axes.text(2.35, y - 0.55, shape, fontsize=8, color="#555")
+    for top, join, words in (
+        (11.3, 8.6, ["ln_1", "c_attn: (B, T, 3C)", "H heads: softmax(qk'/√hs + mask) v", "c_proj: (B, T, C)"]),
+        (7.4, 4.7, ["ln_2", "c_fc: (B, T, 4C)", "GELU", "c_proj: (B, T, C)"]),
+    ):
+        places = [top - step * (top - join) / (len(words) - 1) for step in range(len(words))]
+        axes.annotate("", (5.35, top), (2.2, top), arrowprops={"arrowstyle": "->"})
+        for y, word in zip(places, words, strict=True):
+            _box(axes, 7.2, y, word, "#e3f4e3", 3.7)
+        for above, under in itertools.pairwise(places):
+            axes.annotate("", (7.2, under + 0.3), (7.2, above - 0.3), arrowprops={"arrowstyle": "->"})
+        axes.annotate("", (2.6, join), (5.35, join), arrowprops={"arrowstyle": "->"})
+    axes.add_patch(FancyBboxPatch((0.2, 4.1), 9.3, 7.6, boxstyle="round,pad=0.05", fill=False, linestyle=":", edgecolor="#888"))
+    axes.text(0.35, 4.25, "one block,\nn_layer of them", fontsize=8, color="#555", va="bottom")
+    return figure
+
+
+def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float | None = None) -> None:
+    wide = width or (0.6 if text == "+" else 3.0)
+    axes.add_patch(
+        FancyBboxPatch((x - wide / 2, y - 0.24), wide, 0.48, boxstyle="round,pad=0.06", facecolor=colour, edgecolor="#666")
+    )
+    axes.text(x, y, text, ha="center", va="center", fontsize=9)
+
+
+def positions(params: Params) -> Figure:
+    """The sinusoidal table, and how alike two positions are."""
+    table = sinusoidal_positions(params.block_size, params.n_embd)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    picture = left.imshow(table, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+    left.set(xlabel="dimension (even: sine, odd: cosine)", ylabel="position", title="the table, before its scale")
+    figure.colorbar(picture, ax=left)
+    for position in (params.block_size // 8, params.block_size // 2):
+        right.plot(table @ table[position] * 2 / params.n_embd, label=f"with position {position}")
+    right.set(xlabel="position", ylabel="dot product / (C/2)", title="alike by distance, wherever they stand")
+    right.legend()
+    right.grid(alpha=0.3)
+    return figure
+
+
+@torch.no_grad()
+def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(hs) + mask) of every block and head in one forward pass: tokens (1, T) -> (L, H, T, T)."""
+    seen: list[Tensor] = []
+
+    def watch(module: Any, args: Any, qkv: Tensor) -> None:
+        q, k, _ = split_heads(qkv, net.config.n_head)  # (1, H, T, hs)
+        scores = q @ k.transpose(2, 3) / math.sqrt(net.config.head_size)
+        if net.config.causal:
+            scores = scores + torch.full(scores.shape[2:], -torch.inf).triu(1)
+        seen.append(scores.softmax(-1)[0])
+
+    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr]
+    net.hidden(tokens)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(seen)
+
+
+def attention(net: GPT2, codec: Tokenizer) -> Figure:
+    """The mask, and the three heads that look most at the token before, at equal tokens, and at the text's start."""
+    ids = [codec.end_of_text, *codec.encode(TEXT)]
+    weights = attention_weights(net, torch.tensor([ids]))
+    T = len(ids)
+    before = torch.eye(T).roll(-1, 1).tril(-1)  # each row's weight on the token before
+    same = torch.tensor([[float(one == other) for other in ids] for one in ids]).tril(-1)  # on the same token, earlier
+    start = torch.zeros(T, T)
+    start[1:, 0] = 1.0
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels = figure.subplots(2, 2).flat
+    words = [codec.decode([token]) or "start" for token in ids]
+    mask = next(panels)
+    mask.imshow(torch.ones(T, T).tril(), cmap="Greys", vmin=0, vmax=2)
+    mask.set_title("the mask: white = -∞, nothing to see", fontsize=10)
+    for panel, (what, where) in zip(
+        panels, {"the token before": before, "the same token": same, "the start": start}.items(), strict=True
+    ):
+        share = (weights * where).sum((2, 3)) / where.any(1).sum()  # (L, H)
+        layer, head = divmod(int(share.argmax()), net.config.n_head)
+        panel.imshow(weights[layer, head], cmap="Blues", vmin=0, vmax=1)
+        panel.set_title(f"block {layer + 1}, head {head + 1}: most on {what} ({float(share.max()):.0%})", fontsize=10)
+    for panel in figure.axes:
+        panel.set_xticks(range(T), words, rotation=90, fontsize=7)
+        panel.set_yticks(range(T), words, fontsize=7)
+        panel.set(xlabel="key: looked at", ylabel="query: looking")
+    return figure
+
+
+def schedule(params: Params, steps: int) -> Figure:
+    """The learning rate of each step."""
+    p = params
+    rates = [learning_rate(step, steps, p.learning_rate, p.min_learning_rate, p.warmup_steps) for step in range(steps)]
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, steps + 1), rates)
+    axes.set(xlabel="optimizer step", ylabel="learning rate", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+@torch.no_grad()
+def sampling(net: GPT2, codec: Tokenizer) -> Figure:
+    """The likeliest next tokens at three temperatures, and what top-p keeps of them."""
+    logits = net(torch.tensor([[codec.end_of_text, *codec.encode(PROMPT)]]))[0, -1]  # (V,)
+    best = logits.topk(LIKELIEST).indices
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    for axes, temperature in zip(figure.subplots(1, len(TEMPERATURES), sharey=True), TEMPERATURES, strict=True):
+        probability = (logits / temperature).softmax(-1)
+        kept, tokens = keep(probability[None], None, TOP_P)
+        nucleus = set(tokens[0, kept[0] > 0].tolist())
+        colours = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
+        axes.bar(range(LIKELIEST), probability[best], color=colours)
+        axes.set_xticks(range(LIKELIEST), [codec.decode([int(token)]) for token in best], rotation=90, fontsize=6)
+        axes.set_title(f"temperature {temperature}: {len(nucleus)} tokens hold {TOP_P:.0%}", fontsize=9)
+    figure.axes[0].set_ylabel("probability")
+    figure.suptitle(f"after “{PROMPT}”; dark = kept by top_p = {TOP_P}", fontsize=10)
+    return figure
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,111 @@
+"""The run without a mask beside the run with it: table, picture and samples for docs/why-1.23-was-wrong.md.
+
+dvc exp run -n no-mask -S causal=false
+python -m docs.make.no_mask
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import dvc.api
+import matplotlib
+from dvc.exceptions import DvcException
+from matplotlib.figure import Figure
+
+from docs.make import blocks
+from stages.common import command
+from stages.common.errors import UserError
+
+PAGE, PICTURE = Path("docs/why-1.23-was-wrong.md"), Path("docs/images/no-mask.svg")
+ROWS = {
+    "training perplexity": ("train_perplexity", ".3f"),
+    "validation perplexity": ("perplexity", ".3f"),
+    "the floor, which no honest model can beat": ("perplexity_floor", ".3f"),
+    "validation perplexity / floor": ("floor_ratio", ".3f"),
+    "below_floor": ("below_floor", ".0f"),
+    "future_leak": ("future_leak", ".3g"),
+    "trigram counts' perplexity": ("trigram_perplexity", ".3f"),
+}
+SMOOTH = 25  # steps averaged in the picture
+
+
+class Run:
+    """What a DVC revision or experiment left in data/; None = the workspace."""
+
+    def __init__(self, revision: str | None) -> None:
+        self._revision = revision
+        self.metrics: dict[str, float] = json.loads(self._read("data/evaluate/metrics.json"))
+        self.losses = [
+            (int(row["step"]), float(row["train_loss"]))
+            for row in csv.DictReader(io.StringIO(self._read("data/train/history.csv")))
+        ]
+        sample: str = json.loads(self._read("data/generate/samples.jsonl").split("\n")[0])["text"]
+        self.quotation = "\n".join(f"> {line}" for line in sample.strip().splitlines())
+
+    def _read(self, path: str) -> str:
+        try:
+            return str(dvc.api.read(path, rev=self._revision))
+        except (DvcException, OSError) as error:
+            name = self._revision or "the workspace"
+            raise UserError(
+                f"{path} of {name} cannot be read ({error}). Run it first: dvc exp run -n no-mask -S causal=false"
+            ) from error
+
+
+def table(masked: Run, unmasked: Run) -> str:
+    """The metrics of both, in Markdown."""
+    lines = ["| | with the mask | without |", "|---|---:|---:|"]
+    for label, (key, form) in ROWS.items():
+        if key in masked.metrics:
+            lines.append(f"| {label} | {masked.metrics[key]:{form}} | {unmasked.metrics[key]:{form}} |")
+    return "\n".join(lines)
+
+
+def picture(masked: Run, unmasked: Run) -> Figure:
+    """Training loss by step of both, and the floor."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for run, label in ((masked, "with the mask"), (unmasked, "without")):
+        steps, losses = zip(*run.losses, strict=True)
+        means = [sum(losses[max(0, at - SMOOTH + 1) : at + 1]) / min(SMOOTH, at + 1) for at in range(len(losses))]
+        axes.plot(steps, means, label=label)
+    if "perplexity_floor" in masked.metrics:
+        axes.axhline(
+            math.log(masked.metrics["perplexity_floor"]), color="black", linestyle=":", label="the floor: true entropy"
+        )
+    axes.set(xlabel="optimizer step", ylabel="training loss, nats a token", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the picture, and the page's block of numbers."""
+    masked, unmasked = Run(args.masked), Run(args.unmasked)
+    with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
+        picture(masked, unmasked).savefig(PICTURE, metadata={"Date": None})
+    block = "\n\n".join(
+        [
+            table(masked, unmasked),
+            f"![Training loss with and without the mask]({PICTURE.name})",
+            f"With the mask it writes:\n\n{masked.quotation}",
+            f"Without:\n\n{unmasked.quotation}",
+        ]
+    )
+    blocks.write(PAGE, block)
+    print(block)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which runs to compare."""
+    parser.add_argument("--masked", metavar="REV", default="HEAD", help="commit or experiment (default: HEAD)")
+    parser.add_argument("--unmasked", metavar="REV", default="no-mask", help="commit or experiment (default: no-mask)")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, add_arguments)

@@ -1,0 +1,159 @@
+"""Experiments on real stories: from one base, one change at a time. Table, picture and samples for docs/real-stories.md.
+
+    python -m docs.make.real_stories run FOLDER      # FOLDER as `dataset`: queues them and starts two workers
+    python -m docs.make.real_stories show            # when `dvc queue status` says that all are done
+
+Each is a plain DVC experiment of one thread, so that two at a time share two cores fairly. `run` prints the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from docs.make import blocks
+from stages.common import command
+from stages.common.errors import UserError
+from stages.tracking import store
+from stages.tracking.run import COMPLETE
+
+PAGE, PICTURE = Path("docs/real-stories.md"), Path("docs/images/real-stories.svg")
+BASE: dict[str, Any] = {
+    **{"n_layer": 4, "n_head": 4, "n_embd": 192, "epochs": 1, "learning_rate": 0.003, "min_learning_rate": 0.0003},
+    **{"eval_every": 200, "threads": 1},
+}
+CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
+    "base": {},
+    "learned-positions": {"position": "learned"},
+    "full-vocabulary": {"vocabulary": "full"},
+    "muon": {"optimizer": "muon"},
+    "stories-1000": {"max_samples": 1_000, "epochs": 10},  # as many steps as the base has, over less text
+    "stories-3000": {"max_samples": 3_000, "epochs": 3},
+    "width-96": {"n_embd": 96},
+    "width-384": {"n_embd": 384, "learning_rate": 0.0008},
+}
+PANELS = {  # of the picture: which curves stand beside each other
+    "positions and vocabulary": ("base", "learned-positions", "full-vocabulary"),
+    "optimizer": ("base", "muon"),
+    "training stories (same number of steps)": ("stories-1000", "stories-3000", "base"),
+    "width": ("width-96", "base", "width-384"),
+}
+SHOWN = ("width-96", "base", "width-384")  # whose first samples stand side by side
+
+
+def run(dataset: str) -> None:
+    """Queue all of them and start two workers, which go on in the background."""
+    for name, changes in CHANGES.items():
+        values = {"dataset": dataset} | BASE | changes
+        dvc("exp", "run", "--queue", "-n", name, *(word for key, value in values.items() for word in ("-S", f"{key}={value}")))
+    dvc("queue", "start", "-j", "2")
+    print("\nWatch them: dvc queue status, make ui. Then: python -m docs.make.real_stories show")
+
+
+def dvc(*words: str) -> None:
+    """Run a DVC command and show it.
+
+    Raises:
+        UserError: it failed.
+    """
+    print("dvc", *words, flush=True)
+    if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
+        raise UserError(f"dvc {' '.join(words)} failed; see above")
+
+
+class Recorded:
+    """One experiment's MLflow run, the newest that is complete."""
+
+    def __init__(self, client: Any, experiment_id: str, name: str) -> None:
+        query = f"attributes.run_name = '{name}' and tags.`{COMPLETE}` = 'yes'"
+        runs = client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
+        if not runs:
+            raise UserError(
+                f"no complete run {name} in {store.store_uri()}. Run it: python -m docs.make.real_stories run FOLDER"
+            )
+        self.metrics: Mapping[str, float] = runs[0].data.metrics
+        self.machine = f"{runs[0].data.tags['machine.cpu']}, {runs[0].data.tags['machine.precision']}"
+        points = client.get_metric_history(runs[0].info.run_id, "val_loss")
+        self.curve = sorted((point.step, point.value) for point in points)
+        self._client, self._experiment_id, self._id = client, experiment_id, runs[0].info.run_id
+
+    def sample(self) -> str:
+        """Its first sample."""
+        table = self._client.load_table(self._experiment_id, "samples/samples.json", [self._id])
+        return " ".join(str(table["text"][0]).split())
+
+
+def table(runs: Mapping[str, Recorded]) -> str:
+    """What was changed and what came out, in Markdown."""
+    lines = [
+        "| experiment | change | parameters | minutes | perplexity (95 % interval) | on training text | bits a byte |",
+        "|---|---|---:|---:|---|---:|---:|",
+    ]
+    for name, one in runs.items():
+        m, changed = one.metrics, " ".join(f"`{key}={value}`" for key, value in CHANGES[name].items())
+        lines.append(
+            f"| {name} | {changed} | {m['parameters'] / 1e6:.1f} M | {m['seconds_train'] / 60:.1f} "
+            f"| {m['perplexity']:.2f} ({m['perplexity_low']:.2f} to {m['perplexity_high']:.2f}) "
+            f"| {m['train_perplexity']:.2f} | {m['bits_per_byte']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def picture(runs: Mapping[str, Recorded]) -> Figure:
+    """Validation loss by step, a panel for each question."""
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
+    for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
+        for name in names:
+            axes.plot(*zip(*runs[name].curve, strict=True), marker=".", label=name)
+        axes.set(title=title, ylim=(2.6, 4.5))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.supxlabel("optimizer step")
+    figure.supylabel("validation loss, nats a token")
+    return figure
+
+
+def show() -> None:
+    """Write the picture, and the page's block."""
+    client, experiment_id = store.strictly(store.connect)
+    runs = {name: Recorded(client, experiment_id, name) for name in CHANGES}
+    with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
+        picture(runs).savefig(PICTURE, metadata={"Date": None})
+    samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {runs[name].sample()}" for name in SHOWN]
+    parts = [
+        f"Each on one core of {runs['base'].machine}:",
+        table(runs),
+        f"![Validation loss by step](images/{PICTURE.name})",
+        *samples,
+    ]
+    text = "\n\n".join(parts)
+    blocks.write(PAGE, text)
+    print(text)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Queue the experiments, or show what they gave."""
+    if args.what == "show":
+        show()
+    elif args.folder:
+        run(args.folder)
+    else:
+        raise UserError("run what? Name the folder with train.jsonl and validation.jsonl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do, and with which stories."""
+    parser.add_argument("what", choices=("run", "show"))
+    parser.add_argument("folder", nargs="?", help="data set, as `dataset` in params.yaml takes it")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, add_arguments)

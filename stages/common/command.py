@@ -1,0 +1,89 @@
+"""Command: how a stage starts and ends, and what its user is told when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.common import journal
+from stages.common.errors import UserError
+
+
+def run(
+    main: Callable[[argparse.Namespace], None],
+    doc: str | None,
+    add_arguments: Callable[[argparse.ArgumentParser], object] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Run a stage as a command and exit: 0 done, 1 a problem in one message, 130 or 143 interrupted.
+
+    Args:
+        main: the stage; receives the parsed arguments.
+        doc: the stage's docstring, shown by `--help`.
+        add_arguments: adds the stage's own options, if it has any.
+        argv: the arguments; None = the command line's.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error (or set DEBUG=1)")
+    if add_arguments is not None:
+        add_arguments(parser)
+    args = parser.parse_args(argv)
+    debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets question marks, not an error
+            stream.reconfigure(errors="replace")
+    with journal.noted():
+        try:
+            main(args)
+            sys.stdout.flush()
+        except UserError as error:
+            _fail(str(error), debug)
+        except BrokenPipeError:  # `| head` closed our output: not an error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            _fail(_explain(error), debug)
+        except Exception as error:
+            if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            _fail(_explain(OSError(int(number[1]), os.strerror(int(number[1])))), debug)  # Rust's way to say it (safetensors)
+        except KeyboardInterrupt:
+            print("\ninterrupted; run the same command to go on", file=sys.stderr)
+            sys.exit(130)
+
+
+def _fail(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    else:
+        sys.unraisablehook = lambda unraisable: None  # a writer that is thrown away fails once more; that has been told
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _explain(error: OSError) -> str:
+    """One sentence for what the operating system refused."""
+    where = f"{error.filename}: " if error.filename else ""
+    todo = {
+        errno.ENOSPC: "the disk is full. Free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up. Free some space and run the same command again",
+        errno.EFBIG: "the file would be larger than the limit allows (ulimit -f). Raise it and run the same command again",
+        errno.EACCES: "permission denied. Make the file or folder readable and writable for this user",
+        errno.EPERM: "permission denied. Make the file or folder readable and writable for this user",
+        errno.EROFS: "the file system is read-only. Work in a writable copy",
+        errno.EISDIR: "a folder stands where a file is expected. Move it away",
+        errno.ENOTDIR: "a file stands where a folder is expected. Move it away",
+        errno.ELOOP: "the symbolic links lead in a circle. Give the real path",
+        errno.ENAMETOOLONG: "the file name is too long. Give a shorter one",
+    }.get(error.errno or 0)
+    return where + (todo or f"{error.strerror or error}") + ". (--debug shows the traceback)"

@@ -1,0 +1,120 @@
+"""Files: written whole or not at all, and known by their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import UserError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, sync it and put it in the place of `path`.
+
+    A crash, a full disk or an error in the block leaves `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files for their owner only
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def start_over(folder: Path, marker: str) -> None:
+    """Make ready to write a stage's folder again: remove `marker`, the file that is written last and says that the rest is
+    whole, and the temporary files that a killed run left."""
+    sweep(folder)
+    (folder / marker).unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Make the folder if need be, and remove the temporary files that a killed run left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".*.*"):
+        if path.is_file() and path.name != ".gitignore":
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut (where the system can sync folders)."""
+    with suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with `\\n` line ends, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is the same for the same value: sorted as given, indented, no NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the keys of the first one as header; numbers in full precision."""
+    lines = [",".join(rows[0]) if rows else ""]
+    lines += [",".join(str(value) for value in row.values()) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that the stage `made_by` writes.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in it.
+    """
+    need(path, made_by)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds a {type(value).__name__}, not an object")
+        if missing := [key for key in keys if key not in value]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        return value
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Make it again: dvc repro -f {made_by}") from error
+
+
+def need(path: Path, made_by: str) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        UserError: it does not; the message names the stage that makes it.
+    """
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing. The stage {made_by} makes it: "
+            f"run `dvc repro` (or `python -m stages.{made_by}`), or `dvc pull` to fetch a colleague's"
+        )
+    return path
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """The file's checksum in hex, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

@@ -1,0 +1,199 @@
+"""Params: params.yaml as one frozen object, checked whole before any work."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import reprlib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stages.common.errors import UserError
+
+Count = Annotated[int, Field(ge=1, le=10**12, strict=True)]
+Whole = Annotated[int, Field(ge=0, le=10**12, strict=True)]
+Size = Annotated[int, Field(ge=1, le=2**20, strict=True)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1, max_length=10_000)]
+
+
+class Params(BaseModel):
+    """Every hyperparameter. Units and choices stand in params.yaml; limits stand here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # data
+    dataset: Annotated[str, Field(strict=True, min_length=1, max_length=4_000)]
+    dataset_revision: Annotated[str, Field(strict=True)] | None
+    max_samples: Count | None
+    max_val_samples: Count | None
+    # tokens
+    vocabulary: Literal["corpus", "full"]
+    # model
+    n_layer: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    n_head: Size
+    n_embd: Size
+    block_size: Size
+    dropout: Share
+    position: Literal["sinusoidal", "learned"]
+    causal: Flag
+    tie_embeddings: Flag
+    # training
+    epochs: Annotated[int, Field(ge=1, le=100_000, strict=True)]
+    batch_size: Size
+    grad_accumulation: Size
+    stride: Size
+    learning_rate: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False)]
+    min_learning_rate: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+    warmup_steps: Whole
+    weight_decay: NotNegative
+    grad_clip: NotNegative
+    optimizer: Literal["adamw", "muon"]
+    precision: Literal["auto", "bf16", "fp32"]
+    compile: Flag
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", strict=True)]
+    threads: Annotated[int, Field(ge=0, le=4096, strict=True)]
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+    eval_every: Whole
+    checkpoint_every: Count
+    launcher: Annotated[str, Field(strict=True, pattern=r"^(python|torchrun)( [\w.,:=/@-]+)*$")]
+    sharding: Literal["ddp", "fsdp"]
+    # evaluation
+    eval_stride: Size
+    # generation
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1000)]
+    num_samples: Annotated[int, Field(ge=1, le=10_000, strict=True)]
+    max_new_tokens: Size
+    temperature: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+    top_k: Size | None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] | None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: Any, info: Any) -> Any:
+        """YAML's yes/on/true would pass as 1, and 1e-3 is text in YAML 1.1: say so instead of guessing."""
+        field = cls.model_fields[info.field_name]
+        kinds = str(field.annotation)
+        if "float" in kinds and isinstance(value, bool):
+            raise ValueError("give a number, not true or false")
+        if "float" in kinds and isinstance(value, str):
+            try:
+                number = float(value)
+            except ValueError:
+                raise ValueError("give a number") from None
+            if math.isfinite(number):  # YAML 1.1 reads 1e-3 as text: what was meant is plain
+                return number
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Params:
+        wrong = []
+        if self.n_embd % self.n_head:
+            wrong.append(f"n_head: {self.n_head} does not divide n_embd ({self.n_embd}); take a divisor")
+        if self.stride > self.block_size:
+            wrong.append(f"stride: {self.stride} is above block_size ({self.block_size}) and would skip tokens; lower it")
+        if self.eval_stride > self.block_size:
+            wrong.append(
+                f"eval_stride: {self.eval_stride} is above block_size ({self.block_size}) and would skip tokens; lower it"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            wrong.append(f"min_learning_rate: {self.min_learning_rate} is above learning_rate ({self.learning_rate}); lower it")
+        if self.dataset == "storybook" and self.max_samples is None:
+            wrong.append("max_samples: the storybook has no end; give a number of stories")
+        if self.dataset == "storybook" and self.max_val_samples is None:
+            wrong.append("max_val_samples: the storybook has no end; give a number of stories")
+        if self.sharding == "fsdp" and not self.launcher.startswith("torchrun"):
+            wrong.append("sharding: fsdp needs several processes; set launcher, as in `torchrun --nproc-per-node 2`")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt or prompts as a list."""
+        return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses a key given twice (YAML's own takes the last, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(str(self.construct_object(key, deep=True)) for key, _ in node.value)
+        twice = [key for key, count in keys.items() if count > 1]
+        if twice:
+            raise UserError(f"{', '.join(twice)}: given twice; keep one line")
+        return super().construct_mapping(node, deep)
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        UserError: the file is missing or not YAML, or any of its keys is missing, unknown or wrong: all in one message.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run from the project's folder, or restore it: git checkout {path}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} must hold `key: value` lines, it holds {_kind(raw)}. Restore it: git checkout {path}")
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: dict[Any, Any], source: str = "params.yaml") -> Params:
+    """Check a mapping of keys to values; see `load_params`."""
+    try:
+        return Params(**{str(key): value for key, value in raw.items()})
+    except ValidationError as error:
+        lines = _explain(error, {str(key) for key in raw})
+        many = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise UserError(f"{source} has {many}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(error: ValidationError, given: set[str]) -> list[str]:
+    """One line a problem: the key, what is wrong, what to do."""
+    lines: dict[str, str] = {}
+    for item in error.errors(include_url=False):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        if not key:  # from _fit_together: a line each, with its key
+            for line in str(item["ctx"]["error"]).splitlines():
+                lines.setdefault(line, line)
+        elif item["type"] == "missing":
+            lines[key] = f"{key}: missing; add it, or restore the file: git checkout params.yaml"
+        elif item["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(key, set(Params.model_fields) - given or Params.model_fields, 1)
+            hint = f"did you mean {close[0]}?" if close else "remove it"
+            lines[key] = f"{key[:100]}: unknown key; {hint}"
+        else:
+            shown = _short(item["input"])
+            reason = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if key not in lines:
+                lines[key] = f"{key}: {shown}: {reason}"
+            elif reason not in lines[key]:
+                lines[key] += f", or {reason}"
+    return list(lines.values())
+
+
+def _short(value: Any) -> str:
+    """The value on a line; a few lines of YAML can stand for 10^9 values, so it is not written out and cut."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxlong = writer.maxother = 60
+    writer.maxlevel = 2
+    text = writer.repr(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."
+
+
+def _kind(value: Any) -> str:
+    return {"list": "a list", "str": "one text", "NoneType": "nothing"}.get(type(value).__name__, f"a {type(value).__name__}")

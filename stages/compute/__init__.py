@@ -1,0 +1,1 @@
+"""What the stages that run the network share: the machine and the saved model."""

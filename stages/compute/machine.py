@@ -1,0 +1,118 @@
+"""Machine: memory, threads, device, precision, and a record of what decides the bits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+from stages.common.errors import UserError
+
+HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the heap's part that is asked for in huge pages stays below the trim threshold
+MADV_HUGEPAGE = 14
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the large buffers that each step frees, instead of returning and zeroing them again.
+
+    Page faults otherwise take a third to two thirds of a training step on a CPU, and huge pages save part of the rest. Call it
+    before torch allocates; elsewhere than on Linux with glibc it does nothing.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: give back only above 1 GiB
+        libc.mallopt(-2, 64 << 20)  # M_TOP_PAD: grow in steps of 64 MiB
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap, so that what a thread frees another can use
+        _use_huge_pages(libc)
+
+
+def _use_huge_pages(libc: ctypes.CDLL) -> None:
+    """Let the next HEAP bytes of glibc's heap have huge pages, where Linux lets a program choose. Takes no memory itself."""
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if block := libc.malloc(HEAP):  # untouched: addresses, no pages
+        first = -(-block // HUGE_PAGE) * HUGE_PAGE
+        libc.madvise(first, (block + HEAP - first) // HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE)
+        libc.free(block)  # goes back to the heap, which is too small to be trimmed
+
+
+def set_threads(threads: int) -> int:
+    """Use this many CPU threads (0 = all cores this process may use) and return their number."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or cores)
+    return torch.get_num_threads()
+
+
+def pick_device(name: str) -> str:
+    """`auto` -> cuda if there is a GPU that works, else cpu.
+
+    Raises:
+        UserError: a GPU was asked for by name and there is none.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
+    return name
+
+
+def pick_precision(name: str, device: str) -> str:
+    """`auto` -> bf16 where the hardware multiplies it faster than fp32, else fp32. The answer depends on the hardware only."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
+
+
+def prefer_exact_cuda() -> None:
+    """Ask CUDA for kernels that give the same bits each time, TF32 for what stays in fp32."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("high")
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def environment(device: str, precision: str, threads: int, processes: int) -> dict[str, str]:
+    """What decides the bits of a run beside params, data and code; recorded with it, and part of a checkpoint's key."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else ""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "gpu": gpu,
+        "precision": precision,
+        "threads": str(threads),
+        "processes": str(processes),
+    }

@@ -1,0 +1,34 @@
+"""The trained network: read from the folder that the stage train left, and checked against the tokens it is used with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model import GPT2, hf
+from stages.common import files
+from stages.common.errors import UserError
+
+
+def load(model: Path, tokens: Path) -> GPT2:
+    """The network, float32 on the CPU, in evaluation mode.
+
+    Args:
+        model: data/train/model.
+        tokens: data/tokenize.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network was trained on another vocabulary's tokens.
+    """
+    files.need(model / "config.json", made_by="train")
+    try:
+        net = hf.load(model)
+    except ValueError as error:
+        raise UserError(f"{error}. Make it again: dvc repro -f train") from error
+    size = files.read_json(tokens / "meta.json", made_by="tokenize")["vocab_size"]
+    pair = (files.need(model / "tokenizer.json", made_by="train"), files.need(tokens / "tokenizer.json", made_by="tokenize"))
+    if net.config.vocab_size != size or files.digest(pair[0]) != files.digest(pair[1]):
+        raise UserError(
+            f"{model} does not belong to {tokens}: it was trained on another vocabulary ({net.config.vocab_size:,} tokens, "
+            f"not these {size:,}). Run `dvc repro`, which trains it again"
+        )
+    return net

@@ -1,0 +1,1 @@
+"""Evaluation: perplexity with its intervals, baselines and checks."""

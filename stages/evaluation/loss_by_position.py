@@ -1,0 +1,30 @@
+"""Loss by position in the context: what a single number hides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.evaluation.scoring import Scored
+
+
+class LossByPosition:
+    """Mean loss of the first, second, ... target of a window: how much the network gains from context.
+
+    All targets of every window count, so that each token (but for the split's ends) is seen at block_size / stride positions
+    and the positions are compared on nearly the same tokens.
+    """
+
+    def __init__(self, context: int) -> None:
+        self._nats = np.zeros(context)
+        self._tokens = 0
+
+    def add(self, scored: Scored) -> None:
+        """Take in a batch of windows."""
+        self._nats += scored.losses.sum(axis=0, dtype=np.float64)
+        self._tokens += len(scored.losses)
+
+    def csv(self) -> str:
+        """position (tokens of context), loss (nats/token), tokens."""
+        losses = self._nats / max(1, self._tokens)
+        rows = [f"{position},{loss:.6f},{self._tokens}" for position, loss in enumerate(losses, start=1)]
+        return "\n".join(["position,loss,tokens", *rows, ""])

@@ -1,0 +1,1 @@
+"""Generation: samples, and what can be measured in them."""

@@ -1,0 +1,117 @@
+"""Samples: texts that the network writes, each from its own seed, whole or piece by piece."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model import GPT2
+from model.sampling import stream
+from stages.common import progress
+from stages.common.errors import UserError
+from stages.common.params import Params
+from stages.corpus.tokenizer import Tokenizer
+
+ROWS = 32  # samples written at once; a sample does not depend on its company
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text: the prompt and what the network wrote after it."""
+
+    prompt: str
+    number: int  # of this prompt's samples, from 1
+    continuation: str
+    tokens: list[int]  # the continuation's ids, without end-of-text
+    finished: bool  # ended with end-of-text, not cut at max_new_tokens
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.prompt + self.continuation
+
+
+def write(net: GPT2, codec: Tokenizer, params: Params) -> list[Sample]:
+    """`num_samples` texts of each prompt. The same params give the same texts; more samples leave the first as they are.
+
+    Raises:
+        UserError: the network's logits are not finite.
+    """
+    starts = [_start(net, codec, prompt) for prompt in params.prompts]
+    samples = []
+    batches = -(-params.num_samples // ROWS)
+    with progress.bar(len(starts) * batches * params.max_new_tokens, "generate", " steps") as bar:
+        for place, (prompt, start) in enumerate(zip(params.prompts, starts, strict=True)):
+            for first in range(1, params.num_samples + 1, ROWS):
+                numbers = range(first, min(first + ROWS, params.num_samples + 1))
+                steps = []
+                for new in _stream(net, codec, params, start, place, numbers):
+                    steps.append(new.cpu())
+                    bar.update()
+                bar.update(params.max_new_tokens - len(steps))  # all have finished
+                rows = torch.stack(steps, dim=1).tolist()
+                samples += [_sample(codec, prompt, number, row) for number, row in zip(numbers, rows, strict=True)]
+    return samples
+
+
+def speak(net: GPT2, codec: Tokenizer, params: Params, place: int, number: int) -> Iterator[str]:
+    """The continuation of prompt `place` (from 0), sample `number`, in pieces as they come; a piece holds whole characters.
+
+    It is the text that `write` gives. The last piece is "" if the text was cut at `max_new_tokens`.
+    """
+    start = _start(net, codec, params.prompts[place])
+    waiting: list[int] = []  # tokens whose bytes end inside a character
+    for new in _stream(net, codec, params, start, place, range(number, number + 1)):
+        token = int(new[0])
+        if token == codec.end_of_text:
+            yield codec.decode(waiting)
+            return
+        waiting.append(token)
+        piece = codec.decode(waiting)
+        if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield piece
+            waiting = []
+    yield codec.decode(waiting)
+    yield ""
+
+
+def _stream(net: GPT2, codec: Tokenizer, params: Params, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
+    try:
+        yield from stream(
+            net,
+            start.expand(len(numbers), -1),
+            params.max_new_tokens,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            [_generator(params.seed, place, number) for number in numbers],
+            codec.end_of_text,
+        )
+    except ValueError as error:  # what else it checks, params.yaml's limits exclude
+        raise UserError(f"data/train/model: {error}. Look at the training's losses; train again: dvc repro -f train") from error
+
+
+def _start(net: GPT2, codec: Tokenizer, prompt: str) -> Tensor:
+    """(1, T): end-of-text, after which every training text begins, and the prompt; its tail if it exceeds the context."""
+    ids = [codec.end_of_text, *codec.encode(prompt)]
+    context = net.config.block_size
+    if len(ids) > context:
+        print(f"the prompt {prompt[:30]!r}… has {len(ids):,} tokens; the model sees the last {context:,}", file=sys.stderr)
+    return torch.tensor([ids[-context:]], device=net.wte.weight.device)
+
+
+def _generator(seed: int, place: int, number: int) -> torch.Generator:
+    """Random numbers for one sample; neighbouring seeds have nothing in common."""
+    digest = hashlib.sha256(f"sample/{seed}/{place}/{number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # mt19937 takes 32 bits
+
+
+def _sample(codec: Tokenizer, prompt: str, number: int, row: list[int]) -> Sample:
+    finished = codec.end_of_text in row
+    tokens = row[: row.index(codec.end_of_text)] if finished else row
+    return Sample(prompt, number, codec.decode(tokens), tokens, finished)

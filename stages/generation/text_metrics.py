@@ -1,0 +1,41 @@
+"""Quality: what can be counted in samples, so that settings are compared by more than taste."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from stages.generation.sampler import Sample
+from stages.storybook import story as storybook
+
+
+def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
+    """What can be said about the samples alone (of the continuations, unless told):
+
+    distinct_2: different pairs of neighbouring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
+    mean_tokens: tokens a sample, end-of-text not counted.
+    finished: share that ended by itself.
+    name_kept: share of whole texts that name one character and never another, as each story of the storybook does.
+    """
+    count = len(samples)
+    found = {
+        "distinct_2": distinct_2([sample.continuation for sample in samples]),
+        "mean_tokens": sum(len(sample.tokens) for sample in samples) / count,
+        "finished": sum(sample.finished for sample in samples) / count,
+    }
+    if dataset == "storybook":
+        found["name_kept"] = sum(keeps_name(sample.text) for sample in samples) / count
+    return found
+
+
+def distinct_2(texts: Sequence[str]) -> float:
+    """Different pairs of neighbouring words within a text, of all such pairs; 0 if there are none."""
+    words = [text.split() for text in texts]
+    pairs = [pair for text in words for pair in pairwise(text)]
+    return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def keeps_name(text: str) -> bool:
+    """Whether the text names a character of the storybook, and no second one."""
+    name = storybook.name_of(text)
+    return name is not None and storybook.name_of(text.replace(name, "")) is None

@@ -1,0 +1,1 @@
+"""Where stories come from: the storybook, the Hugging Face Hub, local files."""

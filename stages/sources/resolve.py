@@ -1,0 +1,38 @@
+"""Resolve: `dataset` in params.yaml to a source: the storybook, a local file or folder, or a Hugging Face Hub data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+
+from stages.sources.source import TEXT, Source
+from stages.storybook import story as storybook
+
+BATCH = 2048  # stories of the storybook made at a time
+TEXT_AND_LOGPROB = TEXT.append(pa.field("logprob", pa.float64()))  # nats
+
+
+def open_source(dataset: str, revision: str | None) -> Source:
+    """The source that `dataset` in params.yaml names; a path that exists goes before a Hub id of the same spelling.
+
+    Raises:
+        UserError: there is no such file or data set, or it has no stories to train on.
+    """
+    if dataset == "storybook":
+        return Source(dataset, None, "MIT", TEXT_AND_LOGPROB, {"train": "train", "validation": "validation"}, _storybook)
+    from stages.sources import hub, local_files  # both need the package datasets, which takes 0.6 s to import
+
+    path = local_files.find(dataset)
+    return local_files.open_source(dataset, path) if path else hub.open_source(dataset, revision)
+
+
+def _storybook(split: str) -> Iterator[pa.Table]:
+    """The storybook has no end: whoever reads it stops at a limit."""
+    seed = storybook.TRAIN_SEED if split == "train" else storybook.VALIDATION_SEED
+    told = storybook.stories(2**62, seed)
+    while True:
+        batch = list(islice(told, BATCH))
+        columns = {"text": [one.text for one in batch], "logprob": [one.logprob for one in batch]}
+        yield pa.table(columns, schema=TEXT_AND_LOGPROB)

@@ -1,0 +1,1 @@
+"""The built-in stories: a grammar that knows the exact probability of each text."""

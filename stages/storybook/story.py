@@ -1,0 +1,77 @@
+"""The storybook: the built-in corpus, mini-stories from a grammar that knows the exact probability of each.
+
+It writes in the manner of TinyStories (Eldan and Li 2023, arXiv:2305.07759): a named character, a want or a problem,
+help, an ending. What a sentence states (name, pronoun, colour, toy, friend) later sentences keep. No two derivations
+give the same text (a test parses thousands of stories), so `Story.logprob` is the text's exact log-probability, and its
+mean is the floor that no honest model can beat. It rests on `random.Random` and whole numbers, the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from stages.storybook.grammar import Grammar
+from stages.storybook.rules import RULES
+from stages.storybook.words import HER_NAMES, HIS_NAMES, SLOTS
+
+TRAIN_SEED = 1
+VALIDATION_SEED = 2
+_DECIMALS = 9  # of a log-probability: the last bits of math.log differ between platforms
+_WORD = re.compile(r"[A-Za-z]+")
+_NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story, the natural logarithm of its probability, and its main character's name."""
+
+    text: str
+    logprob: float
+    name: str
+
+
+@cache
+def grammar() -> Grammar:
+    """The compiled grammar; compiled at first use."""
+    return Grammar(RULES, SLOTS, "story")
+
+
+def story(seed: int, index: int) -> Story:
+    """Story number `index` of a seed: a pure function of the two, the same on every platform."""
+    return _story(grammar(), random.Random(f"{seed}/{index}"))
+
+
+def stories(count: int, seed: int) -> Iterator[Story]:
+    """The first `count` stories of a seed, one at a time in constant memory."""
+    book = grammar()
+    generator = random.Random()
+    for index in range(count):
+        generator.seed(f"{seed}/{index}")
+        yield _story(book, generator)
+
+
+def logprob(text: str) -> float:
+    """The natural logarithm of the probability that the storybook tells exactly this text; -inf if it never does."""
+    probability = math.fsum(grammar().derivations(text))
+    return round(math.log(probability), _DECIMALS) if probability else -math.inf
+
+
+def words() -> set[str]:
+    """Every word that a story may use, in lower case."""
+    return {word.lower() for text in grammar().texts() for word in _WORD.findall(text)}
+
+
+def name_of(text: str) -> str | None:
+    """The main character's name in any text: the first of the storybook's names that it mentions."""
+    found = _NAME.search(text)
+    return found[0] if found else None
+
+
+def _story(book: Grammar, generator: random.Random) -> Story:
+    text, probability, drawn = book.sample(generator.random)
+    return Story(text, round(math.log(probability), _DECIMALS), drawn["hero"]["name"])

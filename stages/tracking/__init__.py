@@ -1,0 +1,1 @@
+"""MLflow: one run for each experiment; the only room that imports mlflow."""

@@ -1,0 +1,61 @@
+"""Live run writer: the process beside training that brings to the MLflow run what comes on its standard input.
+
+The other end of the pipe is stages/training/live_run.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from queue import SimpleQueue
+from threading import Thread
+from typing import IO
+
+from stages.common.errors import warn_of_tracking
+from stages.tracking import provenance, store
+from stages.tracking.run import open_run
+
+
+def feed(lines: Iterator[str]) -> None:
+    """Bring to the run what training sends: its start, then metrics and samples, then how it ended."""
+    first = json.loads(next(lines))
+    run = open_run(first["params"], first["session"])
+    run.tag(provenance.machine() | first["facts"])
+    run.facts()
+    stop_watching, status = run.watch(), "KILLED"  # unless training lives to tell
+    for line in lines:
+        message = json.loads(line)
+        if "metrics" in message:
+            run.log(message["step"], message["metrics"])
+        elif "samples" in message:
+            run.samples(message["step"], message["samples"])
+        else:
+            status = message["status"]
+    stop_watching()
+    if status == "RUNNING":
+        run.flush()
+        run.tag({"stage.train": "ran"})
+    else:
+        run.finish(status)
+
+
+def read_ahead(pipe: IO[str]) -> Iterator[str]:
+    """The pipe's lines, taken from it at once: a full pipe would stop training while MLflow opens or a server hangs."""
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in pipe:
+            lines.put(line)
+        lines.put("")
+
+    Thread(target=read, daemon=True).start()
+    return iter(lines.get, "")
+
+
+if __name__ == "__main__":
+    try:
+        feed(read_ahead(sys.stdin))
+    except Exception as error:  # whatever it is: training is worth more than its log
+        warn_of_tracking(store.explain(error))
+        sys.exit(1)

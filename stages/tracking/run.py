@@ -1,0 +1,198 @@
+"""Run: the one MLflow run of an experiment, found again or made, and what is logged in it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from stages.common import journal, session
+from stages.tracking import provenance, store
+
+BATCH = 500  # metrics a request; the server takes 1,000 at most
+SAMPLE_EVERY = 5.0  # seconds between two looks at the CPU, memory and GPU
+FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
+
+PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
+
+SESSION, FINGERPRINT, CHECKOUT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.checkout", "pipeline.complete"
+MODEL_MD5 = "md5.model"
+SUMMARY = Path("data/track/summary.md")  # the stage `track` leaves it; where it is missing DVC runs `track`
+
+
+class Run:
+    """Our MLflow run. Every method raises what MLflow raises when the store fails."""
+
+    def __init__(self, client: Any, experiment_id: str, run_id: str) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.id = run_id
+        self._waiting: list[tuple[str, float, int, int]] = []  # (metric, value, time in ms, step)
+        self._flushed = float("-inf")  # the first point is shown at once
+        self._logged = {
+            key: {point.step for point in client.get_metric_history(run_id, key)}
+            for key in client.get_run(run_id).data.metrics
+            if not key.startswith("system/")
+        }
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log metrics of a step. What an earlier attempt logged already is not logged twice: MLflow would keep both."""
+        now = int(time.time() * 1000)
+        for key, value in metrics.items():
+            steps = self._logged.setdefault(key, set())
+            if step not in steps:
+                steps.add(step)
+                self._waiting.append((key, float(value), now, step))
+        if len(self._waiting) >= BATCH or time.monotonic() - self._flushed > FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        from mlflow.entities import Metric
+
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            self.client.log_batch(self.id, metrics=[Metric(*point) for point in batch])
+        self._flushed = time.monotonic()
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags; one set before gets the new value."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.id, tags=[RunTag(key, value[:TAG_LENGTH]) for key, value in tags.items() if value])
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log the params that are not logged yet (MLflow's never change)."""
+        from mlflow.entities import Param
+
+        known = self.client.get_run(self.id).data.params
+        new = [Param(key, param_text(value)[:PARAM_LENGTH]) for key, value in params.items() if key not in known]
+        self.client.log_batch(self.id, params=new)
+
+    def samples(self, step: int, texts: Sequence[str]) -> None:
+        """Add sample texts of a training step: to a table, and as a text of their own."""
+        name = f"samples/step-{step:07d}.md"
+        if self._has(name):
+            return
+        self.client.log_table(self.id, {"step": [step] * len(texts), "sample": list(texts)}, "samples/while_training.json")
+        self.client.log_text(self.id, "\n\n---\n\n".join(texts) + "\n", name)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Keep a copy of a file with the run."""
+        self.client.log_artifact(self.id, str(path), folder)
+
+    def facts(self) -> None:
+        """Log what the run was made from: params.yaml, the code's commit, and what the commit has not as a patch."""
+        self.tag(provenance.source())
+        if patch := provenance.patch():
+            self.client.log_text(self.id, patch, "code.patch")
+        self.file(Path("params.yaml"))
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log rows as a table that MLflow shows and compares between runs."""
+        if rows and not self._has(name):  # log_table would add them to those of an attempt that failed later on
+            self.client.log_table(self.id, {key: [row.get(key) for row in rows] for key in rows[0]}, name)
+
+    def dataset(self, about: Mapping[str, Any]) -> None:
+        """Log the data set as the run's input, where the runs table shows it, with a checksum of its training stories."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({key: value for key, value in about.items() if key != "splits"})
+        name, digest = Path(str(about["dataset"])).name, about["splits"]["train"]["sha256"][:36]  # MLflow takes 36 characters
+        data = Dataset(name, digest, "local", source, profile=json.dumps(about["splits"]))
+        self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def stages(self, ran: Mapping[str, Mapping[str, Any]]) -> None:
+        """Log which stages ran, and how long."""
+        self.tag({f"stage.{stage}": "ran" for stage in ran})
+        for stage, line in ran.items():
+            self.log(0, {f"seconds_{stage}": line["seconds"]})
+
+    def cached(self, stages: Sequence[str], model: str, facts: Mapping[str, str]) -> None:
+        """Tag the stages that did not run, and the machine that trained, if the live run could not.
+
+        The machine is known from the run that trained this model (`model` is its md5), or else from the journal (`facts`).
+        """
+        tags = self.client.get_run(self.id).data.tags
+        self.tag({f"stage.{stage}": "cached" for stage in stages if f"stage.{stage}" not in tags})
+        if any(key.startswith("machine.") for key in tags):
+            return
+        query = f"tags.`{MODEL_MD5}` = '{model}' and tags.`stage.train` = 'ran'"
+        for run in self.client.search_runs([self.experiment_id], query, max_results=1) if "stage.train" not in tags else []:
+            facts = {key: value for key, value in run.data.tags.items() if key.startswith("machine.")}
+            self.tag({"trained_by": run.info.run_id})
+        self.tag(facts)
+
+    def watch(self) -> Callable[[], None]:
+        """Log CPU, memory, disk, network and GPU every few seconds, until the function returned is called."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
+        )
+        monitor.start()  # type: ignore[no-untyped-call]
+        return cast("Callable[[], None]", monitor.finish)
+
+    def finish(self, status: str) -> None:
+        """Send what waits and close the run: FINISHED, FAILED or KILLED."""
+        self.flush()
+        self.client.set_terminated(self.id, status)
+
+    def _has(self, name: str) -> bool:
+        folder = name.rpartition("/")[0]
+        return any(item.path == name for item in self.client.list_artifacts(self.id, folder or None))
+
+
+def param_text(value: Any) -> str:
+    """A param as params.yaml writes it: true, null."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def open_run(params: Mapping[str, Any], now: str) -> Run:
+    """The MLflow run of this experiment.
+
+    The one that this invocation of DVC has begun; else one that an interrupted attempt at the same experiment left, to resume;
+    else a new one. Runs that died at other experiments are marked as killed.
+
+    Args:
+        params: all params, by key.
+        now: the current session.
+    """
+    client, experiment_id = store.connect()
+    SUMMARY.unlink(missing_ok=True)  # what is begun here must be completed, even if training makes the same bytes again
+    tags = {SESSION: now, FINGERPRINT: provenance.fingerprint(params), CHECKOUT: str(session.root()), COMPLETE: "no"}
+    with store.lock():  # to find none and to make one is one step
+        found = _left_open(client, experiment_id, tags)
+        if found is None:
+            found = client.create_run(experiment_id, run_name=provenance.name(), tags=tags)
+        elif not session.same(found.data.tags[SESSION], now):
+            tags["pipeline.resumed"] = str(int(found.data.tags.get("pipeline.resumed", 0)) + 1)
+            for key, value in tags.items():
+                client.set_tag(found.info.run_id, key, value)
+            client.update_run(found.info.run_id, "RUNNING", provenance.name())
+    ours = Run(client, experiment_id, found.info.run_id)
+    ours.stages(journal.ran(found.data.tags[SESSION]))  # those of the attempt that this one resumes
+    ours.params(params)
+    return ours
+
+
+def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
+    """The run, not complete, that is ours: of this session, or of a dead one in this checkout with our fingerprint."""
+    found = None
+    for run in client.search_runs([experiment_id], f"tags.`{COMPLETE}` = 'no'"):
+        tags = run.data.tags
+        if session.same(tags[SESSION], ours[SESSION]):
+            return run
+        if tags[CHECKOUT] == ours[CHECKOUT] and session.dead(tags[SESSION]):
+            if tags[FINGERPRINT] == ours[FINGERPRINT] and found is None:
+                found = run
+            elif run.info.status == "RUNNING":
+                client.set_terminated(run.info.run_id, "KILLED")
+    return found
+
+
+def link(run: Run) -> str:
+    """The run's page in the browser; for a store without a server, where `make ui` will show it."""
+    return f"{store.site(store.store_uri())}/#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"

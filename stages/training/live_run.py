@@ -1,0 +1,102 @@
+"""Live run: training's wire to its MLflow run, whose other end is a process of its own.
+
+A process, because MLflow takes seconds to import and open, its calls hold Python's lock, and a server may hang: none of it
+may cost training time. It outlives a training that is killed outright, and marks the run. And training does not import what
+logs it, so a change there retrains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+from stages.common import journal, session
+from stages.common.errors import warn_of_tracking
+from stages.common.params import Params
+
+PATIENCE = 60  # seconds that the end of training waits for the last points to be stored
+
+
+class LiveRun:
+    """The run as training sees it: it takes what it is given, and never raises."""
+
+    def __init__(self, pipe: IO[str] | None) -> None:
+        self._pipe = pipe
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log metrics of a step. A step that an interrupted attempt has logged already is not logged again."""
+        self._send({"step": step, "metrics": dict(metrics)})
+
+    def samples(self, step: int, texts: Sequence[str]) -> None:
+        """Log sample texts of a step."""
+        self._send({"step": step, "samples": list(texts)})
+
+    def close(self, status: str) -> None:
+        """Tell how training ended."""
+        self._send({"status": status})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._pipe is not None:
+            try:
+                self._pipe.write(json.dumps(message) + "\n")
+                self._pipe.flush()
+            except OSError:  # the other end has gone, with a warning
+                self._pipe = None
+
+
+@contextmanager
+def training_run(params: Params, facts: Mapping[str, str] | None = None) -> Iterator[LiveRun]:
+    """The experiment's MLflow run while it trains; marked when training fails or is interrupted, resumed by the next attempt.
+
+    Args:
+        params: all params, logged as they are.
+        facts: more tags, such as the device that training chose.
+    """
+    if os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
+        yield LiveRun(None)
+        return
+    first = {"params": params.model_dump(), "facts": dict(facts or {}), "session": session.current()}
+    journal.detail(params=first["params"], facts=first["facts"])  # for `track`, should the store be away
+    with _writer() as pipe:
+        run, status = LiveRun(pipe), "KILLED"
+        run._send(first)
+        try:
+            yield run
+            status = "RUNNING"  # the stage `track` finishes it
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            run.close(status)
+
+
+@contextmanager
+def _writer() -> Iterator[IO[str] | None]:
+    """The other process, and our end of its standard input; None if the system has no room for it."""
+    try:
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "stages.tracking.live_run_writer"],
+            stdin=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for training; this process ends when training has
+        )
+    except OSError as error:
+        warn_of_tracking(f"no process for it ({error}).")
+        yield None
+        return
+    try:
+        yield writer.stdin
+    finally:
+        try:
+            with suppress(BrokenPipeError):
+                writer.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            writer.kill()
+            warn_of_tracking(f"its store is too slow: gave up after {PATIENCE} s.")
+        writer.wait()

@@ -1,0 +1,100 @@
+"""The source tree: who imports whom, and which params each stage reads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+PARAMS = frozenset(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A source file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> frozenset[Path]:
+    """The project's own files that a file imports, wherever in it the import stands."""
+    found: set[Path] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            for candidate in (ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__init__.py"):
+                if candidate.is_file():
+                    found.add(candidate)
+    return frozenset(found)
+
+
+def import_tree(path: Path) -> frozenset[Path]:
+    """The file and all that it imports, directly or not."""
+    seen, todo = {path}, [path]
+    while todo:
+        for other in imports(todo.pop()) - seen:
+            seen.add(other)
+            todo.append(other)
+    return frozenset(seen)
+
+
+def code_of(stage: str) -> set[str]:
+    """The source files that a stage depends on, as dvc.yaml names them; package markers without code are left out."""
+    files = import_tree(ROOT / "stages" / f"{stage}.py")
+    return {path.relative_to(ROOT).as_posix() for path in files if len(tree(path).body) > 1}
+
+
+def deps_of(stage: str) -> list[str]:
+    """How dvc.yaml has to name those files: a folder where the stage imports all of it, else the file; sorted."""
+    files = code_of(stage)
+    named: set[str] = set()
+    for folder in {str(Path(file).parent) for file in files}:
+        whole = folder != "stages" and expanded([folder]) <= files
+        named |= {folder} if whole else {file for file in files if str(Path(file).parent) == folder}
+    return sorted(named)
+
+
+def expanded(deps: Iterable[str]) -> set[str]:
+    """The source files, package markers apart, that these folders and files are."""
+    paths = [path for dep in deps for path in ((ROOT / dep).rglob("*.py") if (ROOT / dep).is_dir() else [ROOT / dep])]
+    return {path.relative_to(ROOT).as_posix() for path in paths if len(tree(path).body) > 1}
+
+
+def params_read(stage: str) -> set[str]:
+    """The params that a stage's code reads: attributes of anything named `params` (or `p`, or the result of load_params)."""
+    found: set[str] = set()
+    for path in import_tree(ROOT / "stages" / f"{stage}.py"):
+        if path.name == "params.py":
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Attribute) and node.attr in PARAMS and _is_params(node.value):
+                found.add(node.attr)
+            if isinstance(node, ast.Attribute) and node.attr == "prompts" and _is_params(node.value):
+                found.add("prompt")
+            if isinstance(node, ast.keyword) and node.arg == "include" and isinstance(node.value, ast.Set):
+                found |= {str(item.value) for item in node.value.elts if isinstance(item, ast.Constant)} & PARAMS
+    return found
+
+
+def _is_params(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "load_params"
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name in ("params", "p")
+
+
+def dvc() -> dict[str, Any]:
+    """dvc.yaml."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return loaded

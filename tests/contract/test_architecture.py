@@ -1,0 +1,165 @@
+"""The design's promises, checked in the source: imports go one way, dvc.yaml says what is true."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import source_tree
+import yaml
+from source_tree import ROOT, STAGES
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def _third_party(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(source_tree.tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_model_is_tensors_only() -> None:
+    """The network's files import no YAML, DVC, MLflow or transformers, and use no ready-made Transformer layer."""
+    for path in _sources("model"):
+        assert not _third_party(path) & {"yaml", "dvc", "mlflow", "transformers", "datasets", "stages"}, path
+        text = path.read_text(encoding="utf-8")
+        assert "nn.Transformer" not in text and "MultiheadAttention" not in text, path
+
+
+def test_one_room_knows_mlflow() -> None:
+    """Of the pipeline, the room stages/tracking alone imports mlflow."""
+    users = {path.parent.name for path in _sources("stages") if "mlflow" in _third_party(path)}
+    assert users == {"tracking"}
+
+
+def test_stages_that_compute_do_not_know_mlflow() -> None:
+    """Of the stages, `track` alone reaches the room that imports mlflow; `train` starts it as a process of its own."""
+    assert {stage for stage in STAGES if any("stages/tracking/" in path for path in source_tree.code_of(stage))} == {"track"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """pyproject.toml names each package that the pipeline imports itself, and requirements.txt pins it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {_canonical(line) for line in project["dependencies"]}
+    pinned = {_canonical(line) for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line}
+    assert declared <= pinned
+    known = packages_distributions()
+    for path in [*_sources("model"), *_sources("stages")]:
+        for name in _third_party(path) - sys.stdlib_module_names - {"model", "stages"}:
+            assert {_canonical(package) for package in known[name]} & declared, f"{path.name} imports {name}"
+
+
+def _canonical(requirement: str) -> str:
+    """A package's name as all spell it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=<>~!; ]", requirement)[0]).lower()
+
+
+def test_stage_is_script_is_folder() -> None:
+    """Each script in stages/ is a node of dvc.yaml, started as a module; its outputs are in data/<its name>/ only."""
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
+    for stage, node in source_tree.dvc()["stages"].items():
+        assert node["cmd"].endswith(f" -m stages.{stage}"), stage
+        for out in [*node.get("outs", []), *node.get("metrics", [])]:
+            path = out if isinstance(out, str) else next(iter(out))
+            assert path.startswith(f"data/{stage}/"), path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_import_tree(stage: str) -> None:
+    """A stage's code deps in dvc.yaml are exactly the files that it imports: no stale result, no needless rerun.
+
+    A folder is named where the stage imports all of it, else the file.
+
+    `track` depends on all code: when another stage runs again, even to the same bytes, it has a run to complete.
+    """
+    deps = source_tree.dvc()["stages"][stage]["deps"]
+    declared = [dep for dep in deps if dep.startswith(("model", "stages"))]
+    if stage == "track":
+        assert declared == ["model", "stages"]
+    else:
+        assert declared == source_tree.deps_of(stage)
+        assert source_tree.expanded(declared) == source_tree.code_of(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_declared_are_params_read(stage: str) -> None:
+    """A stage's params in dvc.yaml are exactly those that its code reads (`track` records them all)."""
+    declared = source_tree.dvc()["stages"][stage]["params"]
+    if stage == "track":
+        assert declared == [{"params.yaml": None}]
+    else:
+        launcher = {"launcher"} if "${launcher}" in source_tree.dvc()["stages"][stage]["cmd"] else set()
+        assert set(declared) | launcher == source_tree.params_read(stage) | launcher
+
+
+def test_every_param_has_a_reader() -> None:
+    """There is no dead knob: each key of params.yaml is read by a stage or starts one."""
+    used = {key for stage in STAGES for key in source_tree.params_read(stage)} | {"launcher"}
+    assert used == source_tree.PARAMS
+
+
+def test_training_knows_its_params() -> None:
+    """What can change a training is exactly what `train` declares: it goes into the checkpoints' key and the model's card.
+
+    stages/train.py names the other params, NOT_OURS.
+    """
+    (names,) = [
+        node.value
+        for node in source_tree.tree(ROOT / "stages" / "train.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NOT_OURS"
+    ]
+    not_ours = {node.value for node in ast.walk(names) if isinstance(node, ast.Constant)}
+    assert source_tree.PARAMS - not_ours == set(source_tree.dvc()["stages"]["train"]["params"])
+
+
+def test_params_yaml_is_flat_and_commented() -> None:
+    """params.yaml has one key a line, each with a comment that explains it, and the model class knows each one."""
+    from stages.common.params import Params
+
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert list(yaml.safe_load(text)) == list(Params.model_fields)
+    for line in text.splitlines():
+        assert not line or line.startswith("#") or "  # " in line or "   # " in line, line
+
+
+def test_lock_is_of_this_code() -> None:
+    """The committed dvc.lock knows the committed source files: who clones the project has nothing to run again."""
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("this copy of the project is no git repository")
+    stale = {
+        f"{stage}: {dep['path']}"
+        for stage, state in yaml.safe_load(_committed("dvc.lock"))["stages"].items()
+        for dep in state["deps"]
+        if dep["path"].startswith(("model", "stages", "requirements")) and _md5(dep["path"]) != dep["md5"]
+    }
+    assert not stale, "run `make repro` and commit dvc.lock"
+
+
+def _committed(path: str) -> bytes:
+    return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, check=True).stdout
+
+
+def _md5(path: str) -> str:
+    """The md5 that DVC gives a committed file or folder."""
+    names = subprocess.run(["git", "ls-files", path], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    if names == [path]:
+        return hashlib.md5(_committed(path)).hexdigest()
+    entries = [
+        {"md5": hashlib.md5(_committed(name)).hexdigest(), "relpath": name.removeprefix(f"{path}/")} for name in sorted(names)
+    ]
+    return hashlib.md5(json.dumps(sorted(entries, key=lambda entry: entry["relpath"])).encode()).hexdigest() + ".dir"

@@ -1,0 +1,86 @@
+"""Story files: bounded row groups, the same bytes for the same stories, read back before they count."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.common.errors import UserError
+from stages.corpus import stories
+from stages.sources.source import TEXT
+
+TEXTS = [f"story {i} " + "é" * (i % 50) for i in range(1000)]
+
+
+def write(path: Path, texts: list[str], at_a_time: int = 100) -> None:
+    with stories.writing(path, TEXT) as writer:
+        for start in range(0, len(texts), at_a_time):
+            writer.add(pa.table({"text": texts[start : start + at_a_time]}, schema=TEXT))
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups of 64 stories or 2,000 bytes."""
+    monkeypatch.setattr(stories, "GROUP_STORIES", 64)
+    monkeypatch.setattr(stories, "GROUP_BYTES", 2000)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_stories_come_back_in_order(tmp_path: Path) -> None:
+    """All texts are read in order, a batch at a time, and counted."""
+    write(tmp_path / "train.parquet", TEXTS)
+    batches = list(stories.read(tmp_path / "train.parquet", batch=30))
+    assert list(itertools.chain(*batches)) == TEXTS
+    assert max(map(len, batches)) <= 30
+    assert stories.count(tmp_path / "train.parquet") == len(TEXTS)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_bytes_do_not_depend_on_the_tables(tmp_path: Path) -> None:
+    """The same stories give the same file, whatever came at a time."""
+    for at_a_time in (1, 33, 1000):
+        write(tmp_path / f"{at_a_time}.parquet", TEXTS, at_a_time)
+        assert (tmp_path / f"{at_a_time}.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_row_groups_are_bounded(tmp_path: Path) -> None:
+    """No row group passes the number of stories, nor the bytes by more than its last story."""
+    write(tmp_path / "train.parquet", TEXTS)
+    with pq.ParquetFile(tmp_path / "train.parquet") as file:
+        groups = [file.read_row_group(group)["text"].to_pylist() for group in range(file.num_row_groups)]
+    assert len(groups) > len(TEXTS) / 64
+    assert all(len(group) <= 64 and sum(len(text.encode()) for text in group[:-1]) < 2000 for group in groups)
+
+
+def test_what_cannot_be_read_back_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file read back differs from what was written, there is no file, and the disk is blamed."""
+    monkeypatch.setattr(stories.StoryWriter, "finish", lambda writer: writer._file.close())  # the last row group is lost
+    with pytest.raises(UserError, match="cannot be read back"):
+        write(tmp_path / "train.parquet", TEXTS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "middle", "bit", "empty"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    """A damaged file is named with the command that makes it again."""
+    path = tmp_path / "train.parquet"
+    write(path, TEXTS)
+    content = bytearray(path.read_bytes())
+    if damage == "middle":
+        content[10:900] = bytes(890)
+    if damage == "bit":
+        content[500] ^= 1
+    path.write_bytes({"cut": content[:-30], "empty": b""}.get(damage, content))
+    with pytest.raises(UserError, match=r"train\.parquet is damaged.*dvc repro -f download"):
+        list(stories.read(path))
+
+
+def test_missing_says_who_makes_it(tmp_path: Path) -> None:
+    """A missing file names the stage that makes it."""
+    with pytest.raises(UserError, match="stage download makes it"):
+        stories.count(tmp_path / "train.parquet")

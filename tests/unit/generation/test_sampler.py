@@ -1,0 +1,277 @@
+"""Samples: seeded one by one, the same in any company, streamed as they are written; and the stage that keeps them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model import GPT2, GPT2Config, hf
+from stages import generate as stage
+from stages.common import command
+from stages.common.errors import UserError
+from stages.common.params import Params, load_params, parse_params
+from stages.compute import saved_model
+from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer, save_for_transformers
+from stages.generation import sampler, samples_page
+
+Ready = tuple[GPT2, Tokenizer, Callable[..., Params]]
+
+
+@pytest.fixture(scope="session")
+def written(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with tokens and an untrained network that ends its texts now and then. Copy it; don't write in it."""
+    folder = tmp_path_factory.mktemp("written") / "project"
+    shutil.copytree(tokenized, folder)
+    meta = json.loads((folder / "data/tokenize/meta.json").read_text())
+    torch.manual_seed(0)
+    shape = {"vocab_size": meta["vocab_size"], "block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 16}
+    net = GPT2(GPT2Config(tie_embeddings=False, **shape))
+    with torch.no_grad():
+        net.lm_head.weight.normal_(std=0.5)
+        net.ln_f.bias.copy_(net.lm_head.weight[meta["end_of_text"]])  # makes end-of-text likelier
+    hf.save(net, folder / "data/train/model", meta["end_of_text"])
+    save_for_transformers(folder / "data/tokenize/tokenizer.json", folder / "data/train/model", 32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ready(written: Path) -> Ready:
+    """The network, its tokenizer, and a maker of params."""
+    committed = load_params(written / "params.yaml").model_dump()
+
+    def params(**changes: Any) -> Params:
+        return parse_params(committed | changes)
+
+    codec = tokenizer.load(written / "data/tokenize/tokenizer.json")
+    return saved_model.load(written / "data/train/model", written / "data/tokenize"), codec, params
+
+
+def texts(found: Iterable[sampler.Sample]) -> list[str]:
+    return [sample.text for sample in found]
+
+
+# -- samples --------------------------------------------------------------------------------------------
+
+
+def test_more_samples_leave_the_first_as_they_are(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample depends on the seed, its prompt's place and its number; not on how many there are or are written at once."""
+    net, codec, params = ready
+    few = texts(sampler.write(net, codec, params(num_samples=2)))
+    many = texts(sampler.write(net, codec, params(num_samples=7)))
+    assert many[:2] == few
+    assert len(set(many)) == 7
+    monkeypatch.setattr(sampler, "ROWS", 3)
+    assert texts(sampler.write(net, codec, params(num_samples=7))) == many
+    assert texts(sampler.write(net, codec, params(num_samples=7, seed=5))) != many
+
+
+def test_a_sample_says_what_it_is(ready: Ready) -> None:
+    """Prompt, number, text, ids and how it ended belong together; of many samples some end by themselves and some are cut."""
+    net, codec, params = ready
+    found = sampler.write(net, codec, params(prompt=["One day", " ", "日本 🎈"], num_samples=40))
+    assert [(sample.prompt, sample.number) for sample in found] == [
+        (prompt, number) for prompt in ("One day", " ", "日本 🎈") for number in range(1, 41)
+    ]
+    for sample in found:
+        assert sample.text == sample.prompt + codec.decode(sample.tokens)
+        assert codec.end_of_text not in sample.tokens
+        assert len(sample.tokens) < 12 if sample.finished else len(sample.tokens) == 12
+    assert {sample.finished for sample in found} == {True, False}
+
+
+def test_two_equal_prompts_get_two_texts(ready: Ready) -> None:
+    """A prompt given twice is continued in two ways."""
+    net, codec, params = ready
+    one, other = sampler.write(net, codec, params(prompt=["Once", "Once"], num_samples=1))
+    assert one.text != other.text
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=st.text(min_size=1, max_size=40), number=st.integers(1, 50))
+def test_any_text_is_a_prompt_and_spoken_as_written(ready: Ready, prompt: str, number: int) -> None:
+    """Any Unicode text can be continued, and piece by piece it is the text that `write` gives."""
+    net, codec, params = ready
+    given_params = params(prompt=prompt, num_samples=number, max_new_tokens=20)
+    pieces = list(sampler.speak(net, codec, given_params, 0, number))
+    assert "".join(pieces) == sampler.write(net, codec, given_params)[-1].continuation
+
+
+def test_pieces_hold_whole_characters(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character of several byte tokens comes in one piece; bytes that never become one come out at the end."""
+    net, codec, params = ready
+    ids = codec.encode(" é日🎈a")
+    broken = codec.encode("日")[:2]
+
+    def speaks(tokens: list[int]) -> list[str]:
+        monkeypatch.setattr(sampler, "stream", lambda *_: iter([torch.tensor([token]) for token in tokens]))
+        return [piece for piece in sampler.speak(net, codec, params(), 0, 1) if piece]
+
+    assert len(ids) > 5, "the example needs characters of several tokens"
+    assert "".join(speaks(ids)) == " é日🎈a"
+    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in speaks(ids))
+    assert "".join(speaks([*ids, *broken])) == codec.decode([*ids, *broken])
+    assert "".join(speaks([*ids, *broken, codec.end_of_text])) == codec.decode([*ids, *broken])
+
+
+def test_long_prompts_use_their_tail_and_say_so(ready: Ready, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beyond the context the last tokens count: another beginning changes nothing; the user is told, once a prompt."""
+    net, codec, params = ready
+    tail = " a b c d" * 40
+    one = sampler.write(net, codec, params(prompt=f"First{tail}"))
+    assert capsys.readouterr().err.count("the model sees the last 32") == 1
+    other = sampler.write(net, codec, params(prompt=f"Other words, many of them{tail}"))
+    assert [sample.continuation for sample in one] == [sample.continuation for sample in other]
+    assert one[0].text.startswith("First a b c")
+    capsys.readouterr()
+    sampler.write(net, codec, params(prompt="short"))
+    assert "sees the last" not in capsys.readouterr().err
+
+
+def test_a_broken_network_is_told(ready: Ready) -> None:
+    """Weights that give no finite logits end in a message that names the model, not in a traceback or nonsense."""
+    net, codec, params = ready
+    broken = GPT2(net.config).eval()
+    with torch.no_grad():
+        broken.ln_f.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="data/train/model.*not finite"):
+        sampler.write(broken, codec, params())
+
+
+# -- the stage ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(written: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a project folder of its own, with these params."""
+
+    def make(**changes: Any) -> Path:
+        folder = tmp_path / "project"
+        shutil.copytree(written, folder)
+        found = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | changes
+        (folder / "params.yaml").write_text(yaml.safe_dump(found), encoding="utf-8")
+        return folder
+
+    return make
+
+
+def run(folder: Path, *words: str) -> None:
+    """Run the stage with these words on its command line."""
+    parser = argparse.ArgumentParser()
+    stage.add_arguments(parser)
+    with chdir(folder):
+        stage.main(parser.parse_args(words))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What data/generate holds."""
+    place = folder / "data/generate"
+    return {path.name: path.read_bytes() for path in place.iterdir()} if place.exists() else {}
+
+
+def test_the_stage_leaves_three_files(project: Callable[..., Path]) -> None:
+    """samples.md, samples.jsonl and metrics.json, in agreement; run again, the same bytes; an awkward prompt harms none."""
+    prompts = ["Once upon a time", "# x\r\n<script>`*\\\u2028../../etc"]
+    folder = project(prompt=prompts, num_samples=3)
+    run(folder)
+    first = contents(folder)
+    assert set(first) == {"samples.md", "samples.jsonl", "metrics.json"}
+    rows = [json.loads(line) for line in first["samples.jsonl"].decode().split("\n")[:-1]]
+    assert [(row["prompt"], row["sample"]) for row in rows] == [(prompt, number) for prompt in prompts for number in (1, 2, 3)]
+    assert all(row["text"].startswith(row["prompt"]) for row in rows)
+    metrics = json.loads(first["metrics.json"])
+    assert set(metrics) == {"distinct_2", "mean_tokens", "finished", "name_kept", "longest_copy"}
+    assert metrics["mean_tokens"] == pytest.approx(sum(row["tokens"] for row in rows) / 6)
+    assert metrics["finished"] == pytest.approx(sum(row["finished"] for row in rows) / 6)
+    run(folder)
+    assert contents(folder) == first
+    assert [path.name for path in (folder / "data").iterdir() if path.name not in {"download", "tokenize", "train"}] == [
+        "generate"
+    ]
+
+
+def test_by_hand_nothing_is_written(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """With an option the text goes to the terminal and no file changes; it is the text that the stage would keep."""
+    folder = project(num_samples=2)
+    run(folder, "--prompt", "Once upon a time", "--num-samples", "2")
+    spoken = capsys.readouterr().out
+    assert contents(folder) == {}
+    run(folder)
+    rows = (folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert all(samples_page.printable(json.loads(row)["text"]) in spoken for row in rows)
+    run(folder, "--temperature", "0", "--max-new-tokens", "3")
+    greedy = capsys.readouterr().out
+    run(folder, "--temperature", "0", "--max-new-tokens", "3", "--seed", "9")
+    assert capsys.readouterr().out in greedy
+
+
+def test_a_terminal_is_not_commanded(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences in a prompt are shown as U+FFFD, not obeyed."""
+    run(project(), "--prompt", "a\x1b[31mred\x07\u009b5m")
+    assert not {"\x1b", "\x07", "\u009b"} & set(capsys.readouterr().out)
+
+
+def test_a_terminal_without_unicode(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that knows ASCII only gets question marks for the rest."""
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with chdir(project()):
+        command.run(stage.main, "", stage.add_arguments, ["--prompt", "日本"])
+    assert raw.getvalue().startswith(b"??")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--temperature", "-1"], "command line has 1 problem:\n  temperature"),
+        (["--top-k", "0", "--top-p", "2", "--num-samples", "0"], "command line has 3 problems"),
+        (["--prompt", "\udcff"], "prompt"),
+        (["--max-new-tokens", "0"], "max_new_tokens"),
+    ],
+)
+def test_bad_options_are_told(project: Callable[..., Path], words: list[str], message: str) -> None:
+    """An option out of range is refused with its name, all of them in one message, before any work."""
+    with pytest.raises(UserError, match=message):
+        run(project(), *words)
+
+
+@pytest.mark.parametrize(
+    ("missing", "maker"),
+    [
+        ("data/train/model/config.json", "train"),
+        ("data/train/model/model.safetensors", "train"),
+        ("data/tokenize/tokenizer.json", "tokenize"),
+        ("data/tokenize/train.npy", "tokenize"),
+        ("data/tokenize/meta.json", "tokenize"),
+    ],
+)
+def test_a_missing_input_names_its_stage(project: Callable[..., Path], missing: str, maker: str) -> None:
+    """Without an input the stage says what is missing and which stage makes it, and leaves earlier samples alone."""
+    folder = project()
+    run(folder)
+    before = contents(folder)
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=f"{Path(missing).name}.* missing.*{maker}"):
+        run(folder)
+    assert contents(folder) == before
+
+
+def test_name_kept_is_the_storybook_s_only(project: Callable[..., Path]) -> None:
+    """On other data there are no known names, so there is no such metric."""
+    folder = project()
+    path = folder / "data/tokenize/meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "roneneldan/TinyStories"}))
+    run(folder)
+    assert "name_kept" not in json.loads((folder / "data/generate/metrics.json").read_text())

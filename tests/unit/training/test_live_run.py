@@ -1,0 +1,111 @@
+"""Training's wire to MLflow: never an error, never a delay, and the run's end is marked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TRAINING = """
+import time
+from stages.training import live_run
+from stages.common.params import load_params
+
+began = time.perf_counter()
+with live_run.training_run(load_params(), {"device": "cpu"}) as run:
+    for step in range(1, 3001):
+        run.log(step, {"train_loss": 1 / step, "grad_norm": float("nan")})
+    run.samples(3000, ["Once", "upon"])
+    print("seconds", time.perf_counter() - began, flush=True)
+    %s
+print("went on")
+"""
+
+
+def train(folder: Path, store: str, end: str = "pass", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a stand-in for training, which logs 3,000 points, in `folder`, with its store at this URI."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
+    environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
+    script = textwrap.dedent(TRAINING) % end
+    words = [sys.executable, "-c", script]
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
+
+
+def seconds(done: subprocess.CompletedProcess[str]) -> float:
+    """How long the logging calls took, all together."""
+    return float(done.stdout.split("seconds ")[1].split()[0])
+
+
+def test_no_server_is_one_warning(tmp_path: Path) -> None:
+    """A store that refuses costs one warning; training ends well."""
+    done = train(tmp_path, "http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "went on" in done.stdout
+    assert done.stderr.count("warning") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
+    """A server that takes connections and never answers: the logging calls return at once, the end waits within limits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        began = time.perf_counter()
+        done = train(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", MLFLOW_HTTP_REQUEST_TIMEOUT="1")
+    assert seconds(done) < 5
+    assert time.perf_counter() - began < 60
+    assert done.returncode == 0
+    assert done.stderr.count("warning") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("pass", "RUNNING"),
+        ("raise ValueError", "FAILED"),
+        ("raise KeyboardInterrupt", "KILLED"),
+        ("import os; os._exit(9)", "KILLED"),
+    ],
+)
+def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
+    """A run whose training ended well waits for `track`; failed, interrupted and killed ones say so, with all their points."""
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    done = train(tmp_path, store, end)
+    assert (done.returncode == 0) is (end == "pass")
+    client = MlflowClient(store)
+    for _ in range(300):  # a process killed outright leaves its feeder some work
+        (run,) = client.search_runs([client.get_experiment_by_name("gpt2-from-scratch").experiment_id])
+        points = client.get_metric_history(run.info.run_id, "train_loss")
+        if run.info.status == status and len(points) == 3000:
+            break
+        time.sleep(0.1)
+    assert run.info.status == status
+    assert sorted(point.step for point in points) == list(range(1, 3001))
+    assert run.data.tags["device"] == "cpu"
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "samples")] == [
+        "samples/step-0003000.md",
+        "samples/while_training.json",
+    ]
+
+
+def test_other_ranks_log_nothing(tmp_path: Path) -> None:
+    """In a distributed training only rank 0 has a run; the others start no process and no store."""
+    done = train(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", RANK="1")
+    assert done.returncode == 0
+    assert not done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_training_imports_no_mlflow(tmp_path: Path) -> None:
+    """Importing what training uses does not import mlflow."""
+    words = [sys.executable, "-c", "import sys; from stages.training import live_run; print('mlflow' in sys.modules)"]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"

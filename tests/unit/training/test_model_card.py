@@ -1,0 +1,99 @@
+"""The model card: says what the model is, the same for the same model, and its example runs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from markdown_it import MarkdownIt
+
+from model import GPT2, GPT2Config, hf
+from stages.corpus import tokenizer
+from stages.training import model_card
+
+META: dict[str, Any] = {
+    "vocab_size": 300,
+    "end_of_text": 299,
+    "vocabulary": "corpus",
+    "dataset": "storybook",
+    "splits": {name: {"stories": 1234, "tokens": 56789, "words": 4321, "bytes": 98765} for name in ("train", "validation")},
+}
+METRICS = {"train_loss": 1.23456, "val_loss": 2.0, "steps": 4321, "tokens": 56789, "parameters": 9999}
+PARAMS = {"epochs": 5, "learning_rate": 0.002, "optimizer": "adamw", "seed": 1337}
+CONFIG = GPT2Config(vocab_size=300, block_size=32, n_layer=2, n_head=2, n_embd=16, position="sinusoidal")
+
+
+def test_says_data_params_metrics_limits() -> None:
+    """Every split, every training parameter, every metric and the shape's numbers are on the card, under a YAML head."""
+    text = model_card.text(CONFIG, META, METRICS, PARAMS)
+    head, body = re.fullmatch(r"---\n(.*?)---\n(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    assert yaml.safe_load(head)["pipeline_tag"] == "text-generation"
+    for words in (
+        "storybook",
+        "1,234",
+        "56,789",
+        "`epochs` | `5`",
+        "`learning_rate` | `0.002`",
+        "1.2346",
+        "4,321",
+        "## Limits",
+    ):
+        assert words in body, words
+    assert f"{CONFIG.parameters:,}" in body
+    assert body.count("\n## ") == 5
+    tables = [token for token in MarkdownIt("commonmark").enable("table").parse(body) if token.type == "table_open"]
+    assert len(tables) == 4
+
+
+def test_a_network_without_mask_is_no_language_model() -> None:
+    """causal=false is said where nobody misses it."""
+    text = model_card.text(GPT2Config(vocab_size=300, n_embd=16, n_head=2, causal=False), META, METRICS, PARAMS)
+    assert "its loss means nothing" in text
+    assert "its loss means nothing" not in model_card.text(CONFIG, META, METRICS, PARAMS)
+
+
+@pytest.mark.parametrize("dataset", ["/home/ann/secret/stories", "~/secret/stories", "./secret/stories", "../secret/stories"])
+def test_local_paths_stay_at_home(dataset: str) -> None:
+    """Of a local data set the card gives the last part of the path only."""
+    text = model_card.text(CONFIG, META | {"dataset": dataset}, METRICS, PARAMS)
+    assert "`stories`" in text
+    assert "secret" not in text
+
+
+def test_odd_names_break_nothing() -> None:
+    """A name with backticks, bars and line ends stays within its code span."""
+    text = model_card.text(CONFIG, META | {"dataset": "a`|\n# b"}, METRICS, {"note": "x|`y\nz"})
+    assert "\n# b" not in text
+    assert "| `note` | `x/'y z` |" in text
+
+
+def test_same_model_same_bytes(tmp_path: Path) -> None:
+    """The card has no time, host or path in it: written twice, it is the same."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        model_card.write_card(tmp_path / name, CONFIG, META, METRICS, PARAMS)
+    one, two = ((tmp_path / name / "README.md").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert str(tmp_path).encode() not in one
+
+
+def test_its_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The code on the card, pasted, writes a text with transformers."""
+    folder = tmp_path / "data/train/model"
+    codec = tokenizer.gpt2()
+    torch.manual_seed(0)
+    net = GPT2(GPT2Config(vocab_size=codec.vocab_size, block_size=128, n_layer=1, n_head=2, n_embd=8))
+    hf.save(net, folder, codec.end_of_text)
+    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
+    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", folder, 128)
+    model_card.write_card(folder, net.config, META, METRICS, PARAMS)
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    with chdir(tmp_path):
+        exec(code[1], {})
+    assert capsys.readouterr().out.startswith("Once upon a time")
