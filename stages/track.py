@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.common import command, files, journal, session
 from stages.common.params import Params, load_params
+from stages.common.progress import bar
 from stages.tracking import figures, provenance, results, store
 from stages.tracking.run import COMPLETE, MODEL_MD5, SUMMARY, Run, link, open_run
 
@@ -63,12 +64,15 @@ def complete(params: Params, summary: str) -> Run:
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
     run.dataset(results.about())
     run.table("samples/samples.json", results.samples())
-    for name, figure in figures.all_figures().items():
-        run.client.log_figure(run.id, figure, f"plots/{name}.png")
-    for path in results.tables():
-        run.file(path, "plots")
-    run.file(results.DATA / "generate" / "samples.md", "samples")
-    run.file(results.DATA / "evaluate" / "report.md")
+    pictures, tables = figures.all_figures(), results.tables()
+    pages = {"samples": results.DATA / "generate" / "samples.md", None: results.DATA / "evaluate" / "report.md"}
+    with bar(len(pictures) + len(tables) + len(pages), "track", "file") as progress:
+        for name, figure in pictures.items():
+            run.client.log_figure(run.id, figure, f"plots/{name}.png")
+            progress.update()
+        for folder, path in [*(("plots", path) for path in tables), *pages.items()]:
+            run.file(path, folder)
+            progress.update()
     if outputs:
         run.file(Path("dvc.lock"))
     run.tag(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from stages.generation.sampler import Sample
-from stages.storybook import story as storybook
+from stages.storybook.words import HER_NAMES, HIS_NAMES
+
+NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
 
 
 def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
@@ -37,5 +40,11 @@ def distinct_2(texts: Sequence[str]) -> float:
 
 def keeps_name(text: str) -> bool:
     """Whether the text names a character of the storybook, and no second one."""
-    name = storybook.name_of(text)
-    return name is not None and storybook.name_of(text.replace(name, "")) is None
+    name = name_of(text)
+    return name is not None and name_of(text.replace(name, "")) is None
+
+
+def name_of(text: str) -> str | None:
+    """The main character's name in any text: the first of the storybook's names that it mentions."""
+    found = NAME.search(text)
+    return found[0] if found else None

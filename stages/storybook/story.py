@@ -17,13 +17,12 @@ from functools import cache
 
 from stages.storybook.grammar import Grammar
 from stages.storybook.rules import RULES
-from stages.storybook.words import HER_NAMES, HIS_NAMES, SLOTS
+from stages.storybook.words import SLOTS
 
 TRAIN_SEED = 1
 VALIDATION_SEED = 2
 _DECIMALS = 9  # of a log-probability: the last bits of math.log differ between platforms
 _WORD = re.compile(r"[A-Za-z]+")
-_NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,6 @@ def logprob(text: str) -> float:
 def words() -> set[str]:
     """Every word that a story may use, in lower case."""
     return {word.lower() for text in grammar().texts() for word in _WORD.findall(text)}
-
-
-def name_of(text: str) -> str | None:
-    """The main character's name in any text: the first of the storybook's names that it mentions."""
-    found = _NAME.search(text)
-    return found[0] if found else None
 
 
 def _story(book: Grammar, generator: random.Random) -> Story:

@@ -11,7 +11,6 @@ from typing import Any
 
 from stages.common.errors import UserError
 from stages.common.files import need, read_json
-from stages.evaluation import report
 
 DATA = Path("data")
 STAGES = ("train", "evaluate", "generate")  # those with a metrics.json
@@ -79,7 +78,7 @@ def summary() -> str:
     lines = [f"{found['parameters']:,} parameters, {found['steps']:,} steps, {found['tokens'] / 1e6:,.2f} million tokens"]
     line = f"validation perplexity **{found['perplexity']:.3f}** {_interval(found, 'perplexity')}"
     lines.append(f"{line}; on the training text {found['train_perplexity']:.3f}")
-    if found["future_leak"] > report.LEAK:
+    if found["leaks"]:
         lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
     elif "perplexity_floor" in found:
         floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]

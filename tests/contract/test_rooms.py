@@ -1,0 +1,89 @@
+"""Verbs are scripts, nouns are rooms: who may import whom, and what stands where."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+import rooms
+from source_tree import ROOT, STAGES
+
+MOST_FILES, MOST_LINES = 12, 350
+CODE = ("model", "stages", "tools", "benchmarks", "docs/make")
+
+
+def test_imports_go_down() -> None:
+    """Scripts import their own room, rooms what is shared, all of them common, the storybook and the network; never upwards."""
+    assert not list(rooms.upwards(rooms.graph()))
+
+
+def test_no_import_goes_in_circles() -> None:
+    """No file imports itself by way of others."""
+    assert not list(rooms.circles(rooms.graph()))
+
+
+def test_each_file_stands_where_its_users_are() -> None:
+    """One stage's files are in its room; what all import is in common/; what some share is in corpus/ or compute/."""
+    assert not list(rooms.misplaced(rooms.graph(), _processes()))
+
+
+def test_rooms_are_small() -> None:
+    """No room has over 12 files, no file over 350 lines, no script over 150."""
+    assert not list(rooms.crowded(rooms.graph(), MOST_FILES))
+    for path in (path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
+        script = path.parent.name == "stages"
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= (150 if script else MOST_LINES), path
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "other"),
+    [
+        ("upwards", "stages/common/files.py", "stages/corpus/tokens.py"),
+        ("upwards", "stages/corpus/tokens.py", "stages/compute/machine.py"),
+        ("upwards", "stages/training/batches.py", "stages/evaluation/scoring.py"),
+        ("upwards", "model/gpt2.py", "stages/common/files.py"),
+        ("upwards", "stages/storybook/words.py", "stages/common/files.py"),
+        ("upwards", "stages/train.py", "stages/tracking/store.py"),
+        ("upwards", "stages/train.py", "stages/evaluate.py"),
+        ("circles", "stages/common/errors.py", "stages/common/files.py"),
+        ("misplaced", "stages/tokenize.py", "stages/corpus/rolling_hash.py"),
+    ],
+)
+def test_a_planted_import_is_seen(rule: str, file: str, other: str) -> None:
+    """Each rule fails when the import that it forbids is there."""
+    imports = rooms.graph()
+    if rule == "misplaced":  # a file of the room corpus that one stage alone imports
+        imports["stages/corpus/planted.py"] = set()
+        imports[file] = imports[file] | {"stages/corpus/planted.py"}
+        assert any("planted" in line for line in rooms.misplaced(imports, _processes()))
+        return
+    assert not list(getattr(rooms, rule)(imports))
+    imports[file] = imports[file] | {other}
+    assert list(getattr(rooms, rule)(imports))
+
+
+def test_names_of_rooms_say_something() -> None:
+    """There is no drawer: no folder called lib, utils, misc, helpers; each folder in stages/ is a room of the design."""
+    folders = {path.name for path in (ROOT / "stages").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {f"stages/{folder}" for folder in folders} == {room for room in rooms.FLOORS if room.startswith("stages/")}
+    assert not folders & {"lib", "utils", "misc", "helpers"}
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
+
+
+def test_the_readme_s_tree_is_the_rooms_own_words() -> None:
+    """A room's line in the README is the first line of its `__init__` docstring."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "stages").glob("*/__init__.py"):
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
+        name = re.escape(f"stages/{path.parent.name}/")
+        assert re.search(rf"^ +{name} +{re.escape(first)}$", readme, re.MULTILINE), f"{path.parent.name}: {first}"
+
+
+def _processes() -> set[str]:
+    """Files in rooms that are started as processes of their own."""
+    return {
+        file
+        for file in rooms.graph()
+        if rooms.room(file) != "stages" and '__name__ == "__main__"' in (ROOT / file).read_text(encoding="utf-8")
+    }
