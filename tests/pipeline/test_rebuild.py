@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipe
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a run that its commit does not give: an uncommitted line of code, a param of its own."""
     project = Project.copy(tmp_path_factory.mktemp("rebuild"))
-    path = project.folder / "stages" / "lib" / "schedule.py"
+    path = project.folder / "stages" / "training" / "schedule.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(
         text + "\nlearning_rate_before = learning_rate\n"
