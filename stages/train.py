@@ -19,14 +19,10 @@ from stages.common.params import Params, load_params
 from stages.compute import machine
 from stages.corpus import tokenizer
 from stages.corpus.tokens import TokenFile
-from stages.training import distributed, live_run, model_card, signals, trainer
-from stages.training.checkpoint import Checkpoints, code_digest, make_key, md5
+from stages.training import distributed, identity, live_run, model_card, signals, trainer
+from stages.training.checkpoint import Checkpoints
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
-NOT_OURS = {  # params that cannot change the training: the data's are in the tokens' checksums
-    *("dataset", "dataset_revision", "max_samples", "max_val_samples", "vocabulary", "launcher", "eval_stride"),
-    *("prompt", "num_samples", "max_new_tokens", "temperature", "top_k", "top_p"),
-}
 SAMPLES, SAMPLE_TOKENS = 2, 80  # texts at each evaluation, to watch them improve
 
 
@@ -42,9 +38,9 @@ def main(args: argparse.Namespace) -> None:
     if device.startswith("cuda"):
         machine.prefer_exact_cuda()
     with distributed.join(device) as us:
-        facts = machine.environment(device, precision, threads, us.size)
+        facts = identity.machine_facts(device, precision, threads, us.size)
         net = make_net(params, meta["vocab_size"]).to(device)
-        folder = session.root() / ".checkpoints" / training_key(params, facts)
+        folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
             live_run.training_run(params, {f"machine.{key}": value for key, value in facts.items()}) as run,
@@ -92,16 +88,6 @@ def make_net(params: Params, vocab_size: int) -> GPT2:
     return GPT2(GPT2Config(vocab_size=vocab_size, **shape))
 
 
-def training_key(params: Params, facts: dict[str, str]) -> str:
-    """A name for all that decides the bits: params, tokens, code and machine. Another key is another training.
-
-    meta.json holds the checksums of the token files: reading those here would make the start as long as the corpus is large.
-    """
-    code = code_digest(Path(__file__).parents[1])
-    tokens = {name: md5(TOKENS / name) for name in ("meta.json", "tokenizer.json")}
-    return make_key(params=params.model_dump(exclude=NOT_OURS), tokens=tokens, code=code, machine=facts)
-
-
 @torch.no_grad()
 def samples(net: GPT2, codec: tokenizer.Tokenizer) -> list[str]:
     """A few stories from the network as it is, always with the same random numbers, which are not the training's."""
@@ -132,7 +118,7 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
     metrics |= {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
-    model_card.write_card(FOLDER / "model", net.config, meta, metrics, params.model_dump(exclude=NOT_OURS))
+    model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params))
     for name, rows in (
         ("history", loop.history.training),
         ("validation", loop.history.validation),

@@ -1,4 +1,4 @@
-"""Machine: memory, threads, device, precision, and a record of what decides the bits."""
+"""Machine: memory, threads, device and precision."""
 
 from __future__ import annotations
 
@@ -97,22 +97,3 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def environment(device: str, precision: str, threads: int, processes: int) -> dict[str, str]:
-    """What decides the bits of a run beside params, data and code; recorded with it, and part of a checkpoint's key."""
-    import torch
-
-    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else ""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "device": device,
-        "gpu": gpu,
-        "precision": precision,
-        "threads": str(threads),
-        "processes": str(processes),
-    }

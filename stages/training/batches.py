@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 IGNORE = -100  # target that is not scored
@@ -115,3 +116,9 @@ def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDAr
         tokens[row, : len(window) - 1] = window[:-1]
         targets[row, : len(window) - 1] = window[1:]
     return tokens, targets
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make dropout a pure function of (seed, step, rank) too: there is no generator state to save."""
+    name = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(name, "little") >> 1)

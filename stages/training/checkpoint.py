@@ -7,7 +7,6 @@ which DVC deletes before a stage starts, in ROOT/.checkpoints/<key>; the key is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -28,13 +27,6 @@ from torch.optim import Optimizer
 from stages.common.files import atomic, digest
 
 KEEP = 2  # newest checkpoints kept: one to go on from, one more should the disk lose it
-FORMAT = "1"
-
-
-def make_key(**facts: Any) -> str:
-    """A name for everything that decides the bits of a training: 16 hex digits."""
-    text = json.dumps({"format": FORMAT, **facts}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -170,21 +162,3 @@ def _valid(path: Path) -> bool:
         return digest(path) == path.stem.rpartition("-")[2]
     except OSError:
         return False
-
-
-def md5(path: Path) -> str:
-    """The checksum that DVC records."""
-    return digest(path, "md5")
-
-
-def code_digest(root: Path) -> str:
-    """One checksum over the project's own source files that this process has imported, by name and content."""
-    paths = {Path(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
-    own = sorted(path for path in paths if path.is_relative_to(root / "model") or path.is_relative_to(root / "stages"))
-    return hashlib.sha256("".join(f"{path.relative_to(root)} {digest(path)}\n" for path in own).encode()).hexdigest()
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make dropout a pure function of (seed, step, rank): there is no generator state to save."""
-    name = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
-    torch.manual_seed(int.from_bytes(name, "little") >> 1)

@@ -24,8 +24,8 @@ from model import GPT2
 from stages.common.errors import UserError
 from stages.common.params import Params
 from stages.common.progress import bar
-from stages.training.batches import Batches, Indices, Stream, read_windows
-from stages.training.checkpoint import Checkpoints, State, gathered, seed_step
+from stages.training.batches import Batches, Indices, Stream, read_windows, seed_step
+from stages.training.checkpoint import Checkpoints, State, gathered
 from stages.training.distributed import World, distribute
 from stages.training.optimizer import make_optimizers, set_learning_rate
 from stages.training.schedule import learning_rate

@@ -112,20 +112,6 @@ def test_every_param_has_a_reader() -> None:
     assert used == source_tree.PARAMS
 
 
-def test_training_knows_its_params() -> None:
-    """What can change a training is exactly what `train` declares: it goes into the checkpoints' key and the model's card.
-
-    stages/train.py names the other params, NOT_OURS.
-    """
-    (names,) = [
-        node.value
-        for node in source_tree.tree(ROOT / "stages" / "train.py").body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NOT_OURS"
-    ]
-    not_ours = {node.value for node in ast.walk(names) if isinstance(node, ast.Constant)}
-    assert source_tree.PARAMS - not_ours == set(source_tree.dvc()["stages"]["train"]["params"])
-
-
 def test_params_yaml_is_flat_and_commented() -> None:
     """params.yaml has one key a line, each with a comment that explains it, and the model class knows each one."""
     from stages.common.params import Params

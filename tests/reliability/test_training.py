@@ -26,8 +26,9 @@ from conftest import ROOT, TINY, environment, run_stage, write_params
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
 from stages.common.params import parse_params
-from stages.training.checkpoint import Checkpoints, State, make_key
+from stages.training.checkpoint import Checkpoints, State
 from stages.training.distributed import World
+from stages.training.identity import make_key
 from stages.training.optimizer import make_optimizers
 from stages.training.signals import Stop
 from stages.training.trainer import Stopped, Trainer

@@ -1,0 +1,75 @@
+"""Identity: what makes a training this one and no other, as a key: params, tokens, code and machine.
+
+Two trainings with the same key end with the same bytes, so a checkpoint may be continued by any of them and by nobody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from stages.common.files import digest
+from stages.common.params import Params
+from stages.compute.machine import cpu_name
+
+PROJECT = Path(__file__).parents[2]
+FORMAT = "1"  # of the checkpoint file
+
+
+def training_params(params: Params) -> dict[str, Any]:
+    """The params that can change a training: those that the stage `train` declares in dvc.yaml.
+
+    The params of the data are not among them: the checksums of the tokens are part of the key.
+    """
+    declared = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["params"]
+    return params.model_dump(include=set(declared))
+
+
+def training_key(params: Params, tokens: Path, facts: dict[str, str]) -> str:
+    """A name for everything that decides the bits of a training. Another key is another training.
+
+    meta.json holds the checksums of the token files: reading those here would make the start as long as the corpus is large.
+
+    Args:
+        params: all of them.
+        tokens: the folder of the tokens.
+        facts: see `machine_facts`.
+    """
+    sums = {name: digest(tokens / name, "md5") for name in ("meta.json", "tokenizer.json")}
+    return make_key(params=training_params(params), tokens=sums, code=code_digest(PROJECT), machine=facts)
+
+
+def make_key(**facts: Any) -> str:
+    """16 hex digits that are others as soon as one fact is another."""
+    text = json.dumps({"format": FORMAT, **facts}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_digest(root: Path) -> str:
+    """One checksum over the project's own source files that this process has imported, by name and content."""
+    paths = {Path(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    own = sorted(path for path in paths if path.is_relative_to(root / "model") or path.is_relative_to(root / "stages"))
+    return hashlib.sha256("".join(f"{path.relative_to(root)} {digest(path)}\n" for path in own).encode()).hexdigest()
+
+
+def machine_facts(device: str, precision: str, threads: int, processes: int) -> dict[str, str]:
+    """What decides the bits of a run besides params, data and code. It is recorded with the run."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else "",
+        "precision": precision,
+        "threads": str(threads),
+        "processes": str(processes),
+    }
