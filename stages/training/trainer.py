@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from stages.common.progress import bar
 from stages.training.batches import Batches, Indices, Stream, read_windows, seed_step
 from stages.training.checkpoint import Checkpoints, State, gathered
 from stages.training.distributed import World, distribute
+from stages.training.history import History, Row
 from stages.training.optimizer import make_optimizers, set_learning_rate
 from stages.training.schedule import learning_rate
 from stages.training.signals import Stop
@@ -35,21 +35,10 @@ ROWS = 1_000  # rows of the history at most: longer trainings average over more 
 VALIDATION_WINDOWS = 128  # evaluated during training, evenly spaced; the stage evaluate takes the whole split
 
 Micro = tuple[Tensor, Tensor]
-Row = dict[str, float]
 
 
 class Stopped(Exception):
     """Somebody asked the training to stop; it saved itself first. Its text is the signal's name."""
-
-
-@dataclass
-class History:
-    """What a training measured, as rows of its three tables."""
-
-    training: list[Row]  # step, tokens, epoch, train_loss, learning_rate, grad_norm
-    validation: list[Row]  # step, epoch, val_loss
-    epochs: list[Row]  # epoch, train_loss, val_loss
-    sums: list[float]  # since the last row and since the epoch's start: loss, tokens, loss, tokens
 
 
 class Trainer:
@@ -94,7 +83,7 @@ class Trainer:
         self.validation = _evenly(validation, params.block_size, VALIDATION_WINDOWS)
         self.step = 0  # optimizer steps done
         self.tokens = 0  # targets trained on
-        self.history = History([], [], [], [0.0] * 4)
+        self.history = History()
 
     def fit(self, stop: Stop) -> None:
         """Train to the end.
@@ -121,12 +110,13 @@ class Trainer:
                 try:
                     loss, norm = self.train_step(micros, total)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    raise _explain_memory(error, self.params) from error
+                    if (advice := _out_of_memory(error, self.params)) is None:
+                        raise
+                    raise UserError(advice) from error
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     raise UserError(self._not_finite(loss, norm, starts))
                 self.step, self.tokens = self.step + 1, self.tokens + total
-                sums = self.history.sums
-                self.history.sums = [sums[0] + loss * total, sums[1] + total, sums[2] + loss * total, sums[3] + total]
+                self.history.add(loss, total)
                 progress.update()
 
                 epoch_ends = self.step % self.steps_per_epoch == 0
@@ -199,13 +189,11 @@ class Trainer:
 
     def _row(self, norm: float, speed: float) -> None:
         """Close the interval: one row of the history."""
-        loss, tokens, *_ = self.history.sums
-        self.history.sums[:2] = [0.0, 0.0]
         row: Row = {
             "step": self.step,
             "tokens": self.tokens,
             "epoch": self.epoch,
-            "train_loss": loss / tokens,
+            "train_loss": self.history.since_row.take(),
             "learning_rate": self.learning_rate(self.step - 1),  # of the step just done
             "grad_norm": norm,
         }
@@ -222,13 +210,11 @@ class Trainer:
         val_loss = self.validation_loss()
         self.history.validation.append({"step": self.step, "epoch": self.epoch, "val_loss": val_loss})
         if epoch_ends:
-            _, _, loss, tokens = self.history.sums
-            self.history.sums[2:] = [0.0, 0.0]
-            epoch = round(self.epoch)
-            self.history.epochs.append({"epoch": epoch, "train_loss": loss / tokens, "val_loss": val_loss})
+            epoch, train_loss = round(self.epoch), self.history.since_epoch.take()
+            self.history.epochs.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
             if self.world.main:
                 progress.write(
-                    f"epoch {epoch}/{self.params.epochs}: train loss {loss / tokens:.4f}, validation loss {val_loss:.4f}"
+                    f"epoch {epoch}/{self.params.epochs}: train loss {train_loss:.4f}, validation loss {val_loss:.4f}"
                 )
         if self.world.main:
             self.log(self.step, {"val_loss": val_loss})
@@ -255,7 +241,7 @@ class Trainer:
         return {key: gathered(value) for key, value in self.net.state_dict().items()}
 
     def _save(self) -> None:
-        state = State(self.step, {"tokens": self.tokens, **vars(self.history)})
+        state = State(self.step, {"tokens": self.tokens, **self.history.as_json()})
         self.checkpoints.save(state, self.net, self.optimizers)
 
     def _restore(self) -> None:
@@ -264,7 +250,7 @@ class Trainer:
             return
         history = dict(state.history)
         self.step, self.tokens = state.step, history.pop("tokens")
-        self.history = History(**history)
+        self.history = History.from_json(history)
         if self.world.main:
             print(f"going on from step {self.step} of {self.steps}, where the training was interrupted")
 
@@ -284,11 +270,10 @@ def _evenly(stream: Stream, block_size: int, most: int) -> tuple[NDArray[np.int6
     return read_windows(stream, chosen * block_size, block_size)
 
 
-def _explain_memory(error: BaseException, params: Params) -> BaseException:
-    """Out of memory: what to lower, and by how much. Any other error is returned as it is."""
-    text = str(error).lower()
-    if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "memory" not in text:
-        return error
+def _out_of_memory(error: Exception, params: Params) -> str | None:
+    """What to lower, and by how much; None if the error is of another kind."""
+    if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "memory" not in str(error).lower():
+        return None
     if params.batch_size > 1:
         half = (params.batch_size + 1) // 2
         advice = (
@@ -297,4 +282,4 @@ def _explain_memory(error: BaseException, params: Params) -> BaseException:
         )
     else:
         advice = f"lower block_size from {params.block_size} to {max(1, params.block_size // 2)}, or n_embd or n_layer"
-    return UserError(f"out of memory in a training step: {advice}")
+    return f"out of memory in a training step: {advice}"

@@ -1,0 +1,52 @@
+"""History: what a training measured, as rows of its three tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Row = dict[str, float]
+
+
+@dataclass
+class Mean:
+    """The mean loss of some steps, weighted by their tokens."""
+
+    total: float = 0.0  # nats
+    tokens: int = 0
+
+    def add(self, loss: float, tokens: int) -> None:
+        """Take in a step."""
+        self.total, self.tokens = self.total + loss * tokens, self.tokens + tokens
+
+    def take(self) -> float:
+        """The mean of all steps since it was last taken, in nats per token."""
+        mean = self.total / self.tokens
+        self.total, self.tokens = 0.0, 0
+        return mean
+
+
+@dataclass
+class History:
+    """The tables, and the means of which the next rows will be made."""
+
+    training: list[Row] = field(default_factory=list)  # step, tokens, epoch, train_loss, learning_rate, grad_norm
+    validation: list[Row] = field(default_factory=list)  # step, epoch, val_loss
+    epochs: list[Row] = field(default_factory=list)  # epoch, train_loss, val_loss
+    since_row: Mean = field(default_factory=Mean)
+    since_epoch: Mean = field(default_factory=Mean)
+
+    def add(self, loss: float, tokens: int) -> None:
+        """Take in a step's mean loss over its tokens."""
+        self.since_row.add(loss, tokens)
+        self.since_epoch.add(loss, tokens)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> History:
+        """What `as_json` gave."""
+        means = {key: Mean(**values[key]) for key in ("since_row", "since_epoch")}
+        return cls(**(values | means))
