@@ -66,10 +66,8 @@ def main(args: argparse.Namespace) -> None:
                 )
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
-            weights = loop.gathered_weights()  # FSDP2: every process takes part
+            net = distributed.whole_network(net)
         if us.main:
-            net = make_net(params, meta["vocab_size"])
-            net.load_state_dict(weights)
             write(params, net, loop, meta)
             checkpoints.remove()
             last, speed = loop.history.epochs[-1], (loop.tokens - before) / seconds

@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from stages.common.files import atomic, digest
+from stages.training.distributed import placed, whole
 
 KEEP = 2  # newest checkpoints kept: one to go on from, one more should the disk lose it
 
@@ -70,21 +70,21 @@ class Checkpoints:
             self._lock.release()
 
     def save(self, state: State, net: nn.Module, optimizers: list[Optimizer]) -> Path | None:
-        """Write a checkpoint and delete all but the newest KEEP. Every process must call it; rank 0 alone writes."""
-        tensors = {f"net.{key}": gathered(value) for key, value in net.state_dict().items()}
+        """Write a checkpoint and delete all but the newest KEEP."""
+        tensors = {f"net.{key}": whole(value) for key, value in net.state_dict().items()}
         for key, state_of in _optimizer_state(net, optimizers).items():
-            tensors |= {f"optimizer.{key}.{name}": gathered(value) for name, value in state_of.items()}
+            tensors |= {f"optimizer.{key}.{name}": whole(value) for name, value in state_of.items()}
         if not self.writes:
             return None
         header = {"step": state.step, "history": state.history}
         partial = self.folder / f"step-{state.step:010d}.safetensors"
         with atomic(partial) as temporary:
             save_file(_untied(tensors), temporary, metadata={"state": json.dumps(header)})
-        whole = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
-        partial.replace(whole)
+        final = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
+        partial.replace(final)
         for old in self._files()[KEEP:]:
             old.unlink()
-        return whole
+        return final
 
     def restore(self, net: nn.Module, optimizers: list[Optimizer]) -> State | None:
         """Load the newest valid checkpoint into the network and the optimizers; None if there is none."""
@@ -111,11 +111,6 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*-*.safetensors"), reverse=True)
 
 
-def gathered(value: Tensor) -> Tensor:
-    """The whole tensor, on the CPU; with FSDP2 its shards come from all processes."""
-    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
-
-
 def _optimizer_state(net: nn.Module, optimizers: list[Optimizer]) -> dict[str, dict[str, Tensor]]:
     """What the optimizers remember of each parameter (moments, steps), by the parameter's name."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
@@ -127,21 +122,13 @@ def _load(net: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Ten
     """Put a checkpoint's tensors in their places."""
     names = {parameter: name for name, parameter in net.named_parameters()}
     for parameter, name in names.items():
-        parameter.copy_(_placed(tensors[f"net.{name}"], parameter))
+        parameter.copy_(placed(tensors[f"net.{name}"], parameter))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 prefix = f"optimizer.{names[parameter]}."
                 found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-                optimizer.state[parameter] = {
-                    key: _placed(value, parameter) if value.shape == parameter.shape else value for key, value in found.items()
-                }
-
-
-def _placed(value: Tensor, like: Tensor) -> Tensor:
-    """The tensor on the device of `like`, and in its shards."""
-    value = value.to(like.device)
-    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
+                optimizer.state[parameter] = {key: placed(value, parameter) for key, value in found.items()}
 
 
 def _untied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

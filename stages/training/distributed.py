@@ -1,16 +1,22 @@
-"""The world: the processes that train together (PyTorch's DDP or FSDP2; one process is a world of its own)."""
+"""The world: the processes that train together (PyTorch's DDP or FSDP2; one process is a world of its own).
+
+With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below give whole
+tensors for shards and shards for whole tensors, and for plain tensors the tensors themselves, so that nothing else knows of it.
+Those that read shards talk to the other processes: every process must call them.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model import GPT2
 
@@ -101,3 +107,50 @@ def distribute(net: GPT2, world: World, sharding: str, compiled: bool) -> nn.Mod
 
         module = DistributedDataParallel(module, gradient_as_bucket_view=True)
     return module  # type: ignore[no-any-return]
+
+
+def backward(loss: Tensor, world: World) -> None:
+    """Add the loss's gradients. They add up over the processes: DDP and FSDP2 would give their mean."""
+    (loss * world.size if world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
+
+
+def apart(module: nn.Module) -> AbstractContextManager[None]:
+    """DDP: within it the processes keep their gradients to themselves, for all but the last micro-batch of a step."""
+    return getattr(module, "no_sync", nullcontext)()
+
+
+def gradient_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together, a scalar."""
+    return _full(torch.nn.utils.get_total_norm(gradients))
+
+
+def whole(value: Tensor) -> Tensor:
+    """The whole tensor, on the CPU."""
+    return _full(value).detach().cpu()
+
+
+def placed(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor on the device of `like`, and in its shards if it has the same shape."""
+    value = value.to(like.device)
+    if isinstance(like, DTensor) and value.shape == like.shape:
+        return distribute_tensor(value, like.device_mesh, like.placements)
+    return value
+
+
+def is_whole(net: nn.Module) -> bool:
+    """Whether this process has the whole network."""
+    return not any(isinstance(parameter, DTensor) for parameter in net.parameters())
+
+
+def whole_network(net: GPT2) -> GPT2:
+    """The network, whole, on the CPU."""
+    if is_whole(net):
+        return net.cpu()
+    weights = {key: whole(value) for key, value in net.state_dict().items()}
+    net = GPT2(net.config)
+    net.load_state_dict(weights)
+    return net
+
+
+def _full(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from model import GPT2
 from stages.common.errors import UserError
 from stages.common.params import Params
 from stages.common.progress import bar
+from stages.training import distributed
 from stages.training.batches import Batches, Indices, Stream, read_windows, seed_step
-from stages.training.checkpoint import Checkpoints, State, gathered
+from stages.training.checkpoint import Checkpoints, State
 from stages.training.distributed import World, distribute
 from stages.training.history import History, Row
 from stages.training.optimizer import make_optimizers, set_learning_rate
@@ -159,14 +159,12 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for index, (tokens, targets) in enumerate(micros):
             last = index == len(micros) - 1
-            apart = contextlib.nullcontext if last else getattr(self.module, "no_sync", contextlib.nullcontext)
-            with apart():  # DDP: gradients meet at the last micro-batch
+            with contextlib.nullcontext() if last else distributed.apart(self.module):
                 with self.autocast:
                     part = self.module(tokens, targets, total)
-                (part * self.world.size if self.world.size > 1 else part).backward()  # DDP and FSDP2 average
+                distributed.backward(part, self.world)
             loss += part.detach()
-        norm: Any = torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP2: of all shards
+        norm = distributed.gradient_norm([p.grad for p in self.trained if p.grad is not None])
         values = float(self.world.sum(loss)), float(norm)
         if all(map(math.isfinite, values)):
             if 0.0 < self.params.grad_clip < values[1]:
@@ -218,7 +216,7 @@ class Trainer:
                 )
         if self.world.main:
             self.log(self.step, {"val_loss": val_loss})
-            if not any(isinstance(parameter, DTensor) for parameter in self.trained):  # FSDP2: no process has the whole network
+            if distributed.is_whole(self.net):
                 self.on_evaluate(self.step, self.net)
 
     @torch.no_grad()
@@ -227,7 +225,7 @@ class Trainer:
         self.module.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         size = self.params.batch_size
-        for first in range(0, len(self.validation[0]), size):  # every process takes part: FSDP2 gathers for each batch
+        for first in range(0, len(self.validation[0]), size):
             tokens, targets = self._to_device(*(part[first : first + size] for part in self.validation))
             scored = int((targets >= 0).sum())
             with self.autocast:
@@ -235,10 +233,6 @@ class Trainer:
             sums += torch.tensor([float(loss) * scored, scored], dtype=torch.float64)
         self.module.train()
         return float(sums[0] / sums[1])
-
-    def gathered_weights(self) -> dict[str, Tensor]:
-        """The network's weights on the CPU, whole. With FSDP2 every process must call it."""
-        return {key: gathered(value) for key, value in self.net.state_dict().items()}
 
     def _save(self) -> None:
         state = State(self.step, {"tokens": self.tokens, **self.history.as_json()})
