@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from model.config import GPT2Config
 from model.gpt2 import GPT2, sinusoidal_positions
@@ -66,7 +67,7 @@ def load(folder: Path | str) -> GPT2:
     _check_sizes(config, weights, folder / WEIGHTS)
     if config.tie_embeddings and "wte.weight" in weights:
         weights["lm_head.weight"] = weights["wte.weight"]
-    with torch.device("meta"):  # the random initialisation would be thrown away
+    with torch.device("meta"), _NoInitialisation():
         net = GPT2(config)
     _check(net, weights, folder / WEIGHTS)
     if config.position == "sinusoidal":
@@ -76,6 +77,20 @@ def load(folder: Path | str) -> GPT2:
         net.lm_head.weight = net.wte.weight
     net.wpe.weight.requires_grad_(config.position == "learned")
     return net.eval()
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skips `torch.nn.init`: the random weights would be thrown away.
+
+    On the meta device they would cost nothing but the import of `torch._dynamo`, over a second of each start.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _theirs(name: str) -> str:
