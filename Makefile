@@ -72,8 +72,8 @@ bench: $(VENV)/.ready-dev ## Training and generation speed against transformers,
 # -- checks -------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.ready-dev ## The whole test suite, two files at a time
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.ready-dev ## The whole test suite, on two cores
+	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready-dev ## The quick part of it: each file by itself, and the house rules

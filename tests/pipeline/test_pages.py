@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import servers
-from project import HERE, Project
+from project import Project
+from stage_runs import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 SIZES = (30, 60, 90)
@@ -74,7 +75,7 @@ def test_table_of_experiments(project: Project) -> None:
 
 def _recipe(target: str) -> str:
     """The lines of a target in the Makefile, joined."""
-    text = (HERE / "Makefile").read_text(encoding="utf-8")
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
     return text.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").split("\n", 1)[1]
 
 

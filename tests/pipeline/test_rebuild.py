@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from project import Project, Recorded
+from project import LoggedRun, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def mine(project: Project) -> Recorded:
+def mine(project: Project) -> LoggedRun:
     """The first of the two runs, which is not what lies in the work tree now."""
     run, _ = project.runs()
     assert run.name == "mine"
@@ -39,7 +39,7 @@ def mine(project: Project) -> Recorded:
     return run
 
 
-def test_reproduce_is_identical(project: Project, mine: Recorded) -> None:
+def test_reproduce_is_identical(project: Project, mine: LoggedRun) -> None:
     """The recorded commit, patch and params give the recorded bytes, and the store gets no run from it."""
     said = project.python("-m", "tools.reproduce", "mine")
     assert "identical: every output has the recorded md5" in said
@@ -49,7 +49,7 @@ def test_reproduce_is_identical(project: Project, mine: Recorded) -> None:
 
 
 @contextmanager
-def other_model_on_record(project: Project, run: Recorded) -> Iterator[None]:
+def other_model_on_record(project: Project, run: LoggedRun) -> Iterator[None]:
     """One digit of the model's recorded md5 changed: what another weight would have given."""
     (lock,) = (project.folder / "mlruns" / run.id).rglob("dvc.lock")
     text, md5 = lock.read_text(encoding="utf-8"), run.tags["md5.model"]
@@ -60,7 +60,7 @@ def other_model_on_record(project: Project, run: Recorded) -> Iterator[None]:
         lock.write_text(text, encoding="utf-8")
 
 
-def test_reproduce_sees_a_difference(project: Project, mine: Recorded) -> None:
+def test_reproduce_sees_a_difference(project: Project, mine: LoggedRun) -> None:
     """Another md5 of the model on record: exit code 1, and the table shows that line alone as different."""
     with other_model_on_record(project, mine):
         said = project.python("-m", "tools.reproduce", mine.id[:8], ok=False)
@@ -68,7 +68,7 @@ def test_reproduce_sees_a_difference(project: Project, mine: Recorded) -> None:
     assert "the machine is the same" in said
 
 
-def test_reproduce_on_another_machine(project: Project, mine: Recorded) -> None:
+def test_reproduce_on_another_machine(project: Project, mine: LoggedRun) -> None:
     """Other bytes, but the run was recorded with another torch: that is named, and perplexities in their intervals will do."""
     torch = mine.tags["machine.torch"]
     with other_model_on_record(project, mine):
@@ -105,7 +105,7 @@ print("text", pipe("Once upon a time", max_new_tokens=5)[0]["generated_text"])
 """
 
 
-def test_register(project: Project, mine: Recorded) -> None:
+def test_register(project: Project, mine: LoggedRun) -> None:
     """The registered model is the run's, from DVC's cache, not the work tree's; transformers loads it with the same weights."""
     pytest.importorskip("transformers", reason="transformers is not installed (requirements-dev.txt)")
     assert "models:/gpt2-from-scratch/1" in project.python("-m", "tools.register", "mine")

@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from project import Project, Recorded, assert_complete, assert_watched, rows_of_history, signal_group, wait_for
+from project import LoggedRun, Project, assert_complete, assert_watched, rows_of_history, signal_group, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 CPU = "system/cpu_utilization_percentage"
@@ -34,10 +34,10 @@ class News:
         self.project = project
         self.known = {run.id for run in project.runs()}
 
-    def runs(self) -> list[Recorded]:
+    def runs(self) -> list[LoggedRun]:
         return [run for run in self.project.runs() if run.id not in self.known]
 
-    def only(self) -> Recorded:
+    def only(self) -> LoggedRun:
         """The one new run."""
         (run,) = self.runs()
         return run

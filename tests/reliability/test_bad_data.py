@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import run_stage, write_params
 from refusal import check_message, refused
+from stage_runs import run_stage, write_params
 
 pytestmark = pytest.mark.kind("bad data set")
 

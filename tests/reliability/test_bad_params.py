@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, run_stage
 from refusal import check_message, digests, refused
+from stage_runs import ROOT, TINY, run_stage
 
 from stages.common import command
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import faults
 import pytest
-from conftest import run_stage
 from project import Project, assert_complete
 from reference import Reference, at_once
 from refusal import check_message, digests
+from stage_runs import run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("odd environment")]
 

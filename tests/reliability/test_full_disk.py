@@ -10,9 +10,9 @@ from pathlib import Path
 
 import faults
 import pytest
-from conftest import run_stage
 from reference import QUIET, Reference, at_once, outputs, same
 from refusal import check_message, digests
+from stage_runs import run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("disk full at a write")]
 WRITERS = ("download", "tokenize", "train", "evaluate", "generate")

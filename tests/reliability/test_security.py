@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from reference import PROMPTS, WORD, Reference, outputs
+from stage_runs import ROOT
 
 from tools import ui
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import faults
 import pytest
-from conftest import run_stage
 from project import Project
 from reference import QUIET, Reference
 from refusal import check_message, digests, refused
+from stage_runs import run_stage
 
 from stages import track
 from stages.common import session

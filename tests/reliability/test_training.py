@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, environment, run_stage, write_params
+from stage_runs import ROOT, TINY, environment, run_stage, write_params
 
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
@@ -62,7 +62,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _trainer(folder: Path, checkpoints: Checkpoints, **changes: Any) -> Trainer:
-    params = parse_params(COMMITTED | TINY | {"dropout": 0.1, "batch_size": 3, "grad_accumulation": 2} | changes)
+    params = parse_params(
+        COMMITTED | TINY | {"dropout": 0.1, "batch_size": 3, "grad_accumulation": 2, "eval_every": 10} | changes
+    )
     torch.manual_seed(params.seed)
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": params.dropout, "tie_embeddings": params.tie_embeddings}
     net = GPT2(GPT2Config(50, block_size=params.block_size, position="sinusoidal", **shape))  # type: ignore[arg-type]

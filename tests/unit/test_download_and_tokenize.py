@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import environment, run_stage, write_params
+from stage_runs import environment, run_stage, write_params
 
 from stages.common import files
 from stages.common.errors import UserError

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from stage_runs import ROOT
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SCRIPT = """

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_runs import ROOT
 from tokenizers import Tokenizer as Reference
 
 from stages.common.errors import UserError

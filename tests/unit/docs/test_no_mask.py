@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from stage_runs import ROOT
 
 from docs.make import blocks, no_mask, real_stories
 
