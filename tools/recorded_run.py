@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.common import session
 from stages.common.errors import UserError
+from stages.common.params import read_yaml
 from stages.tracking import store
 from stages.tracking.run import COMPLETE
 
@@ -85,7 +84,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def _lend_local_data(clone: Path) -> None:
     """Let a data set that is a file or folder of the main checkout, and not in git, be found from the clone."""
-    params: Any = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    params: Any = read_yaml((clone / "params.yaml").read_text(encoding="utf-8"))
     path = Path(str(params.get("dataset", "")))
     here, there = session.root() / path, clone / path
     if not path.is_absolute() and here.exists() and not there.exists():

@@ -14,9 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.common import command, errors, files, session
+from stages.common.params import read_yaml, write_yaml
 from stages.tracking import provenance
 from tools.recorded_run import clean_environment
 from tools.reproduce import show_outputs
@@ -46,8 +45,8 @@ def clone(folder: Path) -> Path:
     cloned = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(session.root()), str(folder)], check=False)
     if cloned.returncode or not (folder / "params.yaml").exists():
         raise errors.UserError("git could not clone this checkout; see above. It must be a git repository with a commit")
-    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | TINY
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    params = read_yaml((folder / "params.yaml").read_text(encoding="utf-8")) | TINY
+    (folder / "params.yaml").write_text(write_yaml(params), encoding="utf-8")
     (folder / "dvc.lock").unlink(missing_ok=True)
     return folder
 

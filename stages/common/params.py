@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import math
+import io
 import reprlib
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import UserError
 
 Count = Annotated[int, Field(ge=1, le=10**12, strict=True)]
 Whole = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 Size = Annotated[int, Field(ge=1, le=2**20, strict=True)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=10_000)]
 
@@ -49,8 +51,8 @@ class Params(BaseModel):
     batch_size: Size
     grad_accumulation: Size
     stride: Size
-    learning_rate: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False)]
-    min_learning_rate: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+    learning_rate: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False, strict=True)]
+    min_learning_rate: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False, strict=True)]
     warmup_steps: Whole
     weight_decay: NotNegative
     grad_clip: NotNegative
@@ -70,26 +72,9 @@ class Params(BaseModel):
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1000)]
     num_samples: Annotated[int, Field(ge=1, le=10_000, strict=True)]
     max_new_tokens: Size
-    temperature: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+    temperature: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False, strict=True)]
     top_k: Size | None
-    top_p: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] | None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_flag_for_a_number(cls, value: Any, info: Any) -> Any:
-        """YAML's yes/on/true would pass as 1, and 1e-3 is text in YAML 1.1: say so instead of guessing."""
-        field = cls.model_fields[info.field_name]
-        kinds = str(field.annotation)
-        if "float" in kinds and isinstance(value, bool):
-            raise ValueError("give a number, not true or false")
-        if "float" in kinds and isinstance(value, str):
-            try:
-                number = float(value)
-            except ValueError:
-                raise ValueError("give a number") from None
-            if math.isfinite(number):  # YAML 1.1 reads 1e-3 as text: what was meant is plain
-                return number
-        return value
+    top_p: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False, strict=True)] | None
 
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
@@ -120,15 +105,29 @@ class Params(BaseModel):
         return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key given twice (YAML's own takes the last, silently)."""
+def read_yaml(text: str) -> Any:
+    """The value of a YAML file, read as DVC reads it: YAML 1.2, where `010` is 10, `yes` is text and 1e-3 is a number.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = Counter(str(self.construct_object(key, deep=True)) for key, _ in node.value)
-        twice = [key for key, count in keys.items() if count > 1]
-        if twice:
-            raise UserError(f"{', '.join(twice)}: given twice; keep one line")
-        return super().construct_mapping(node, deep)
+    Raises:
+        UserError: the text is not YAML, or a key is given twice.
+    """
+    try:
+        return YAML(typ="safe").load(text)
+    except DuplicateKeyError as error:
+        key = str(error.problem).split('"')[1::2][:1]
+        raise UserError(f"{''.join(key)}: given twice; keep one line") from None
+    except (YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise UserError(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """The text that `read_yaml` reads as these values, in the same order."""
+    writer, text = YAML(typ="safe"), io.StringIO()
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.allow_unicode, writer.width = False, 2**30  # a bare U+0085, or a long text cut into lines, would be read otherwise
+    writer.dump(dict(values), text)
+    return text.getvalue()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -138,15 +137,13 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         UserError: the file is missing or not YAML, or any of its keys is missing, unknown or wrong: all in one message.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Run from the project's folder, or restore it: git checkout {path}") from None
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}{' is ' if str(error).startswith('not YAML') else ': '}{error}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold `key: value` lines, it holds {_kind(raw)}. Restore it: git checkout {path}")
     return parse_params(raw, str(path))
@@ -178,7 +175,9 @@ def _explain(error: ValidationError, given: set[str]) -> list[str]:
             lines[key] = f"{key[:100]}: unknown key; {hint}"
         else:
             shown = _short(item["input"])
-            reason = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            reason = item["msg"].removeprefix("Input ")
+            if item["type"] == "float_type":
+                reason = "give a number, not true or false" if isinstance(item["input"], bool) else "give a number"
             if key not in lines:
                 lines[key] = f"{key}: {shown}: {reason}"
             elif reason not in lines[key]:

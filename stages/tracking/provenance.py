@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
+
+from stages.common.errors import UserError
+from stages.common.params import read_yaml
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
 
@@ -66,8 +68,8 @@ def command(params: Mapping[str, Any]) -> str:
     The patch is the run's artifact code.patch; `make reproduce` fetches and applies it.
     """
     committed: dict[str, Any] = {}
-    with suppress(yaml.YAMLError):
-        committed = yaml.safe_load(_git("show", "HEAD:params.yaml")) or {}
+    with suppress(UserError):
+        committed = read_yaml(_git("show", "HEAD:params.yaml")) or {}
     changed = [f"{key}={_override(value)}" for key, value in params.items() if key not in committed or committed[key] != value]
     words = ["dvc", "exp", "run", *(word for change in changed for word in ("-S", _quoted(change)))]
     apply = " && git apply code.patch" if patch() else ""
@@ -109,8 +111,8 @@ def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
     Not that of `track`, which logs dvc.lock before DVC has written its own line there.
     """
     try:
-        stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        stages: dict[str, Any] = read_yaml(lock.read_text(encoding="utf-8"))["stages"]
+    except (OSError, UserError, TypeError, KeyError):
         return {}
     return {
         out["path"]: str(out.get("md5", ""))

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import UserError
-from stages.common.params import Params, load_params, parse_params
+from stages.common.params import Params, load_params, parse_params, read_yaml, write_yaml
 
-COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
+COMMITTED: dict[str, Any] = read_yaml((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
 
 
 def test_committed_file_is_valid() -> None:
@@ -76,15 +76,115 @@ def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
     params = parse_params(COMMITTED | {"min_learning_rate": 0.0} | changes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
-        path.write_text(
-            yaml.safe_dump(params.model_dump()), encoding="utf-8"
-        )  # allow_unicode would leave U+0085 bare: a line end
+        path.write_text(write_yaml(params.model_dump()), encoding="utf-8")
         assert load_params(path) == params
 
 
-def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
-    """`learning_rate: 1e-3`, which YAML 1.1 reads as text, means what it says."""
-    assert parse_params(COMMITTED | {"learning_rate": "1e-3", "min_learning_rate": 0}).learning_rate == 0.001
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("learning_rate", "1e-1", 0.1),  # YAML 1.1 reads it as text
+        ("learning_rate", "1", 1.0),
+        ("seed", "010", 10),  # 8 in YAML 1.1
+        ("seed", "0o17", 15),  # text in YAML 1.1
+        ("max_samples", "1_000", 1000),
+        ("prompt", "1:30", "1:30"),  # 90 in YAML 1.1
+        ("prompt", "yes", "yes"),  # true in YAML 1.1
+        ("prompt", "off", "off"),
+        ("prompt", "'1e-3'", "1e-3"),
+        ("top_k", "~", None),
+        ("top_k", "", None),
+    ],
+)
+def test_values_mean_what_dvc_says(tmp_path: Path, key: str, text: str, value: object) -> None:
+    """What YAML's versions read differently has DVC's value in the stages too."""
+    lines = write_yaml({name: kept for name, kept in COMMITTED.items() if name != key})
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{lines}{key}: {text}\n", encoding="utf-8")
+    read = getattr(load_params(path), key)
+    assert (read, type(read)) == (value, type(value))
+    assert parse_yaml(path.read_text(encoding="utf-8"), "params.yaml")[key] == value
+
+
+READ_DIFFERENTLY = [
+    "010",
+    "0o17",
+    "0x1F",
+    "0b101",
+    "yes",
+    "no",
+    "on",
+    "Off",
+    "TRUE",
+    "false",
+    "~",
+    "null",
+    "Null",
+    "1:30",
+    "12:30:45",
+    "1_000",
+    "1e-3",
+    "1E5",
+    "1.",
+    ".5",
+    "-.inf",
+    ".nan",
+    "+7",
+    "-0",
+    "2020-01-01",
+    "2020-01-01T10:00:00Z",
+    "=",
+    "<<",
+    "%x",
+    "@x",
+    '"open',
+    "'quoted'",
+    '"dou\\nble"',
+    "${launcher}",
+    "*a",
+]
+WITH_SPACES = [
+    "!!str 5",
+    "!!int '5'",
+    "!!float 1",
+    "!!binary aGk=",
+    "!!null ''",
+    "!foo 1",
+    "!!set {x}",
+    "&a 5",
+    "&a [x, *a]",
+    ">-\n  folded\n  text",
+    "{a: 1, a: 2}",
+    "[1, yes, 010]",
+    "? x",
+    "&b {x: 1}",
+    "{<<: *b, y: 2}",
+    "{<<: {x: 1}, x: 2}",
+    "|\n  a\n  b\n",
+    "- x",
+    "a: b",
+]
+SCALARS = st.one_of(
+    st.sampled_from(READ_DIFFERENTLY + WITH_SPACES),
+    st.text(alphabet="0123456789abcdefox_:.+-~'\"!&*#{}[],<=@` \n\t\x85\u2028é😀", max_size=12),
+    st.integers().map(str),
+    st.floats().map(repr),
+)
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*duplicate anchor")
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "seed", "010", "yes", "~", "1e3", "<<"]), SCALARS), max_size=5))
+def test_a_file_is_read_as_dvc_reads_it(lines: list[tuple[str, str]]) -> None:
+    """Whatever the file holds, the stages read the values that DVC reads and records, or both refuse it."""
+    text = "".join(f"{key}: {value}\n" for key, value in lines)
+    try:
+        theirs = parse_yaml(text, "params.yaml")
+    except (YAMLFileCorruptedError, ValueError, TypeError):
+        with pytest.raises(UserError, match=r"not YAML|given twice"):
+            read_yaml(text)
+    else:
+        assert repr(read_yaml(text) or {}) == repr(theirs)  # repr: nan equals nan, and True is not 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +192,8 @@ def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     [
         ("- a\n- b\n", "a list"),
         ("", "nothing"),
-        ("seed: 1\nseed: 2\n", "given twice"),
+        ("seed: 1\nseed: 2\n", "seed: given twice; keep one line"),
+        ("a: {b: 1, 'b': 2}\n", "b: given twice"),
         ("a: [1\n", "not YAML"),
         ("\tseed: 1\n", "not YAML"),
         ("!!python/object/apply:os.system ['true']\n", "not YAML"),
