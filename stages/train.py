@@ -6,6 +6,7 @@ An interrupted training goes on where it stopped when the stage is started again
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.checkpoint import Checkpoints
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
-SAMPLES, SAMPLE_TOKENS = 2, 80  # texts at each evaluation, to watch them improve
+SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evaluation, to watch them improve
 
 
 def main(args: argparse.Namespace) -> None:
@@ -48,11 +49,13 @@ def main(args: argparse.Namespace) -> None:
         ):
             us.wait()  # rank 0 holds the lock: the others may read
 
-            def show_samples(step: int, net: GPT2) -> None:
-                run.samples(step, samples(net, codec))
+            def write_samples(step: int, net: GPT2) -> list[str]:
+                texts = samples(net, codec)
+                run.samples(step, texts)
+                return texts
 
             loop = trainer.Trainer(
-                params, net, train.stream, validation.stream, precision, us, checkpoints, run.log, show_samples
+                params, net, train.stream, validation.stream, precision, us, checkpoints, run.log, write_samples
             )
             if us.main:
                 print(describe(net, loop, facts))
@@ -94,8 +97,7 @@ def samples(net: GPT2, codec: tokenizer.Tokenizer) -> list[str]:
     generators = [torch.Generator().manual_seed(row) for row in range(SAMPLES)]
     rows = generate(net, start, SAMPLE_TOKENS, generator=generators, stop=codec.end_of_text)
     net.train()
-    texts = ([int(token) for token in row[1:] if token != codec.end_of_text] for row in rows)
-    return [codec.decode(text) for text in texts]
+    return [codec.decode(row[1:].tolist()) for row in rows]
 
 
 def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
@@ -123,6 +125,8 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
         ("epochs", loop.history.epochs),
     ):
         files.write_csv(FOLDER / f"{name}.csv", rows)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in loop.history.samples)
+    files.write_text(FOLDER / "samples.jsonl", "".join(lines))
     files.write_json(FOLDER / "metrics.json", metrics)
 
 

@@ -1,4 +1,4 @@
-"""History: what a training measured, as rows of its three tables."""
+"""History: what a training measured, as rows of its tables."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class History:
     training: list[Row] = field(default_factory=list)  # step, tokens, epoch, train_loss, learning_rate, grad_norm
     validation: list[Row] = field(default_factory=list)  # step, epoch, val_loss
     epochs: list[Row] = field(default_factory=list)  # epoch, train_loss, val_loss
+    samples: list[dict[str, Any]] = field(default_factory=list)  # step, texts: before the first step and at each evaluation
     since_row: Mean = field(default_factory=Mean)
     since_epoch: Mean = field(default_factory=Mean)
 

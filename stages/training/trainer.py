@@ -53,7 +53,8 @@ class Trainer:
         world: the processes.
         checkpoints: where to save.
         log: called by rank 0 with a step and its metrics.
-        on_evaluate: called by rank 0 after each evaluation with the step and the network; must not touch any generator.
+        write_samples: called by rank 0 before the first step and after each evaluation, with the step and the network; it
+            returns the texts that the network writes, and must not touch any generator.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class Trainer:
         world: World,
         checkpoints: Checkpoints,
         log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
-        on_evaluate: Callable[[int, GPT2], None] = lambda step, net: None,
+        write_samples: Callable[[int, GPT2], list[str]] = lambda step, net: [],
     ) -> None:
         self.params, self.net, self.world, self.checkpoints = params, net, world, checkpoints
-        self.log, self.on_evaluate = log, on_evaluate
+        self.log, self.write_samples = log, write_samples
         self.device = net.wte.weight.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
         self.module = distribute(net, world, params.sharding, params.compile)
@@ -92,7 +93,8 @@ class Trainer:
             Stopped: `stop` was asked; a checkpoint is saved.
             UserError: a loss or gradient is not finite, or memory ran out.
         """
-        self._restore()
+        if not self._restore():
+            self._show_samples()  # what a network writes that has learned nothing
         every = max(1, self.steps // ROWS)
         self.module.train()
         with (
@@ -216,8 +218,12 @@ class Trainer:
                 )
         if self.world.main:
             self.log(self.step, {"val_loss": val_loss})
-            if distributed.is_whole(self.net):
-                self.on_evaluate(self.step, self.net)
+        self._show_samples()
+
+    def _show_samples(self) -> None:
+        """Let the network write, as it is now. With FSDP2 no process has the whole network: then it does not."""
+        if self.world.main and distributed.is_whole(self.net):
+            self.history.samples.append({"step": self.step, "texts": self.write_samples(self.step, self.net)})
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -238,15 +244,17 @@ class Trainer:
         state = State(self.step, {"tokens": self.tokens, **self.history.as_json()})
         self.checkpoints.save(state, self.net, self.optimizers)
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go on from the newest checkpoint; False if there is none."""
         state = self.checkpoints.restore(self.net, self.optimizers)
         if state is None:
-            return
+            return False
         history = dict(state.history)
         self.step, self.tokens = state.step, history.pop("tokens")
         self.history = History.from_json(history)
         if self.world.main:
             print(f"going on from step {self.step} of {self.steps}, where the training was interrupted")
+        return True
 
     def _not_finite(self, loss: float, norm: float, starts: Indices) -> str:
         windows = ", ".join(str(start // self.params.stride) for start in starts[:16])

@@ -68,7 +68,12 @@ def _trainer(folder: Path, checkpoints: Checkpoints, **changes: Any) -> Trainer:
     torch.manual_seed(params.seed)
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": params.dropout, "tie_embeddings": params.tie_embeddings}
     net = GPT2(GPT2Config(50, block_size=params.block_size, position="sinusoidal", **shape))  # type: ignore[arg-type]
-    return Trainer(params, net, STREAM, VALIDATION, params.precision, World(), checkpoints)
+    return Trainer(params, net, STREAM, VALIDATION, params.precision, World(), checkpoints, write_samples=_write_samples)
+
+
+def _write_samples(step: int, net: GPT2) -> list[str]:
+    """A text that any change of the weights changes."""
+    return [f"{step}: {[float(parameter.detach().sum()) for parameter in net.parameters()]}"]
 
 
 def _finish(folder: Path, stop: Stop | None = None, **changes: Any) -> Trainer:
@@ -102,6 +107,8 @@ def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str) -> No
         _finish(tmp_path / "broken", StopAfter(at), optimizer=optimizer)
     resumed = _finish(tmp_path / "broken", optimizer=optimizer)
     _same(straight, resumed)
+    steps = [row["step"] for row in straight.history.validation]
+    assert [row["step"] for row in straight.history.samples] == [0, *steps]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -332,3 +339,7 @@ def test_two_processes_train_as_one(project: Callable[..., Path], sharding: str,
             )
     assert json.loads((two / "data/train/metrics.json").read_text())["parameters"] > 0
     assert double.stdout.count("trained to step") == 1
+    written = [json.loads(line) for line in (two / "data/train/samples.jsonl").read_text().splitlines()]
+    steps = [] if sharding == "fsdp" else [0, *(int(line.split(",")[0]) for line in table[1][1:])]  # no process has all of it
+    assert [row["step"] for row in written] == steps
+    assert all(len(row["texts"]) == 2 for row in written)
