@@ -42,6 +42,10 @@ gpt2-small: setup ## The original experiment: GPT-2 small on 10,000 TinyStories 
 ui: setup ## Every run in the browser: MLflow on http://127.0.0.1:5000
 	python -m tools.ui
 
+.PHONY: explore
+explore: setup ## Look inside the network of a run: make explore RUN=<MLflow run id or name>; no RUN: the one in data/
+	@python -m tools.explore $(if $(RUN),"$(RUN)")
+
 .PHONY: compare
 compare: setup ## The experiments as a table: what was changed, what came out
 	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \

@@ -59,6 +59,7 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
     metrics["longest_copy"] = longest_copy([sample.tokens for sample in found], train.stream)
     rows = [
         {"prompt": one.prompt, "sample": one.number, "text": one.text, "tokens": len(one.tokens), "finished": one.finished}
+        | {"ids": one.tokens}  # the text alone may be cut into tokens in more than one way
         for one in found
     ]
     files.start_over(FOLDER, "metrics.json")

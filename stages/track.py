@@ -58,19 +58,23 @@ def complete(params: Params, summary: str) -> Run:
     model = outputs.get("data/train/model", "")
     trained = journal.newest("train", params=params.model_dump())
     facts = provenance.machine() | trained["facts"] if trained else {}
-    run.cached(["download", "tokenize", "train", "evaluate", "generate"] if by_dvc else [], model, facts)
+    run.cached(["download", "tokenize", "train", "evaluate", "generate", "explain"] if by_dvc else [], model, facts)
     command = provenance.command(params.model_dump())
     run.facts()
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
     run.dataset(results.about())
     run.table("samples/samples.json", results.samples())
     pictures, tables = figures.all_figures(), results.tables()
-    pages = {"samples": results.DATA / "generate" / "samples.md", None: results.DATA / "evaluate" / "report.md"}
+    pages = [
+        ("samples", results.DATA / "generate" / "samples.md"),
+        (None, results.DATA / "evaluate" / "report.md"),
+        (None, results.DATA / "explain" / "explorer.html"),
+    ]
     with bar(len(pictures) + len(tables) + len(pages), "track", "file") as progress:
         for name, figure in pictures.items():
             run.client.log_figure(run.id, figure, f"plots/{name}.png")
             progress.update()
-        for folder, path in [*(("plots", path) for path in tables), *pages.items()]:
+        for folder, path in [*(("plots", path) for path in tables), *pages]:
             run.file(path, folder)
             progress.update()
     if outputs:

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from torch import Tensor
 
 from model import GPT2
-from model.attention import split_heads
 from model.gpt2 import sinusoidal_positions
 from model.sampling import keep
 from stages.common import command, files
@@ -28,6 +24,7 @@ from stages.common.params import Params, load_params
 from stages.compute import saved_model
 from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
+from stages.explanation.attention_weights import attention_weights
 from stages.tracking.figures import all_figures
 from stages.training.schedule import learning_rate
 
@@ -118,25 +115,6 @@ def positions(params: Params) -> Figure:
     right.legend()
     right.grid(alpha=0.3)
     return figure
-
-
-@torch.no_grad()
-def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(hs) + mask) of every block and head in one forward pass: tokens (1, T) -> (L, H, T, T)."""
-    seen: list[Tensor] = []
-
-    def watch(module: Any, args: Any, qkv: Tensor) -> None:
-        q, k, _ = split_heads(qkv, net.config.n_head)  # (1, H, T, hs)
-        scores = q @ k.transpose(2, 3) / math.sqrt(net.config.head_size)
-        if net.config.causal:
-            scores = scores + torch.full(scores.shape[2:], -torch.inf).triu(1)
-        seen.append(scores.softmax(-1)[0])
-
-    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr]
-    net.hidden(tokens)
-    for hook in hooks:
-        hook.remove()
-    return torch.stack(seen)
 
 
 def attention(net: GPT2, codec: Tokenizer) -> Figure:

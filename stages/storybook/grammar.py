@@ -52,6 +52,7 @@ class Form:
 Node = Union[str, Form, "Wheel[Nodes]"]
 Nodes = tuple[Node, ...]
 _Todo = tuple[Node, "_Todo"] | None  # the nodes still to be written, as a linked list
+State = tuple[_Todo, Drawn, float]  # a text half written: what is still to be written, the slots drawn, its probability so far
 
 
 def skewed(count: int) -> list[int]:
@@ -133,6 +134,41 @@ class Grammar:
                         ahead = (part, ahead)
                     agenda.append((ahead, at, drawn, probability * chance))
         return found
+
+    def begin(self) -> State:
+        """Nothing is written yet."""
+        return (self.start, None), {}, 1.0
+
+    def next_words(self, state: State) -> Iterator[tuple[str, bool, State]]:
+        """Every way to write one more word: the word, whether the text ends with it, and the state after it.
+
+        A word is one character, whatever it is, and all that follows it up to the next blank. The probabilities of the states
+        that come out sum to that of the state that went in. At the end of a text the word is empty.
+        """
+        todo, drawn, probability = state
+        agenda = [(todo, "", drawn, probability)]
+        while agenda:
+            todo, word, drawn, probability = agenda.pop()
+            if todo is None:
+                yield word, True, (None, drawn, probability)
+                continue
+            node, rest = todo
+            if isinstance(node, str):
+                end = node.find(" ", 0 if word else 1)
+                if end < 0:
+                    agenda.append((rest, word + node, drawn, probability))
+                else:
+                    yield word + node[:end], False, ((node[end:], rest), drawn, probability)
+            elif isinstance(node, Form):
+                known = drawn.get(node.slot)
+                for record, chance in self.slots[node.slot] if known is None else ((known, 1.0),):
+                    agenda.append(((record[node.form], rest), word, {**drawn, node.slot: record}, probability * chance))
+            else:
+                for option, chance in node:
+                    ahead = rest
+                    for part in reversed(option):
+                        ahead = (part, ahead)
+                    agenda.append((ahead, word, drawn, probability * chance))
 
     def texts(self) -> Iterator[str]:
         """Every piece of text that a story may contain: the templates' and the slots'."""

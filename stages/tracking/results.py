@@ -57,10 +57,11 @@ def tables() -> list[Path]:
 
 
 def samples() -> list[dict[str, Any]]:
-    """The generated samples, a row each."""
+    """The generated samples, a row each, without their token ids."""
     path = need(DATA / "generate" / "samples.jsonl", "generate")
     with _damage_told(path, "generate"):
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return [{key: value for key, value in row.items() if key != "ids"} for row in found]
 
 
 def about() -> dict[str, Any]:

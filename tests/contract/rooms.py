@@ -9,7 +9,10 @@ import source_tree
 from source_tree import ROOT, STAGES
 
 Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the files of ours that it imports
-OWN = {"download": "sources", "train": "training", "evaluate": "evaluation", "generate": "generation", "track": "tracking"}
+OWN = {
+    **{"download": "sources", "train": "training", "evaluate": "evaluation", "generate": "generation"},
+    **{"explain": "explanation", "track": "tracking"},
+}
 FLOORS = {  # a room imports from itself and from lower floors only
     **{"model": 0, "stages/common": 0, "stages/storybook": 0, "stages/corpus": 1, "stages/compute": 1},
     **{f"stages/{room}": 2 for room in OWN.values()},

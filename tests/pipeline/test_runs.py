@@ -84,13 +84,16 @@ def test_nothing_to_do_makes_no_run(project: Project) -> None:
 
 
 def test_experiment_from_cached_training(project: Project) -> None:
-    """A change of temperature runs generate and track only, and the new run is complete: the curve comes from the files."""
+    """A change of temperature runs generate and what shows it only, and the new run is complete: the curve is in the files."""
     news = News(project)
     said = project.dvc("exp", "run", "-n", "cold", "-S", "temperature=0.5")
     run = news.only()
     assert_complete(run, project)
     assert run.name == "cold"
-    assert run.stages() == dict.fromkeys(("download", "tokenize", "train", "evaluate"), "cached") | {"generate": "ran"}
+    assert run.stages() == dict.fromkeys(("download", "tokenize", "train", "evaluate"), "cached") | {
+        "generate": "ran",
+        "explain": "ran",
+    }
     assert run.params["temperature"] == "0.5"
     assert run.tags["trained_by"] == project.runs()[0].id
     assert "Running stage 'train'" not in said
@@ -221,7 +224,7 @@ def test_stages_by_hand(project: Project) -> None:
     """`python -m stages.train` and so on, then `python -m stages.track`: one complete run, without checksums of other runs."""
     news = News(project)
     project.set(seed=6)
-    for stage in ("train", "evaluate", "generate", "track"):
+    for stage in ("train", "evaluate", "generate", "explain", "track"):
         project.python("-m", f"stages.{stage}")
     assert_complete(news.only(), project, by_dvc=False)
     assert_watched(news.only())

@@ -171,7 +171,7 @@ def test_folder_in_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -
         (folder / "params.yaml").rmdir()
 
 
-@pytest.mark.parametrize("stage", ["download", "tokenize", "train", "evaluate", "generate", "track"])
+@pytest.mark.parametrize("stage", ["download", "tokenize", "train", "evaluate", "generate", "explain", "track"])
 def test_every_stage_checks_all_of_it(folder: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong value stops every stage, not only the one that reads it: it is found before the first hour of work."""
     (folder / "params.yaml").write_text(edited({"top_p": 0, "n_head": 3}), encoding="utf-8")

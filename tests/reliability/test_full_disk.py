@@ -15,7 +15,7 @@ from refusal import check_message, digests
 from stage_runs import run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("disk full at a write")]
-WRITERS = ("download", "tokenize", "train", "evaluate", "generate")
+WRITERS = ("download", "tokenize", "train", "evaluate", "generate", "explain")
 MOST = 24  # writes tried of each stage, evenly spread, in the long test
 
 

@@ -1,13 +1,13 @@
-"""What is drawn of the network is what the network does."""
+"""The attention weights that are shown are those that the network uses."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from docs.make.gpt2_figures import attention_weights
 from model import GPT2, GPT2Config
 from model.attention import merge_heads, split_heads
+from stages.explanation.attention_weights import attention_weights
 
 
 @pytest.mark.parametrize("causal", [True, False])

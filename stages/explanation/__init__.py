@@ -1,0 +1,1 @@
+"""Explanation: what the network computes inside, measured, and a page to see it."""

@@ -1,0 +1,41 @@
+"""Attention weights: how much each token looks at each other one, in every head of a real forward pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model import GPT2
+from model.attention import split_heads
+
+
+@torch.no_grad()
+def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(hs) + mask) of every block and head in one forward pass (Vaswani et al. 2017, equation 1).
+
+    Args:
+        net: the network.
+        tokens: (1, T) int64.
+
+    Returns:
+        (L, H, T, T) float32 on the CPU: the share of its attention that query i (row) gives to key j (column); rows sum to 1.
+    """
+    seen: list[Tensor] = []
+
+    def watch(module: Any, args: Any, qkv: Tensor) -> None:
+        q, k, _ = split_heads(qkv, net.config.n_head)  # (1, H, T, hs)
+        scores = q @ k.transpose(2, 3) / math.sqrt(net.config.head_size)
+        if net.config.causal:
+            scores = scores + torch.full(scores.shape[2:], -torch.inf, device=scores.device).triu(1)
+        seen.append(scores.softmax(-1)[0].cpu())
+
+    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr]
+    try:
+        net.hidden(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(seen)

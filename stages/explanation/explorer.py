@@ -1,0 +1,193 @@
+"""Explorer: everything that the page shows of one network, measured and packed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model import GPT2
+from stages.common.progress import bar
+from stages.corpus.tokenizer import Tokenizer
+from stages.corpus.tokens import TokenFile
+from stages.explanation import predictions, story_choice
+from stages.explanation.attention_weights import attention_weights
+from stages.explanation.head_roles import head_roles
+from stages.explanation.logit_lens import logit_lens
+from stages.explanation.packed import pack, pack_nats, pack_shares
+from stages.explanation.sampling_table import TEMPERATURES, sampling_table
+from stages.explanation.story_choice import SHORTEST, Story
+from stages.explanation.token_text import TokenText, visible
+from stages.explanation.true_distribution import true_distribution
+from stages.storybook import story as storybook
+
+STORIES, SAMPLES, STAGES = 8, 3, 8  # shown: validation stories, generated samples, moments of the training
+LONGEST = 128  # tokens of a story or sample
+MEASURED = 48  # stories that the heads' roles are measured on
+WEIGHTS = 3_200_000  # attention weights kept, of all stories together: what makes the page large
+LIKELIEST, LENS, DRAWN = 5, 3, 48  # tokens shown of a distribution: beside a token, in a layer, to sample from
+
+
+class Explorer:
+    """Measures a network on a validation split, what it wrote, and how it learned.
+
+    Args:
+        net: the network, on its device.
+        codec: its tokenizer.
+        validation: the validation tokens.
+        from_storybook: whether the true probabilities are known.
+    """
+
+    def __init__(self, net: GPT2, codec: Tokenizer, validation: TokenFile, from_storybook: bool) -> None:
+        self.net, self.codec, self.validation, self.from_storybook = net, codec, validation, from_storybook
+        self.longest = min(LONGEST, net.config.block_size)
+        heads = STORIES * net.config.n_layer * net.config.n_head
+        self.drawn = max(SHORTEST, min(self.longest, math.isqrt(WEIGHTS // heads)))  # tokens of a story whose attention is kept
+        self._shown: set[int] = {codec.end_of_text}  # tokens whose text the page needs
+
+    def data(self, dataset: str, samples: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """All of it, as JSON values.
+
+        Args:
+            dataset: its name.
+            samples: what the stage generate wrote: prompt, text and ids of each.
+            training: what the network wrote at moments of its training: step, texts and val_loss of each.
+        """
+        stories = story_choice.choose(self.validation, STORIES, self.drawn, self.longest)
+        with bar(len(stories) + 2, "explain", " parts") as progress:
+            told = []
+            for story in stories:
+                told.append(self._story(story))
+                progress.update()
+            written = [self._sample(sample) for sample in samples[:SAMPLES] if self._has_room(sample)]
+            progress.update()
+            heads = self._heads()
+            progress.update()
+        return {
+            "model": self._model(dataset),
+            "stories": told,
+            "heads": heads,
+            "samples": written,
+            "temperatures": list(TEMPERATURES),
+            "training": [_moment(row) for row in _evenly(training, STAGES)],
+            **self._vocabulary(),
+        }
+
+    def _model(self, dataset: str) -> dict[str, Any]:
+        c = self.net.config
+        shape = {"layers": c.n_layer, "heads": c.n_head, "head_size": c.head_size, "width": c.n_embd, "context": c.block_size}
+        rest = {"parameters": c.parameters, "position": c.position, "causal": c.causal}
+        return {"dataset": visible(dataset), **shape, "vocabulary": c.vocab_size, **rest}
+
+    def _story(self, story: Story) -> dict[str, Any]:
+        """A story with all that is measured on it."""
+        tokens, targets = torch.tensor(story.tokens), torch.tensor(story.targets)
+        ours = predictions.log_probabilities_at_once(self.net, tokens)
+        ranking = predictions.rank(ours, targets, LIKELIEST)
+        without = predictions.log_probabilities_at_once(self.net, tokens, positions=False)
+        layers = [predictions.rank(layer, targets, LENS) for layer in logit_lens(self.net, tokens)]
+        lens = {
+            "nats": pack_nats(torch.stack([layer.nats for layer in layers], 1)),  # (T, L + 1)
+            "rank": pack(torch.stack([layer.rank for layer in layers], 1), "u16"),
+            "tokens": self._tokens(torch.stack([layer.tokens for layer in layers], 1)),  # (T, L + 1, LENS)
+            "token_nats": pack_nats(torch.stack([layer.token_nats for layer in layers], 1)),
+        }
+        return {
+            "number": story.number,
+            "whole": story.whole,
+            "tokens": self._tokens(torch.tensor([*story.tokens, story.targets[-1]])),  # (T + 1,)
+            **self._ranked(ranking),
+            "truth": self._truth(story, ours, ranking),
+            "without_positions": pack_nats(-without.gather(1, targets[:, None])[:, 0]),
+            "attention": pack_shares(self._attention(tokens)[:, :, : self.drawn, : self.drawn]),
+            "lens": lens,
+        }
+
+    def _ranked(self, ranking: predictions.Ranking) -> dict[str, Any]:
+        return {
+            "nats": pack_nats(ranking.nats),
+            "rank": pack(ranking.rank, "u16"),
+            "likeliest": self._tokens(ranking.tokens),
+            "likeliest_nats": pack_nats(ranking.token_nats),
+        }
+
+    def _truth(self, story: Story, ours: Tensor, ranking: predictions.Ranking) -> dict[str, Any] | None:
+        """The storybook's own probabilities beside the network's, in nats; None where nobody knows them."""
+        if not self.from_storybook:
+            return None
+        places = list(true_distribution(storybook.grammar(), self.codec.encode, self.codec.end_of_text, story.targets))
+        free, wrong = [], []
+        for place, log_p in zip(places, ours, strict=True):
+            q = torch.tensor(list(place.values()), dtype=torch.float64)
+            mine = log_p[torch.tensor(list(place))].double()
+            free.append(float(-(q * q.log()).sum()))  # entropy: what even the best model is surprised by, on average
+            wrong.append(max(0.0, float((q * (q.log() - mine)).sum())))  # Kullback-Leibler: what this model adds to it
+        own = [-math.log(place[target]) for place, target in zip(places, story.targets, strict=True)]
+        theirs = [
+            [-math.log(place[token]) if token in place else math.inf for token in row]
+            for place, row in zip(places, ranking.tokens.tolist(), strict=True)
+        ]
+        return {"nats": pack_nats(own), "likeliest": pack_nats(theirs), "free": pack_nats(free), "wrong": pack_nats(wrong)}
+
+    def _attention(self, tokens: Tensor) -> Tensor:
+        return attention_weights(self.net, tokens[None].to(self.net.wte.weight.device))
+
+    def _heads(self) -> dict[str, Any]:
+        """What each head does, measured on stories from the whole split."""
+        causal = self.net.config.causal
+
+        def texts() -> Iterable[tuple[Tensor, Tensor]]:
+            for tokens in story_choice.spread(self.validation, MEASURED, self.longest):
+                row = torch.tensor(tokens)
+                yield row, self._attention(row)
+
+        found = head_roles(texts(), causal)
+        return {
+            "roles": list(found.scores),
+            "scores": pack_shares(torch.stack(list(found.scores.values()), -1)),  # (L, H, roles)
+            "chance": [round(share, 4) for share in found.chance.values()],
+            "stories": min(MEASURED, self.validation.stories),
+        }
+
+    def _has_room(self, sample: Mapping[str, Any]) -> bool:
+        """Whether the prompt leaves room in the context: behind a longer one, the network sees a window that moves."""
+        return len(self.codec.encode(str(sample["prompt"]))) + 1 < self.net.config.block_size
+
+    def _sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """What the network wrote, each token with the distribution that it was drawn from."""
+        prompt = self.codec.encode(str(sample["prompt"]))
+        ids = [self.codec.end_of_text, *prompt, *sample["ids"], *([self.codec.end_of_text] if sample["finished"] else [])]
+        ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
+        tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
+        ours = predictions.log_probabilities(self.net, tokens)
+        drawn, nats, rest = sampling_table(ours, DRAWN)
+        return {
+            "prompt": len(prompt),  # tokens that it was given
+            "tokens": self._tokens(torch.tensor(ids)),
+            **self._ranked(predictions.rank(ours, targets, LIKELIEST)),
+            "drawn": self._tokens(drawn),
+            "drawn_nats": pack_nats(nats),
+            "rest": pack_nats(rest),
+        }
+
+    def _tokens(self, tokens: Tensor) -> dict[str, Any]:
+        self._shown.update(tokens.flatten().tolist())
+        return pack(tokens, "u16")
+
+    def _vocabulary(self) -> dict[str, Any]:
+        """The text of each token that the page may have to show."""
+        show, ids = TokenText(self.codec), sorted(self._shown)
+        return {"ids": pack(ids, "u16"), "texts": [show.text(token) for token in ids], "end_of_text": self.codec.end_of_text}
+
+
+def _moment(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "texts": [visible(text) for text in row["texts"]]}
+
+
+def _evenly(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """At most `most` of the rows, evenly spaced, with the first and the last."""
+    count = min(most, len(rows))
+    return [rows[round(place * (len(rows) - 1) / max(1, count - 1))] for place in range(count)]

@@ -1,0 +1,97 @@
+"use strict";
+
+// Elements: pieces of the page. Text gets in as text only, never as HTML.
+
+/** An element with attributes and children; a child may be a string. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) {
+      element.addEventListener(name.slice(2), value);
+    } else if (value !== null && value !== false) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  element.append(...children);
+  return element;
+}
+
+/** A token inside a sentence or a table: set apart, whichever way its letters are written. */
+function tokenName(text, more = "") {
+  return make("bdi", { class: `name ${more}`.trim() }, text.replace(/^ /, "␣").replace(/\n$/, ""));
+}
+
+/** A probability as people read it. */
+function percent(share) {
+  if (share === 0) {
+    return "0 %";
+  }
+  if (share < 0.0001) {
+    return "< 0.01 %";
+  }
+  const value = share * 100;
+  return `${value.toFixed(value < 0.1 ? 2 : value < 99.95 ? 1 : 0)} %`;
+}
+
+function number(value) {
+  return value.toLocaleString("en");
+}
+
+/** A choice of one among a few, as radio buttons that look like a row of buttons. */
+function choice(label, options, chosen, onChoose) {
+  const name = `choice-${choice.count++}`;
+  const fields = options.map(([value, text]) => {
+    const input = make("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onChoose(value) });
+    return make("label", {}, input, make("span", {}, text));
+  });
+  return make("fieldset", { class: "choice" }, make("legend", {}, label), ...fields);
+}
+choice.count = 0;
+
+/** A slider with its value beside it. `show` turns the value into words. */
+function slider(label, range, show, onMove) {
+  const output = make("output", {}, show(range.value));
+  const input = make("input", { type: "range", ...range, "aria-valuetext": show(range.value) });
+  const move = () => {
+    const value = Number(input.value);
+    output.textContent = show(value);
+    input.setAttribute("aria-valuetext", show(value));
+    onMove(value);
+  };
+  input.addEventListener("input", move);
+  const set = (value) => {
+    input.value = value;
+    move();
+  };
+  return { element: make("label", { class: "slider" }, make("span", {}, label), input, output), set, value: () => Number(input.value) };
+}
+
+/**
+ * Probabilities as bars, one line each.
+ * Rows: {text, share, truth (or undefined), mark: whether it is the token that came, off: whether it cannot be drawn}.
+ */
+function bars(rows, caption) {
+  const lines = rows.map((row) => {
+    const bar = make("span", { class: "bar" });
+    bar.style.width = `${100 * row.share}%`;
+    const track = make("span", { class: "track" }, bar);
+    const cells = [make("th", { scope: "row" }, tokenName(row.text)), make("td", { class: "bars" }, track)];
+    cells.push(make("td", { class: "value" }, row.off ? "not drawn" : percent(row.share)));
+    if (row.truth !== undefined) {
+      const truth = make("span", { class: "bar truth" });
+      truth.style.width = `${100 * row.truth}%`;
+      track.append(truth);
+      cells.push(make("td", { class: "value true" }, percent(row.truth)));
+    }
+    const state = [row.mark && "came", row.off && "off"].filter(Boolean).join(" ");
+    return make("tr", { class: state || null, "data-share": row.share.toFixed(6) }, ...cells);
+  });
+  const head = ["token", "", "network"].map((text) => make("th", { scope: "col" }, text));
+  if (rows.some((row) => row.truth !== undefined)) {
+    head.push(make("th", { scope: "col" }, "truth"));
+  }
+  return make(
+    "table", { class: "probabilities" },
+    make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines),
+  );
+}

@@ -1,0 +1,41 @@
+"use strict";
+
+// Main: read the data, build the panels, show the first story.
+
+async function start() {
+  const data = await unpackAll(JSON.parse(document.getElementById("data").textContent));
+  const names = new Map(Array.from(data.ids.values, (id, place) => [id, data.texts[place]]));
+  const known = data.texts;
+  const view = {
+    ...data,
+    known,
+    /** A token as text; at place 0 end-of-text is the start. */
+    text: (token, place = -1) => (token === data.end_of_text ? (place === 0 ? "⟨start⟩" : "⟨end⟩") : names.get(token)),
+    /** The texts of a story's tokens. */
+    texts: (story) => Array.from(story.tokens.values, (token, place) => view.text(token, place)),
+  };
+  const model = data.model;
+  document.getElementById("facts").textContent =
+    `${number(model.parameters)} parameters: ${model.layers} layers of ${model.heads} heads, width ${model.width}, context ${number(model.context)} tokens, ` +
+    `${number(model.vocabulary)} tokens in the vocabulary, ${model.position} positions; trained on ${model.dataset}.`;
+  document.getElementById("warning").hidden = model.causal;
+
+  const builders = { surprise: surprisePanel, attention: attentionPanel, layers: layersPanel, samples: samplesPanel, positions: positionsPanel, training: trainingPanel };
+  const panels = Object.entries(builders).map(([id, build]) => build(document.querySelector(`#${id} .body`), view));
+  const picker = document.getElementById("story");
+  data.stories.forEach((story, index) => {
+    const begin = view.texts(story).slice(1, 18).join("").replace(/\s+/g, " ").slice(0, 70);
+    picker.append(make("option", { value: index }, `${index + 1}. ${begin}…`));
+  });
+  const show = () => panels.forEach((panel) => panel.show(data.stories[Number(picker.value)]));
+  picker.addEventListener("change", show);
+  dark.addEventListener("change", () => panels.forEach((panel) => panel.repaint()));
+  show();
+  document.body.dataset.ready = "yes";
+}
+
+start().catch((error) => {
+  const text = `This page could not be drawn (${error.message}). It needs a browser from 2023 or newer.`;
+  document.querySelector("main").prepend(make("p", { class: "warning" }, text));
+  throw error;
+});

@@ -1,0 +1,80 @@
+"""Predictions: what the network expects at each place of a text, and how surprised it is by what comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from model import GPT2
+from stages.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A distribution at each place, cut to its likeliest tokens. N places, any leading shape; nats are -log p.
+
+    Attributes:
+        nats: (N,), of the token that came.
+        rank: (N,), of that token; 1 = the likeliest.
+        tokens: (N, K), the K likeliest tokens, likeliest first.
+        token_nats: (N, K), theirs.
+    """
+
+    nats: Tensor
+    rank: Tensor
+    tokens: Tensor
+    token_nats: Tensor
+
+
+@torch.no_grad()
+def log_probabilities(net: GPT2, tokens: Tensor) -> Tensor:
+    """The log-probability of every next token at each place: (T,) int64 -> (T, V) float32 on the CPU.
+
+    Place t has seen tokens 0 to t, as when the text is written. A network without a mask gets each beginning of the text by
+    itself, because it would look at the rest of a longer one.
+
+    Raises:
+        UserError: the network's logits are not finite.
+    """
+    device = net.wte.weight.device
+    if net.config.causal:
+        logits = net(tokens[None].to(device))[0]
+    else:
+        logits = torch.cat([net(tokens[None, : end + 1].to(device))[:, -1] for end in range(len(tokens))])
+    return _checked(logits)
+
+
+@torch.no_grad()
+def log_probabilities_at_once(net: GPT2, tokens: Tensor, positions: bool = True) -> Tensor:
+    """The same in one pass over the text, as in training and evaluation: a network without a mask sees what comes next.
+
+    Args:
+        net: the network.
+        tokens: (T,) int64.
+        positions: False takes the position table away (every position adds zero).
+
+    Raises:
+        UserError: the network's logits are not finite.
+    """
+    changed = {} if positions else {"wpe.weight": torch.zeros_like(net.wpe.weight)}
+    logits: Tensor = functional_call(net, changed, (tokens[None].to(net.wte.weight.device),))
+    return _checked(logits[0])
+
+
+def _checked(logits: Tensor) -> Tensor:
+    if not bool(logits.isfinite().all()):
+        raise UserError(
+            "data/train/model: the logits are not finite: the weights are damaged, or their training diverged. "
+            "Look at the training's losses; train again: dvc repro -f train"
+        )
+    return logits.float().log_softmax(-1).cpu()
+
+
+def rank(log_probabilities: Tensor, targets: Tensor, k: int) -> Ranking:
+    """Where the targets stand: (N, V) log-probabilities, (N,) int64 targets. Tokens that are equally likely share a rank."""
+    best, tokens = log_probabilities.topk(min(k, log_probabilities.size(-1)))
+    own = log_probabilities.gather(-1, targets[:, None])  # (N, 1)
+    return Ranking(-own[:, 0], 1 + (log_probabilities > own).sum(-1), tokens, -best)
