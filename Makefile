@@ -1,6 +1,8 @@
 # Two commands do it all: `make repro`, then `make ui`. `make help` explains the rest.
 SHELL := /bin/bash
 PYTHON ?= python3
+TORCH ?=
+UV ?= $(shell command -v uv)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -15,14 +17,13 @@ help: ## What can be typed
 .PHONY: setup
 setup: $(VENV)/.ready ## Make .venv and install the exact pins
 
+# The script checks, says what it installs, and continues after an interruption. TORCH=cpu: PyTorch's CPU build. UV= : pip.
 $(VENV)/.ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(PYTHON) tools/install.py requirements.txt --torch "$(TORCH)" --uv "$(UV)"
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(PYTHON) tools/install.py requirements-dev.txt --torch "$(TORCH)" --uv "$(UV)"
 	@touch $@
 
 # -- the pipeline -------------------------------------------------------------------------------------
