@@ -5,6 +5,7 @@ named for it, or is marked as needing the Hub or a GPU. One that nobody knows fa
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shlex
 import shutil
@@ -175,6 +176,29 @@ def test_command_is_run_elsewhere(command: str) -> None:
     (test,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
     text = ast.get_source_segment(source, test) or ""
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/measurements.md"])
+def test_figures_are_the_committed_run_s(page: str) -> None:
+    """The perplexities, intervals and sizes that the pages give for the default are those in data/*/metrics.json."""
+    train, evaluate = (json.loads(pages.read(f"data/{stage}/metrics.json")) for stage in ("train", "evaluate"))
+    text = pages.read(page)
+    keys = ("perplexity", "perplexity_low", "perplexity_high", "train_perplexity", "perplexity_floor", "floor_ratio")
+    figures = {f"{evaluate[key]:.3f}" for key in keys}
+    if page == "README.md":
+        figures |= {f"{train['parameters']:,} parameters", f"{train['steps']:,} steps", f"{train['tokens'] / 1e6:.2f} million"}
+    assert not {figure for figure in figures if figure not in text}, "make repro changed them: put the new ones on the page"
+
+
+def test_story_is_one_of_the_committed_samples() -> None:
+    """The story on the README is in data/generate/samples.md, word for word."""
+    (story,) = (line.strip(" »") for line in pages.read("README.md").splitlines() if line.startswith("  »"))
+    assert story in pages.read("data/generate/samples.md").replace("**", "")
+
+
+def test_the_readme_is_short() -> None:
+    """Somebody decides in two minutes: at most 120 lines. Measurements have a page of their own, and so has troubleshooting."""
+    assert len(pages.read("README.md").splitlines()) <= 120
 
 
 def test_gpt2_small_is_the_original_experiment() -> None:
