@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from stages.common.files import digest
-from stages.common.params import Params
+from stages.common.params import Params, read_yaml
 from stages.compute.machine import cpu_name
 
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +27,7 @@ def training_params(params: Params) -> dict[str, Any]:
 
     The params of the data are not among them: the checksums of the tokens are part of the key.
     """
-    declared = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["params"]
+    declared = read_yaml((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["params"]
     return params.model_dump(include=set(declared))
 
 
