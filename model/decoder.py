@@ -1,12 +1,14 @@
-"""The network for generation: packed weights, the keys and values of what it has seen, plain tensor operations.
+"""The network for generation: packed weights, the keys and values of the tokens seen so far, plain tensor operations.
 
-The same function as `GPT2.hidden` (a test compares them), made for a few sequences that grow by one token. A step then is
-bound by the cost of starting each operation, so there are no modules and no autograd here, the residual stream is added to in
-place, and a matrix lies as (in, out), which is the faster way round for few rows.
+The same function as `GPT2.hidden` (a test compares them), made for a few sequences that grow by one token. On a CPU such a
+step is bound by the cost of starting each operation, so there are no modules and no autograd here, the residual stream is
+added to in place, and matrices are stored as (in, out), which is faster for few rows.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,15 +38,17 @@ class Decoder:
     To be called in torch.inference_mode().
 
     Args:
-        net: the network; later changes of its weights do not show.
+        net: the network; a later change of its weights has no effect.
         batch: B, sequences.
     """
 
     def __init__(self, net: GPT2, batch: int) -> None:
         self.config = c = net.config
         self.wte, self.wpe, self.ln_f = net.wte.weight, net.positions(), _norm(net.ln_f)
-        self.layers = [_layer(block) for block in net.h]  # type: ignore[arg-type]
-        self.seen = self.wte.new_zeros(c.n_layer, batch, 2, c.n_head, c.block_size, c.head_size)  # 2: keys and values
+        self.layers = [_packed_layer(block) for block in net.h]  # type: ignore[arg-type]
+        rows = batch * c.n_head
+        self.keys = self.wte.new_zeros(c.n_layer, rows, c.head_size, c.block_size)  # as k', so that q k' reads it row by row
+        self.values = self.wte.new_zeros(c.n_layer, rows, c.block_size, c.head_size)
         self.length = 0  # positions seen
 
     @property
@@ -59,26 +63,55 @@ class Decoder:
     def __call__(self, tokens: Tensor) -> Tensor:
         """(B, T) int64 -> (B, C). T > 1 only with an empty context; T <= `room`."""
         B, T = tokens.shape
-        C, H, hs = self.config.n_embd, self.config.n_head, self.config.head_size
         past, end = self.length, self.length + T
         assert T == 1 or past == 0, "several tokens at once only at the start"
         assert end <= self.config.block_size, "the context is full"
-        x = F.embedding(tokens, self.wte).add_(self.wpe[past:end]).view(B * T, C)
-        new, seen = self.seen[..., past:end, :].unbind(0), self.seen[..., :end, :].unbind(0)  # of each layer
-        for layer, new_kv, kv in zip(self.layers, new, seen, strict=True):
-            qkv = _linear(_normalise(x, layer.ln_1), layer.c_attn)  # (B T, 3C)
-            qkv = qkv.view(B, T, 3, H, hs).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, hs)
-            new_kv.copy_(qkv[:, 1:])
-            k, v = kv.unbind(1)  # each (B, H, past + T, hs)
-            y = F.scaled_dot_product_attention(qkv[:, 0], k, v, is_causal=self.config.causal and T > 1)
-            _add_linear(x, y.transpose(1, 2).reshape(B * T, C), layer.attn_c_proj)
-            y = F.gelu(_linear(_normalise(x, layer.ln_2), layer.c_fc), approximate="tanh")  # (B T, 4C)
-            _add_linear(x, y, layer.mlp_c_proj)
+        x = F.embedding(tokens, self.wte).add_(self.wpe[past:end]).view(B * T, -1)
+        x = through(self.layers, x, self._next(B, end) if T == 1 else self._first(B, T))
         self.length = end
-        return _normalise(x.view(B, T, C)[:, -1], self.ln_f)
+        return normalise(x.view(B, T, -1)[:, -1], self.ln_f)
+
+    def _next(self, B: int, end: int) -> Callable[[int, Tensor], Tensor]:
+        """Attention of one more token of each sequence to all that have been seen, `end` with itself."""
+        C, H, hs = self.config.n_embd, self.config.n_head, self.config.head_size
+        new_k, new_v = self.keys[..., end - 1].unbind(0), self.values[..., end - 1, :].unbind(0)  # of each layer (N, hs)
+        seen_k, seen_v = self.keys[..., :end].unbind(0), self.values[..., :end, :].unbind(0)
+
+        def attend(layer: int, qkv: Tensor) -> Tensor:  # N = B * H; a fused kernel takes two to four times as long
+            q, k, v = qkv.view(B, 3, H, hs).unbind(1)  # (B, H, hs) each
+            new_k[layer].view(B, H, hs).copy_(k)
+            new_v[layer].view(B, H, hs).copy_(v)
+            scores = torch.bmm(q.reshape(B * H, 1, hs), seen_k[layer])  # (N, 1, end)
+            return torch.bmm(torch.softmax(scores, -1), seen_v[layer]).view(B, C)
+
+        return attend
+
+    def _first(self, B: int, T: int) -> Callable[[int, Tensor], Tensor]:
+        """Attention among the T tokens that a context begins with."""
+        C, H, hs = self.config.n_embd, self.config.n_head, self.config.head_size
+
+        def attend(layer: int, qkv: Tensor) -> Tensor:
+            q, k, v = qkv.view(B, T, 3, H, hs).permute(2, 0, 3, 1, 4)  # (B, H, T, hs) each
+            self.keys[layer, ..., :T].view(B, H, hs, T).copy_(k.transpose(2, 3))
+            self.values[layer, :, :T].view(B, H, T, hs).copy_(v)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=1.0)
+            return y.transpose(1, 2).reshape(B * T, C)
+
+        return attend
 
 
-def _normalise(x: Tensor, norm: Norm) -> Tensor:
+def through(layers: list[Layer], x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """(N, C) through all blocks, in place. `attend(layer, qkv)` keeps the keys and values (N, 3C) and returns (N, C)."""
+    for index, layer in enumerate(layers):
+        y = attend(index, _linear(normalise(x, layer.ln_1), layer.c_attn))
+        _add_linear(x, y, layer.attn_c_proj)
+        y = F.gelu(_linear(normalise(x, layer.ln_2), layer.c_fc), approximate="tanh")  # (N, 4C)
+        _add_linear(x, y, layer.mlp_c_proj)
+    return x
+
+
+def normalise(x: Tensor, norm: Norm) -> Tensor:
+    """LayerNorm of each row."""
     return torch.layer_norm(x, (x.size(-1),), *norm)
 
 
@@ -93,10 +126,14 @@ def _add_linear(x: Tensor, y: Tensor, linear: Linear) -> None:
     x.add_(bias).addmm_(y, weight)
 
 
-def _layer(block: Block) -> Layer:
+def _packed_layer(block: Block) -> Layer:
+    """Copies of the weights. The queries' are divided by sqrt(head size): attention then need not do it at each step."""
     attn, mlp = block.attn, block.mlp
+    bias, weight = _packed(attn.c_attn)
+    scale = torch.ones_like(bias)
+    scale[: len(bias) // 3] = 1.0 / math.sqrt(len(bias) // 3 // attn.n_head)
     return Layer(
-        *(_norm(block.ln_1), _packed(attn.c_attn), _packed(attn.c_proj)),
+        *(_norm(block.ln_1), (bias * scale, weight * scale), _packed(attn.c_proj)),
         *(_norm(block.ln_2), _packed(mlp.c_fc), _packed(mlp.c_proj)),
     )
 
