@@ -61,10 +61,6 @@ reproduce: setup ## Run a recorded experiment again and compare every byte: make
 register: $(VENV)/.ready-dev ## Put a run's model into MLflow's registry: make register RUN=<MLflow run id or name>
 	@python -m tools.register "$(RUN)"
 
-.PHONY: screenshots
-screenshots: $(VENV)/.ready-dev ## Pictures of the runs in MLflow's pages: docs/images (needs Chromium)
-	@python -m tools.screenshots
-
 .PHONY: drawings
 drawings: setup ## Figures of docs/how-a-gpt-2-works.md, from the trained network: docs/images
 	@python -m docs.make.gpt2_figures

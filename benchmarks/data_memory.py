@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -26,7 +25,8 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import scratch
+
 STAGES = ("download", "tokenize", "train")
 STEPS = 300  # of train
 SMALL = {  # a network whose memory does not drown the corpus's
@@ -59,12 +59,11 @@ def memory(process: psutil.Process) -> tuple[int, int]:
 
 def run(stage: str, folder: Path) -> Cost:
     """Run a stage in `folder` as dvc does, and measure it; train is stopped at its first checkpoint."""
-    own_store = {"DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONUNBUFFERED": "1"}
     began, first_line, stopped = time.perf_counter(), None, False
     peaks = [0, 0]
     with open(folder / "log", "w+", encoding="utf-8") as log:
         process = psutil.Popen(
-            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=os.environ | own_store, stdout=log, stderr=log
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=scratch.environment(folder), stdout=log, stderr=log
         )
         tree, seen, looked = [process], set[psutil.Process](), 0.0
         while True:
@@ -104,17 +103,6 @@ def _memory_or_none(process: psutil.Process) -> tuple[int, int]:
         return 0, 0
 
 
-def prepare(folder: Path, **params: object) -> None:
-    """A scratch copy of what the stages need, with some parameters changed."""
-    for name in ("stages", "model"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for key, value in params.items():
-        text = re.sub(rf"(?m)^{key}:.*", f"{key}: {value}", text)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Measure each size, print a table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,12 +111,13 @@ def main() -> None:
     parser.add_argument("--vocabulary", default="corpus", choices=["corpus", "full"])
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     args = parser.parse_args()
+    dataset = str(Path(args.dataset).resolve()) if Path(args.dataset).exists() else args.dataset
     names = ("stories", "seconds", "CPU s", "start s", "own MB", "resident MB", "disk MB")
     print(f"{'stage':<10}" + "".join(f"{name:>12}" for name in names))
     costs: dict[tuple[str, int], Cost] = {}
     for samples in args.samples:
         with tempfile.TemporaryDirectory(prefix="data-memory-") as name:
-            prepare(Path(name), dataset=args.dataset, max_samples=samples, vocabulary=args.vocabulary, **SMALL)
+            scratch.project(Path(name), dataset=dataset, max_samples=samples, vocabulary=args.vocabulary, **SMALL)
             for stage in args.stages:
                 cost = costs[stage, samples] = run(stage, Path(name))
                 times = f"{cost.seconds:>12.1f}{cost.cpu:>12.1f}{'' if cost.start is None else f'{cost.start:.1f}':>12}"

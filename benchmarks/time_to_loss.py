@@ -4,7 +4,7 @@
 
 FOLDER has train.jsonl and validation.jsonl (a column `text`). Theirs: GPT2LMHeadModel with AdamW in fp32, PyTorch's and
 transformers' defaults, the full vocabulary, warm-up and cosine over the seconds it is given, once for each rate; the clock
-starts behind its imports. Ours: the stage `train` as a process, its whole life counted, with `-S` changes to params.yaml.
+starts after its imports. Ours: the stage `train` as a process, its whole life counted, with `-S` changes to params.yaml.
 Both: 4 layers, 4 heads, width 256, context 128, batch 8; the whole validation text is scored in the same way afterwards.
 """
 
@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks import scratch
 from stages.compute import machine
 
-ROOT = Path(__file__).parents[1]
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 256, "block_size": 128, "stride": 128, "batch_size": 8}
 OURS = {  # found by trying; one pass over fresh text beats several over less
     **{"epochs": 1, "optimizer": "muon", "learning_rate": 0.006, "min_learning_rate": 0.0005, "warmup_steps": 50},
@@ -35,24 +31,17 @@ WARM_UP = 0.05  # of their seconds
 
 
 def prepare(folder: Path, data: Path, **changes: Any) -> Path:
-    """A project folder with params.yaml and the tokens."""
-    folder.mkdir()
-    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    every = committed | SHAPE | {"dataset": str(data.resolve()), "max_samples": None, "max_val_samples": None} | changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(every), encoding="utf-8")
+    """A scratch project with the tokens of these stories."""
+    scratch.project(folder, **SHAPE | {"dataset": str(data.resolve()), "max_samples": None, "max_val_samples": None} | changes)
     for stage in ("download", "tokenize"):
-        run(folder, f"stages.{stage}")
+        scratch.run(folder, f"stages.{stage}")
     return folder
 
 
-def run(folder: Path, module: str, *words: str) -> float:
-    """Run a module of this checkout in `folder`, with a run store of its own: its seconds."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
-    own = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+def seconds_of(folder: Path, module: str, *words: str) -> float:
+    """How long a module of this checkout runs in `folder`."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=folder, env=kept | own, check=False)
-    if done.returncode:
-        sys.exit(f"{module} failed")
+    scratch.run(folder, module, *words)
     return time.perf_counter() - start
 
 
@@ -70,7 +59,7 @@ def losses(model: Path, folder: Path) -> tuple[float, float]:
 
 
 def theirs(rate: float, seconds: float, out: Path) -> None:
-    """transformers' model in the training loop of its documentation, for so many seconds (in the folder with the tokens)."""
+    """transformers' model in the training loop of its documentation, for this many seconds, in the folder with the tokens."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -114,17 +103,17 @@ def main() -> None:
     if args.worker:
         theirs(float(args.worker[0]), args.seconds, Path(args.worker[1]))
         return
-    changes = OURS | {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in args.changes)}
-    with tempfile.TemporaryDirectory() as scratch:
-        mine = prepare(Path(scratch) / "ours", args.folder, **changes)
-        seconds = run(mine, "stages.train")
+    changes = OURS | scratch.parse(args.changes)
+    with tempfile.TemporaryDirectory() as place:
+        mine = prepare(Path(place) / "ours", args.folder, **changes)
+        seconds = seconds_of(mine, "stages.train")
         rows = [(f"ours: {', '.join(f'{k}={v}' for k, v in changes.items())}", seconds, mine / "data/train/model", mine)]
         if args.rates:
-            other = prepare(Path(scratch) / "theirs", args.folder, vocabulary="full")
+            other = prepare(Path(place) / "theirs", args.folder, vocabulary="full")
         for rate in args.rates:
             out = other / f"model-{rate:g}"
             words = [str(args.folder), "--seconds", str(args.seconds), "--worker", str(rate), str(out)]
-            run(other, "benchmarks.time_to_loss", *words)
+            scratch.run(other, "benchmarks.time_to_loss", *words)
             rows.append((f"GPT2LMHeadModel + AdamW, rate {rate:g}", args.seconds, out, other))
         print(f"\nOn {machine.cpu_name()}, {machine.set_threads(0)} threads\n")
         print("| | seconds | bits/byte | nats/token |\n|---|---:|---:|---:|")

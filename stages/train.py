@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
-            live_run.training_run(params, {f"machine.{key}": value for key, value in facts.items()}) as run,
+            live_run.training_run(params, {f"machine.{key}": facts[key] for key in facts}, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
             us.wait()  # rank 0 holds the lock: the others may read
@@ -131,4 +131,5 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    without = "train without MLflow; the stage track can make the run afterwards"
+    command.run(main, __doc__, lambda parser: parser.add_argument("--no-log", action="store_true", help=without))

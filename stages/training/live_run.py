@@ -50,14 +50,15 @@ class LiveRun:
 
 
 @contextmanager
-def training_run(params: Params, facts: Mapping[str, str] | None = None) -> Iterator[LiveRun]:
+def training_run(params: Params, facts: Mapping[str, str] | None = None, logged: bool = True) -> Iterator[LiveRun]:
     """The experiment's MLflow run while it trains; marked when training fails or is interrupted, resumed by the next attempt.
 
     Args:
         params: all params, logged as they are.
         facts: more tags, such as the device that training chose.
+        logged: whether there is a run at all.
     """
-    if os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
+    if not logged or os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
     first = {"params": params.model_dump(), "facts": dict(facts or {}), "session": session.current()}

@@ -30,13 +30,12 @@ print("went on")
 """
 
 
-def train(folder: Path, store: str, end: str = "pass", **env: str) -> subprocess.CompletedProcess[str]:
+def train(folder: Path, store: str, end: str = "pass", script: str = TRAINING, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a stand-in for training, which logs 3,000 points, in `folder`, with its store at this URI."""
     shutil.copy(ROOT / "params.yaml", folder)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
     environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
-    script = textwrap.dedent(TRAINING) % end
-    words = [sys.executable, "-c", script]
+    words = [sys.executable, "-c", textwrap.dedent(script) % end]
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
@@ -52,6 +51,17 @@ def test_no_server_is_one_warning(tmp_path: Path) -> None:
     assert "went on" in done.stdout
     assert done.stderr.count("warning") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_without_a_log_no_process_is_started(tmp_path: Path) -> None:
+    """`logged` False (`python -m stages.train --no-log`): the same calls, no store, no other process, no word."""
+    script = TRAINING.replace('{"device": "cpu"}', '{"device": "cpu"}, logged=False')
+    assert script != TRAINING
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    done = train(tmp_path, store, "import psutil; print('children', psutil.Process().children())", script=script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "children []" in done.stdout
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
