@@ -17,7 +17,8 @@ help: ## What can be typed
 .PHONY: setup
 setup: $(VENV)/.ready ## Make .venv and install the exact pins
 
-# The script checks, says what it installs, and continues after an interruption. TORCH=cpu: PyTorch's CPU build. UV= : pip.
+# It checks, says what it installs, and continues after an interruption. TORCH=cpu: PyTorch for CPUs; TORCH=system: the one that is
+# installed already (Colab, clusters). UV= : pip even where uv is installed.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) tools/install.py requirements.txt --torch "$(TORCH)" --uv "$(UV)"
 	@touch $@

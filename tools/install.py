@@ -2,7 +2,9 @@
 
     python3 tools/install.py requirements.txt [--torch cpu] [--uv PATH]      (make setup, make setup TORCH=cpu)
 
-The same command continues after an interruption. It uses the standard library only, because nothing else is there yet.
+With `--torch system`, .venv sees the packages of the Python that makes it and takes PyTorch from there, as it is on Colab or a
+cluster; all other pins go into .venv, so that nothing outside of it changes. The same command continues after an
+interruption. This script uses the standard library only, because nothing else is there yet.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 VENV = Path(".venv")
 LOG = VENV / "install.log"  # what pip printed
 OLDEST, THIS = (3, 11), tuple(sys.version_info[:2])  # Python's version
+SYSTEM = "system"  # PyTorch is the one that is installed already
 WHEELS = "https://download.pytorch.org/whl"  # PyTorch's builds: a folder for each kind, such as cpu, cu130, rocm6.4
 CPU_GB, CUDA_GB = 2, 7  # disk that .venv takes, without CUDA's libraries and with them
 EVERY = 25  # packages between two lines of progress where the output is no terminal
@@ -42,23 +45,28 @@ def main(requirements: Path, torch: str, uv: str) -> None:
     """Check everything first, say what will be installed, then do it."""
     if THIS < OLDEST:
         raise Problem(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}. Name another: PYTHON=python3.12")
-    if torch and not re.fullmatch(r"cpu|xpu|(cu|rocm)[\d.]+", torch):
-        raise Problem(f"TORCH={torch}: it must be a folder of {WHEELS}, such as cpu, cu130 or rocm6.4")
+    if torch and not re.fullmatch(rf"{SYSTEM}|cpu|xpu|(cu|rocm)[\d.]+", torch):
+        raise Problem(f"TORCH={torch}: it must be {SYSTEM}, or a folder of {WHEELS}, such as cpu, cu130 or rocm6.4")
+    if torch == SYSTEM and subprocess.run([str(BASE), "-c", "import torch"], capture_output=True, check=False).returncode:
+        raise Problem(f"TORCH={SYSTEM}: {BASE} has no PyTorch that can be imported. Leave TORCH away, and it is installed")
     pins = read_pins(requirements)
     python = VENV / "bin" / "python"
     whole = works(python, uv)
     if not whole:
-        check_place(uv)
+        check_place(needs_pip=not uv and torch != SYSTEM)
     announce(len(pins), torch, uv, fresh=not whole)
     if whole:
         forget_damaged(python)
     else:
-        make_venv(uv)
+        make_venv(uv, torch == SYSTEM)
     install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
     run = with_uv if uv else with_pip
-    if torch:
-        (pin,) = [pin for pin in pins if pin.startswith("torch==")]
-        run([*install, "--no-deps", "--index-url", f"{WHEELS}/{torch}", pin], 1)
+    if torch == SYSTEM:
+        others = VENV / "requirements-without-torch.txt"
+        others.write_text("\n".join(pin for pin in pins if not pin.startswith("torch==")), encoding="utf-8")
+        install, requirements = [*install, "--no-deps"], others  # the pins are complete: nothing else is needed
+    elif torch:
+        run([*install, "--no-deps", "--index-url", f"{WHEELS}/{torch}", *(pin for pin in pins if pin.startswith("torch=="))], 1)
     run([*install, "--requirement", str(requirements)], len(pins))
 
 
@@ -82,13 +90,13 @@ def works(python: Path, uv: str) -> bool:
         return False
 
 
-def check_place(uv: str) -> None:
+def check_place(needs_pip: bool) -> None:
     """Check that .venv can be made here.
 
     Raises:
         Problem: this Python lacks the module for it, or something else has the name.
     """
-    if not uv and not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
+    if needs_pip and not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         raise Problem(NO_VENV)
     half_made = VENV.is_dir() and not VENV.is_symlink() and ((VENV / "pyvenv.cfg").exists() or not any(VENV.iterdir()))
     if (VENV.exists() or VENV.is_symlink()) and not half_made:
@@ -114,8 +122,8 @@ def announce(count: int, torch: str, uv: str, fresh: bool) -> None:
     sys.stdout.flush()
 
 
-def make_venv(uv: str) -> None:
-    """Make .venv with pip in it; if that fails, leave nothing.
+def make_venv(uv: str, system: bool) -> None:
+    """Make .venv with pip in it; if that fails, leave nothing. With `system`, it sees the packages, and pip, of this Python.
 
     Raises:
         Problem: the program that makes it failed; its own message is above.
@@ -123,8 +131,9 @@ def make_venv(uv: str) -> None:
     if VENV.exists():
         print(f"{VENV} is incomplete, as an interrupted installation leaves it: it is made again")
         shutil.rmtree(VENV)
-    words = [uv, "venv", "--seed", "--quiet", "--python"] if uv else []
-    words += [str(BASE), *([] if uv else ["-m", "venv"]), str(VENV)]
+    seen = ["--system-site-packages"] if system else ["--seed"] if uv else []
+    words = [uv, "venv", "--quiet", *seen, "--python", str(BASE)] if uv else [str(BASE), "-m", "venv", *seen]
+    words += [str(VENV)] if uv or not system else ["--without-pip", str(VENV)]
     failed = True
     try:
         failed = subprocess.run(words, check=False).returncode != 0

@@ -122,15 +122,35 @@ def test_uv_is_used_when_it_is_installed(folder: Path) -> None:
     done = set_up("--uv", str(uv), "--torch", "cpu")
     assert done.returncode == 0, done.stderr
     made, torch, rest = (folder / "calls").read_text().splitlines()
-    assert made.startswith("venv --seed --quiet --python")
+    assert made.startswith("venv --quiet --seed --python")
     assert torch.endswith("--no-deps --index-url https://download.pytorch.org/whl/cpu torch==2.13.0")
     assert rest == "pip install --python .venv/bin/python --requirement requirements.txt"
+
+
+def test_the_system_s_torch_is_left_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TORCH=system: .venv sees the packages around it, and every pin but PyTorch's goes into .venv, alone."""
+    (folder / "requirements.txt").write_text(f"{PIN}\ntorch==2.13.0\n")
+    script = "[ $1 = -c ] && exit 0; echo $* >> calls; mkdir -p .venv/bin; cp python .venv/bin/python"
+    monkeypatch.setattr(install, "BASE", fake(folder / "python", script))
+    install.main(Path("requirements-dev.txt"), "system", "")
+    made, installed = (folder / "calls").read_text().splitlines()
+    assert made == "-m venv --system-site-packages --without-pip .venv"
+    assert installed.startswith("-m pip install --no-deps --requirement .venv/requirements-without-torch.txt")
+    assert (folder / ".venv/requirements-without-torch.txt").read_text() == PIN
+
+
+def test_a_system_without_torch_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TORCH=system without a PyTorch to take ends in one message before anything is made."""
+    monkeypatch.setattr(install, "BASE", fake(folder / "python", "exit 1"))
+    with pytest.raises(install.Problem, match="has no PyTorch"):
+        install.main(Path("requirements.txt"), "system", "")
+    assert not (folder / ".venv").exists()
 
 
 def test_a_build_of_torch_that_cannot_exist_is_refused(folder: Path) -> None:
     """A misspelt TORCH ends in one message before anything is made."""
     done = set_up("--torch", "gpu")
-    assert done.stderr.startswith("error: TORCH=gpu: it must be a folder of https://download.pytorch.org/whl")
+    assert done.stderr.startswith("error: TORCH=gpu: it must be system, or a folder of https://download.pytorch.org/whl")
     assert not (folder / ".venv").exists()
 
 
