@@ -7,15 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from model import captured_decoder
+from model.choice import Choice, Generators, choose
 from model.decoder import Decoder
-from model.decoder_head import Logits, logits_of
+from model.decoder_head import logits_of
 from model.gpt2 import GPT2
-
-Generators = torch.Generator | Sequence[torch.Generator] | None
-COLDEST = 1e-6  # a lower temperature is greedy: logits do not resolve it
-NUCLEUS = 1024  # tokens that top-p tries first; sorting them all takes ten times as long
 
 
 def generate(
@@ -65,10 +62,14 @@ def stream(
     generator: Generators = None,
     stop: int | None = None,
 ) -> Iterator[Tensor]:
-    """Like `generate`, but yields each step's new tokens (B,) as soon as they are drawn."""
+    """Like `generate`, but yields each step's new tokens (B,) as soon as they are known: one by one on a CPU, on a GPU in
+    blocks of a few steps."""
     _check(net, prompt, max_new_tokens, temperature, top_k, top_p, generator)
     top_k = None if top_k is None or top_k >= net.config.vocab_size else top_k
-    top_p = None if top_p == 1.0 else top_p
+    choice = Choice(temperature, top_k, None if top_p == 1.0 else top_p)
+    if captured_decoder.suits(net, choice, generator):
+        yield from captured_decoder.write(net, prompt, max_new_tokens, choice, generator, stop)
+        return
     B, context = prompt.size(0), net.config.block_size
     tokens = torch.cat([prompt, prompt.new_empty(B, max_new_tokens)], dim=1)
     finished = torch.zeros(B, dtype=torch.bool, device=prompt.device)
@@ -76,10 +77,10 @@ def stream(
     for end in range(prompt.size(1), tokens.size(1)):  # tokens[:, end] is next
         if decoder.length and decoder.room and net.config.causal:
             hidden = decoder(tokens[:, end - 1 : end])
-        else:  # the start, or a window that moves: every token's position changes, and with it all that was computed
+        else:  # the start, or a full context, whose window moves: every token's position changes and all is computed again
             decoder.forget()
             hidden = decoder(tokens[:, max(0, end - context) : end])
-        new = _choose(head, hidden, temperature, top_k, top_p, generator)
+        new = choose(head, hidden, choice, generator)
         if stop is not None:
             new = torch.where(finished, stop, new)
             finished |= new == stop
@@ -87,92 +88,6 @@ def stream(
         yield new
         if stop is not None and bool(finished.all()):
             return
-
-
-def _choose(
-    head: Logits, hidden: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: Generators
-) -> Tensor:
-    """(B, C) hidden states -> (B,) tokens."""
-    if temperature < COLDEST:
-        best, token = head.likeliest(hidden)
-        _check_finite(best)
-        return token
-    logits = head(hidden).float()
-    best = logits.amax(dim=-1, keepdim=True)
-    _check_finite(best)
-    weights = ((logits - best) / temperature).exp()  # (B, V), the likeliest token's is 1
-    if top_k is None and top_p is None:
-        return draw(weights, generator)
-    own = generator if isinstance(generator, Sequence) else [generator] * len(weights)
-    return torch.cat([_draw_limited(row[None], top_k, top_p, one) for row, one in zip(weights, own, strict=True)])
-
-
-def _draw_limited(weights: Tensor, top_k: int | None, top_p: float | None, generator: Generators) -> Tensor:
-    """One row at a time: how many tokens stay in question, and so the random numbers taken, is each row's own affair."""
-    kept, tokens = keep(weights, top_k, top_p)
-    return tokens[0, draw(kept, generator)]
-
-
-def _check_finite(best: Tensor) -> None:
-    if not bool(best.isfinite().all()):
-        raise ValueError("the logits are not finite: the weights are damaged, or their training diverged")
-
-
-def keep(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tensor, Tensor]:
-    """What top-k, then top-p leave of the weights, in falling order (taken by top-p = 0), and their tokens: (B, n) each."""
-    V = weights.size(1)
-    if top_k is not None:
-        kept, tokens = likeliest(weights, top_k)
-        total = kept.sum(dim=-1, keepdim=True)
-    else:
-        kept, tokens = likeliest(weights, min(NUCLEUS, V))
-        total = weights.sum(dim=-1, keepdim=True)
-        if top_p is not None and bool((kept.sum(dim=-1, keepdim=True) < top_p * total).any()):
-            kept, tokens = likeliest(weights, V)
-    if top_p is not None:
-        before = kept.cumsum(dim=-1, dtype=torch.float64) - kept
-        kept = kept.masked_fill(before >= top_p * total, 0.0)
-    return kept, tokens
-
-
-def likeliest(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest weights of each row in falling order, of equals at the edge the first, and their tokens: (B, k) each."""
-    if k < weights.size(1):
-        values, tokens = weights.topk(k + 1)
-        if not bool(((values[:, k - 1] == values[:, k]) & (values[:, k] > 0)).any()):
-            return values[:, :k], tokens[:, :k]
-    values, tokens = weights.sort(dim=-1, descending=True, stable=True)
-    return values[:, :k], tokens[:, :k]
-
-
-def draw(weights: Tensor, generator: Generators) -> Tensor:
-    """Draw one index of each row with probability proportional to its weight, (B, V) -> (B,).
-
-    Two exponential races: a block of about sqrt(V) neighbours, then a token of it. A race's winner changes only when two
-    runners are within rounding of each other, so a row's draw is the same in any batch; an inverted cumulative sum would
-    pass each rounding error on to all boundaries after it. And it takes 2 sqrt(V) random numbers instead of V.
-    """
-    B, V = weights.shape
-    side = math.isqrt(V - 1) + 1
-    blocks = F.pad(weights, (0, side * side - V)).view(B, side, side)
-    noise = _exponentials(B, 2 * side, generator).to(weights.device)
-    block = (blocks.sum(-1) / noise[:, :side]).argmax(-1)  # (B,)
-    token = (blocks[torch.arange(B, device=block.device), block] / noise[:, side:]).argmax(-1)
-    return block * side + token
-
-
-def _exponentials(rows: int, columns: int, generator: Generators) -> Tensor:
-    """(rows, columns) standard exponential variates, above 0, float64, on the generator's device."""
-    if isinstance(generator, Sequence):
-        uniform = torch.cat([_uniform(1, columns, one) for one in generator])
-    else:
-        uniform = _uniform(rows, columns, generator)
-    return -uniform.log()  # from (0, inf]: rand is below 1 and may be 0
-
-
-def _uniform(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
-    device = "cpu" if generator is None else generator.device
-    return torch.rand(rows, columns, dtype=torch.float64, generator=generator, device=device)
 
 
 def _check(

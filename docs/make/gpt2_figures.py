@@ -18,7 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from model import GPT2
 from model.gpt2 import sinusoidal_positions
-from model.sampling import keep
+from model.choice import keep
 from stages.common import command, files
 from stages.common.params import Params, load_params
 from stages.compute import saved_model

@@ -51,7 +51,7 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> list[Sample]:
                 numbers = range(first, min(first + ROWS, params.num_samples + 1))
                 steps = []
                 for new in _stream(net, codec, params, start, place, numbers):
-                    steps.append(new.cpu())
+                    steps.append(new)
                     bar.update()
                 bar.update(params.max_new_tokens - len(steps))  # all have finished
                 rows = torch.stack(steps, dim=1).tolist()

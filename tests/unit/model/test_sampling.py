@@ -14,10 +14,10 @@ from torch import Tensor
 
 import model.decoder_head
 from model import GPT2, GPT2Config, generate
+from model.choice import Choice, choose, draw, keep, likeliest
 from model.decoder import Decoder
 from model.decoder_head import Logits, logits_of
-from model.sampling import _choose as choose
-from model.sampling import draw, keep, likeliest, stream
+from model.sampling import stream
 
 SHAPE: dict[str, Any] = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
 
@@ -183,7 +183,7 @@ def test_a_wide_row_does_not_touch_its_neighbours() -> None:
 
     def chosen(rows: list[int]) -> list[int]:
         head: Any = lambda hidden: hidden  # noqa: E731
-        return choose(head, logits[rows], 1.0, None, 0.9, seeded(rows)).tolist()
+        return choose(head, logits[rows], Choice(1.0, None, 0.9), seeded(rows)).tolist()
 
     assert chosen([0, 1, 2, 3]) == [chosen([row])[0] for row in range(4)]
 
