@@ -12,7 +12,7 @@ from typing import Any
 
 PARTS = Path(__file__).parent / "page"
 SCRIPTS = (  # in the order in which they need each other
-    *("arrays.js", "elements.js", "scale.js", "tokens.js", "surprise.js", "attention.js", "heads.js"),
+    *("arrays.js", "elements.js", "scale.js", "chart.js", "tokens.js", "surprise.js", "attention.js", "heads.js"),
     *("layers.js", "samples.js", "positions.js", "training.js", "main.js"),
 )
 

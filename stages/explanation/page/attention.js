@@ -15,11 +15,13 @@ function attentionPanel(body, data) {
   const text = make("div", { class: "arcs" });
   const reading = make("p", { class: "reading", "aria-live": "polite" });
   const canvas = make("canvas", { class: "matrix", role: "img", "aria-labelledby": "head-title" });
+  const mark = make("div", { class: "mark" });
   const cell = make("p", { class: "reading" });
   const grid = headGrid(data.heads.scores.shape, roles, (layer, at) => { head = [layer, at]; draw(); });
   const side = make("div", { class: "side" }, champions(), grid.element, make("p", { class: "note" }, measuredOn()));
-  const picture = make("figure", {}, canvas, make("figcaption", {}, "Rows look, columns are looked at. ", cell));
-  body.append(make("div", { class: "beside heads-first" }, side, make("div", {}, title, scores, text, reading, legend("0 %", "100 % of its attention"), picture)));
+  const cut = make("p", { class: "note" }, "Of this story the first tokens are shown here: the weights of all would make the page large.");
+  const picture = make("figure", {}, make("div", { class: "frame" }, canvas, mark), make("figcaption", {}, "Rows look, columns are looked at. ", cell));
+  body.append(make("div", { class: "beside heads-first" }, side, make("div", {}, title, scores, text, cut, reading, legend("0 %", "100 % of its attention", "25 %"), picture)));
 
   function measuredOn() {
     return `Scores: the mean share of a head's attention that goes there, over ${number(roles.stories)} validation stories, where there is something to look at.`;
@@ -56,7 +58,9 @@ function attentionPanel(body, data) {
   function look(index) {
     query = index;
     const row = Array.from(story.attention.row(head[0], head[1], query), (byte) => byte / 255);
-    strip.paint([...row, undefined]);
+    strip.paint(row.map(attentionShade));
+    mark.style.top = `${(100 * query) / row.length}%`;
+    mark.style.height = `${100 / row.length}%`;
     const order = row.map((share, key) => [share, key]).sort((a, b) => b[0] - a[0]).slice(0, 3);
     reading.replaceChildren(tokenName(data.text(story.tokens.at(query), query)), " looks at ");
     order.filter(([share]) => share > 0).forEach(([share, key], at) => {
@@ -89,13 +93,16 @@ function attentionPanel(body, data) {
     show(next) {
       story = next;
       const texts = data.texts(story);
-      strip = tokenStrip({ texts: texts.slice(0, -1), label: "The story's tokens: choose the one that looks", onChoose: look });
+      const drawn = story.attention.shape[2]; // of a long story the page keeps the beginning's
+      const label = "The story's tokens: choose the one that looks";
+      cut.hidden = drawn === texts.length - 1;
+      strip = tokenStrip({ texts: texts.slice(0, drawn), label, onChoose: look });
       text.replaceChildren(strip.element);
       grid.draw(story.attention);
-      const best = roles.champion(data.model.causal ? "previous" : "next");
-      query = Math.min(texts.length - 2, Math.round(texts.length * 0.6));
+      query = Math.round(drawn * 0.7);
       strip.choose(query);
       if (title.textContent === "") {
+        const [best] = roles.names.filter((name) => name !== "first").map(roles.champion).sort((a, b) => b.score - a.score);
         grid.choose(best.layer, best.head);
       } else {
         draw();
@@ -116,7 +123,7 @@ function drawArcs(frame, items, query, shares) {
   svg.setAttribute("aria-hidden", "true");
   const origin = frame.getBoundingClientRect();
   const place = (item) => {
-    const box = item.getClientRects()[0] ?? item.getBoundingClientRect();
+    const box = item.querySelector(".ink").getBoundingClientRect();
     return [box.left + box.width / 2 - origin.left, box.top - origin.top + 2];
   };
   const [x, y] = place(items[query]);

@@ -7,7 +7,7 @@ function layersPanel(body, data) {
   let strip = null;
   const text = make("div");
   const detail = make("div", { class: "detail", "aria-live": "polite" });
-  body.append(make("p", { class: "note" }, "Dark tokens were settled late: the deeper the block after which the token is the likeliest, the darker it is."), text, detail);
+  body.append(make("p", { class: "note" }, "The stronger a token's colour, the deeper the block from which on it is the likeliest. Tokens without colour never are: mostly, nobody could know them."), text, legend("the embedding alone", "the last block"), detail);
 
   /** The first layer from which on the token is the likeliest; one more than there are if it never is. */
   function settled(place) {
@@ -55,7 +55,7 @@ function layersPanel(body, data) {
   function paint() {
     const layers = story.lens.nats.shape[1];
     const shares = Array.from({ length: story.lens.nats.shape[0] }, (_, place) => settled(place) / layers);
-    strip.paint([undefined, ...shares]);
+    strip.paint([undefined, ...shares.map((share) => (share < 1 ? share : undefined))]);
   }
 
   return {

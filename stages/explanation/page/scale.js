@@ -30,12 +30,17 @@ function shade(element, share) {
   element.style.color = luminance(parts) > 0.179 ? "#000" : "#fff"; // the two contrasts are equal there
 }
 
+/** Shares of attention: most are small, so the colour grows with their square root. */
+function attentionShade(share) {
+  return Math.sqrt(share);
+}
+
 /** Draw a square matrix of bytes, one pixel for each. */
 function drawMatrix(canvas, values, size) {
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d");
   const image = context.createImageData(size, size);
-  const table = Array.from({ length: 256 }, (_, byte) => colour(byte / 255));
+  const table = Array.from({ length: 256 }, (_, byte) => colour(attentionShade(byte / 255)));
   values.forEach((byte, at) => {
     image.data.set(table[byte], 4 * at);
     image.data[4 * at + 3] = 255;
@@ -43,13 +48,13 @@ function drawMatrix(canvas, values, size) {
   context.putImageData(image, 0, 0);
 }
 
-/** A strip of all colours with what its ends mean. */
-function legend(from, to) {
+/** A strip of all colours with what its ends mean, and its middle if that does not go without saying. */
+function legend(from, to, middle = "") {
   const strip = make("span", { class: "strip", "aria-hidden": "true" });
   for (let step = 0; step < 12; step += 1) {
     const cell = make("span");
     cell.style.backgroundColor = `rgb(${colour(step / 11).join(" ")})`;
     strip.append(cell);
   }
-  return make("p", { class: "legend" }, make("span", {}, from), strip, make("span", {}, to));
+  return make("p", { class: "legend" }, make("span", {}, from), strip, make("span", {}, middle ? `${to} (the middle is ${middle})` : to));
 }

@@ -20,8 +20,11 @@ function surprisePanel(body, data) {
   const detail = make("div", { class: "detail", "aria-live": "polite" });
   const sums = make("p", { class: "note" });
   const scale = make("div");
+  const chart = make("canvas", { class: "chart", role: "img", "aria-label": "Surprise at each token" });
+  const keys = hasTruth ? [" and of ", make("span", { class: "key without" }, "one who knows the storybook")] : [];
+  const figure = make("figure", {}, chart, make("figcaption", {}, "Surprise of ", make("span", { class: "key" }, "the network"), ...keys, ", in nats."));
   const buttons = hasTruth ? [choice("Colour the tokens by", modes, mode, (chosen) => { mode = chosen; paint(); })] : [];
-  body.append(...buttons, explained, make("div", { class: "beside" }, make("div", {}, text, scale, sums), detail));
+  body.append(...buttons, explained, make("div", { class: "beside" }, make("div", {}, text, scale, sums, figure), detail));
 
   function values() {
     const grid = mode === "nats" ? story.nats : story.truth[mode];
@@ -33,11 +36,18 @@ function surprisePanel(body, data) {
     explained.textContent = hasTruth ? sentences[mode] : sentences.nats;
     strip.paint([undefined, ...values().map((value) => value / most)]);
     scale.replaceChildren(legend("0 nats: certain", `${most} nats or more`));
+    drawCurves();
+  }
+
+  function drawCurves() {
+    const truth = story.truth ? [[Array.from(story.truth.nats.values, nats), "--truth"]] : [];
+    drawChart(chart, [...truth, [Array.from(story.nats.values, nats), "--model"]], strip.chosen() - 1);
   }
 
   function show(index) {
     const place = index - 1;
     const token = story.tokens.at(index);
+    drawCurves();
     const p = probability(story.nats.at(place));
     const truth = story.truth;
     const rows = Array.from(story.likeliest.row(place), (other, k) => ({
@@ -62,6 +72,7 @@ function surprisePanel(body, data) {
     );
   }
 
+  new ResizeObserver(() => strip && drawCurves()).observe(chart);
   return {
     show(next) {
       story = next;

@@ -11,9 +11,10 @@
 function tokenStrip({ texts, label, first = 0, onChoose }) {
   let chosen = -1;
   let held = false;
-  const items = texts.map((text, index) =>
-    make("span", { class: "token", ...(index < first ? {} : { role: "option", tabindex: "-1" }), "data-index": index }, text),
-  );
+  const items = texts.map((text, index) => {
+    const options = index < first ? {} : { role: "option", tabindex: "-1", "aria-selected": "false" };
+    return make("span", { class: "token", ...options, "data-index": index }, ...pieces(text));
+  });
   const element = make("div", { class: "story", role: "listbox", "aria-label": label, "aria-orientation": "horizontal" }, ...items);
 
   function choose(index) {
@@ -71,12 +72,20 @@ function tokenStrip({ texts, label, first = 0, onChoose }) {
     /** Colour the tokens by shares from 0 to 1; undefined leaves one plain. */
     paint(shares) {
       items.forEach((item, index) => {
+        const ink = item.querySelector(".ink");
         if (shares[index] === undefined) {
-          item.style.backgroundColor = item.style.color = "";
+          ink.style.backgroundColor = ink.style.color = "";
         } else {
-          shade(item, shares[index]);
+          shade(ink, shares[index]);
         }
       });
     },
   };
+}
+
+/** A token's text with the blank before it set apart, which takes no colour, and its line ends, which end the line. */
+function pieces(text) {
+  const gap = /^ (?=\S)/.test(text) ? " " : "";
+  const ink = make("span", { class: "ink" }, text.slice(gap.length).replaceAll("\n", "").replace(/^ +$/, (blanks) => "␣".repeat(blanks.length)));
+  return [gap, ink, ...(text.includes("\n") ? [make("br")] : [])].filter((piece) => piece !== "");
 }

@@ -1,0 +1,88 @@
+"""The storybook's true probabilities are exact: they sum to 1, multiply to the story's, and equal brute force."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stages.corpus import tokenizer
+from stages.explanation.true_distribution import true_distribution
+from stages.storybook import story as storybook
+from stages.storybook.grammar import Grammar
+
+SMALL = Grammar(
+    {
+        "start": ["<who> saw {a pet}[.| and|, and <who> fed the {pet}.]", "3*No {pet}.", "<who> saw {a pet}s."],
+        "who": ["Ann|Anna|Bob"],  # "Ann" begins "Anna": the letters agree where the tokens may not
+    },
+    {"pet": [(2, {"pet": "cat", "a pet": "a cat"}), (1, {"pet": "owl", "a pet": "an owl"})]},
+    "start",
+)
+END = 0
+
+
+def in_pairs(word: str) -> list[int]:
+    """Tokens of up to two characters: some words' tokens begin other words' tokens, some do not."""
+    return [1 + sum(ord(char) << (8 * place) for place, char in enumerate(word[at : at + 2])) for at in range(0, len(word), 2)]
+
+
+def all_texts(grammar: Grammar) -> dict[tuple[int, ...], float]:
+    """Every text's tokens, and its probability."""
+    found: dict[tuple[int, ...], float] = {}
+    agenda = [((), grammar.begin())]
+    while agenda:
+        tokens, state = agenda.pop()
+        for word, ends, after in grammar.next_words(state):
+            more = (*tokens, *in_pairs(word))
+            if ends:
+                found[(*more, END)] = found.get((*more, END), 0.0) + after[2]
+            else:
+                agenda.append((more, after))
+    return found
+
+
+def test_a_small_grammar_by_brute_force() -> None:
+    """At every place of every text the distribution is that of all texts that begin with the same tokens."""
+    texts = all_texts(SMALL)
+    assert math.fsum(texts.values()) == pytest.approx(1, abs=1e-12)
+    for text in texts:
+        for place, found in enumerate(true_distribution(SMALL, in_pairs, END, text)):
+            same = {other: p for other, p in texts.items() if other[:place] == text[:place]}
+            expected: dict[int, float] = {}
+            for other, p in same.items():
+                expected[other[place]] = expected.get(other[place], 0.0) + p / math.fsum(same.values())
+            assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_a_story_s_tokens_multiply_to_its_probability(index: int) -> None:
+    """With GPT-2's tokens, over the whole storybook: the product with end-of-text is the story's own probability."""
+    codec = tokenizer.gpt2()
+    told = storybook.story(storybook.VALIDATION_SEED, index)
+    tokens = [*codec.encode(told.text), codec.end_of_text]
+    nats = []
+    for token, found in zip(
+        tokens, true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, tokens), strict=True
+    ):
+        assert math.fsum(found.values()) == pytest.approx(1, abs=1e-9)
+        nats.append(math.log(found[token]))
+    assert math.fsum(nats) == pytest.approx(told.logprob, abs=1e-8)
+    assert math.exp(math.fsum(nats)) == pytest.approx(math.fsum(storybook.grammar().derivations(told.text)))
+
+
+def test_words_are_cut_as_the_tokenizer_cuts_the_text() -> None:
+    """A story's words, encoded one by one, are the tokens of the whole story."""
+    codec, book = tokenizer.gpt2(), storybook.grammar()
+    for index in range(50):
+        text = storybook.story(storybook.TRAIN_SEED, index).text
+        words = [text[0] + text[1:].split(" ")[0], *(f" {word}" for word in text[1:].split(" ")[1:])]
+        assert [token for word in words for token in codec.encode(word)] == codec.encode(text)
+    assert next(iter(book.next_words(book.begin())))
+
+
+def test_a_text_that_the_storybook_never_tells() -> None:
+    """It is refused, not scored."""
+    codec = tokenizer.gpt2()
+    with pytest.raises(ValueError, match="no story"):
+        list(true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, codec.encode("Once upon a time, war")))
