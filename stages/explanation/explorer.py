@@ -46,6 +46,7 @@ class Explorer:
         self.longest = min(LONGEST, net.config.block_size)
         heads = STORIES * net.config.n_layer * net.config.n_head
         self.drawn = max(SHORTEST, min(self.longest, math.isqrt(WEIGHTS // heads)))  # tokens of a story whose attention is kept
+        self._show = TokenText(codec)
         self._shown: set[int] = {codec.end_of_text}  # tokens whose text the page needs
 
     def data(self, dataset: str, samples: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -99,6 +100,7 @@ class Explorer:
             "number": story.number,
             "whole": story.whole,
             "tokens": self._tokens(torch.tensor([*story.tokens, story.targets[-1]])),  # (T + 1,)
+            "parts": self._show.parts([*story.tokens, story.targets[-1]]),
             **self._ranked(ranking),
             "truth": self._truth(story, ours, ranking),
             "without_positions": pack_nats(-without.gather(1, targets[:, None])[:, 0]),
@@ -163,14 +165,15 @@ class Explorer:
         ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
         tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
         ours = predictions.log_probabilities(self.net, tokens)
-        drawn, nats, rest = sampling_table(ours, DRAWN)
+        drawn, nats, shares = sampling_table(ours, DRAWN)
         return {
             "prompt": len(prompt),  # tokens that it was given
             "tokens": self._tokens(torch.tensor(ids)),
             **self._ranked(predictions.rank(ours, targets, LIKELIEST)),
             "drawn": self._tokens(drawn),
             "drawn_nats": pack_nats(nats),
-            "rest": pack_nats(rest),
+            "drawn_share": pack_nats(shares),
+            "parts": self._show.parts(ids),
         }
 
     def _tokens(self, tokens: Tensor) -> dict[str, Any]:
@@ -179,8 +182,9 @@ class Explorer:
 
     def _vocabulary(self) -> dict[str, Any]:
         """The text of each token that the page may have to show."""
-        show, ids = TokenText(self.codec), sorted(self._shown)
-        return {"ids": pack(ids, "u16"), "texts": [show.text(token) for token in ids], "end_of_text": self.codec.end_of_text}
+        ids = sorted(self._shown)
+        texts = [self._show.text(token) for token in ids]
+        return {"ids": pack(ids, "u16"), "texts": texts, "end_of_text": self.codec.end_of_text}
 
 
 def _moment(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,9 +62,9 @@ function attentionPanel(body, data) {
     mark.style.top = `${(100 * query) / row.length}%`;
     mark.style.height = `${100 / row.length}%`;
     const order = row.map((share, key) => [share, key]).sort((a, b) => b[0] - a[0]).slice(0, 3);
-    reading.replaceChildren(tokenName(data.text(story.tokens.at(query), query)), " looks at ");
+    reading.replaceChildren(tokenName(data.textAt(story, query)), " looks at ");
     order.filter(([share]) => share > 0).forEach(([share, key], at) => {
-      const name = key === query ? "itself" : tokenName(data.text(story.tokens.at(key), key));
+      const name = key === query ? "itself" : tokenName(data.textAt(story, key));
       reading.append(at ? ", " : "", name, ` ${percent(share)}`);
       if (key === query + 1) {
         reading.append(" (the token that it has to predict)");
@@ -80,7 +80,7 @@ function attentionPanel(body, data) {
     const [row, column] = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width]
       .map((share) => Math.min(size - 1, Math.max(0, Math.floor(share * size))));
     const share = story.attention.at(head[0], head[1], row, column) / 255;
-    const names = [row, column].map((at) => tokenName(data.text(story.tokens.at(at), at)));
+    const names = [row, column].map((at) => tokenName(data.textAt(story, at)));
     cell.replaceChildren(names[0], " gives ", names[1], ` ${percent(share)}`);
   });
   canvas.addEventListener("click", (event) => {

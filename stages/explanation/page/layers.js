@@ -43,11 +43,11 @@ function layersPanel(body, data) {
         make("td", { class: "value" }, number(story.lens.rank.at(place, layer))),
       ));
     }
-    const before = tokenName(data.text(story.tokens.at(place), place));
+    const before = tokenName(data.textAt(story, place));
     const heads = ["after", "likeliest next tokens", "", "probability", "rank"].map((name) => make("th", { scope: "col" }, name));
     detail.replaceChildren(make(
       "table", { class: "lens" },
-      make("caption", {}, "What comes after ", before, "? The answer is ", tokenName(data.text(token)), ": its probability and rank on the right."),
+      make("caption", {}, "What comes after ", before, "? The answer is ", tokenName(data.textAt(story, index)), ": its probability and rank on the right."),
       make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows),
     ));
   }

@@ -5,14 +5,13 @@
 async function start() {
   const data = await unpackAll(JSON.parse(document.getElementById("data").textContent));
   const names = new Map(Array.from(data.ids.values, (id, place) => [id, data.texts[place]]));
-  const known = data.texts;
   const view = {
     ...data,
-    known,
     /** A token as text; at place 0 end-of-text is the start. */
     text: (token, place = -1) => (token === data.end_of_text ? (place === 0 ? "⟨start⟩" : "⟨end⟩") : names.get(token)),
-    /** The texts of a story's tokens. */
-    texts: (story) => Array.from(story.tokens.values, (token, place) => view.text(token, place)),
+    /** A story's token as text: of a character in several tokens the last one shows it. */
+    textAt: (story, place) => story.parts[place] ?? view.text(story.tokens.at(place), place),
+    texts: (story) => Array.from(story.tokens.values, (_, place) => view.textAt(story, place)),
   };
   const model = data.model;
   document.getElementById("facts").textContent =

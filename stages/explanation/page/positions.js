@@ -23,7 +23,7 @@ function positionsPanel(body, data) {
 
   function show(index) {
     const [withTable, without] = [story.nats, story.without_positions].map((grid) => nats(grid.at(index - 1)));
-    detail.replaceChildren(tokenName(data.text(story.tokens.at(index))), `: ${withTable.toFixed(2)} nats with positions, ${without.toFixed(2)} without.`);
+    detail.replaceChildren(tokenName(data.textAt(story, index)), `: ${withTable.toFixed(2)} nats with positions, ${without.toFixed(2)} without.`);
     paint();
   }
 

@@ -6,7 +6,7 @@ const SHOWN_BARS = 16;
 
 /**
  * The distribution of a place after temperature, then top-p: rows of {token, share, off}, and the share of all other tokens.
- * A token's weight is p^(1/t). The rest's weight at each temperature comes with the data, so the shares are exact.
+ * A token's weight is p^(1/t). What the tokens here have together at each temperature comes with the data: the shares are exact.
  */
 function redrawn(sample, place, temperatures, temperature, topP) {
   const tokens = Array.from(sample.drawn.row(place));
@@ -16,8 +16,8 @@ function redrawn(sample, place, temperatures, temperature, topP) {
   }
   const column = temperatures.findIndex((one) => Math.abs(one - temperature) < 1e-6);
   const weights = logs.map((log) => Math.exp(log / temperature));
-  const rest = probability(sample.rest.at(place, column));
-  const total = weights.reduce((sum, weight) => sum + weight, rest);
+  const together = probability(sample.drawn_share.at(place, column));
+  const total = weights.reduce((sum, weight) => sum + weight, 0) / together;
   let before = 0;
   const rows = weights.map((weight, k) => {
     const share = weight / total;
@@ -26,9 +26,9 @@ function redrawn(sample, place, temperatures, temperature, topP) {
     return { token: tokens[k], share, off };
   });
   const restOff = topP < 1 && before >= topP;
-  const kept = rows.reduce((sum, row) => sum + (row.off ? 0 : row.share), restOff ? 0 : Math.max(0, Math.min(topP, 1) - before));
-  const restShare = restOff ? 0 : Math.max(0, Math.min(topP, 1) - before) / kept;
-  return { rows: rows.map((row) => ({ ...row, share: row.off ? 0 : row.share / kept })), rest: restShare, restOff };
+  const beyond = restOff ? 0 : Math.max(0, topP - before); // what tokens that are not here have, and keep
+  const kept = rows.reduce((sum, row) => sum + (row.off ? 0 : row.share), beyond);
+  return { rows: rows.map((row) => ({ ...row, share: row.off ? 0 : row.share / kept })), rest: beyond / kept, restOff };
 }
 
 function samplesPanel(body, data) {
@@ -68,7 +68,7 @@ function samplesPanel(body, data) {
     if (count > 0) {
       rows.push({ text: `${number(count)} others`, share: others, off: others === 0 });
     }
-    place.replaceChildren("After ", tokenName(data.text(sample.tokens.at(index - 1), index - 1)), index <= sample.prompt ? " (the prompt: given, not drawn)" : "");
+    place.replaceChildren("After ", tokenName(data.textAt(sample, index - 1)), index <= sample.prompt ? " (the prompt: given, not drawn)" : "");
     words.textContent = explain(temperature, nucleus.value(), found);
     table.replaceChildren(bars(rows, "What could be drawn here; the token that came is marked"));
   }

@@ -65,7 +65,7 @@ function surprisePanel(body, data) {
       facts.push(["true probability", percent(probability(truth.nats.at(place)))]);
     }
     detail.replaceChildren(
-      make("h3", {}, tokenName(data.text(token))),
+      make("h3", {}, tokenName(data.textAt(story, index))),
       make("dl", {}, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
       bars(rows, "What was expected here; the token that came is marked"),
       ...(truth ? [make("p", { class: "verdict" }, verdict(nats(truth.free.at(place)), nats(truth.wrong.at(place))))] : []),

@@ -75,16 +75,14 @@ def test_logit_lens_ends_with_the_output() -> None:
 
 @pytest.mark.parametrize("k", [3, 20, 99])
 def test_sampling_table_gives_every_temperature(k: int) -> None:
-    """The kept tokens' weights and the rest's weight give the exact probabilities, as the page works them out."""
+    """The kept tokens' weights and their share together give the exact probabilities, as the page works them out."""
     log_p = torch.randn(5, 20, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-    tokens, nats, rest = sampling_table(log_p, k)
+    tokens, nats, shares = sampling_table(log_p, k)
     for column, t in enumerate(TEMPERATURES):
         exact = (log_p / t).softmax(-1)
         weights = (-nats / t).exp()
-        others = (-rest[:, column]).exp()
-        torch.testing.assert_close(
-            weights / (weights.sum(-1) + others)[:, None].float(), exact.gather(1, tokens), atol=1e-5, rtol=1e-4
-        )
+        found = weights / weights.sum(-1, keepdim=True) * (-shares[:, column, None]).exp().float()
+        torch.testing.assert_close(found, exact.gather(1, tokens), atol=1e-5, rtol=1e-4)
 
 
 def test_top_p_of_the_model_s_own() -> None:

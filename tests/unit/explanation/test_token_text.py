@@ -32,6 +32,18 @@ def test_every_token_of_the_vocabulary_is_shown() -> None:
     assert SHOW.text(second).startswith("⟨F0")
 
 
+def test_a_character_of_several_tokens() -> None:
+    """In a text the last of them shows it and the others a ring; bytes that never become a character stay bytes."""
+    tokens = [CODEC.end_of_text, *CODEC.encode(" 🦉 é"), CODEC.end_of_text]
+    parts = SHOW.parts(tokens)
+    shown = [parts.get(place, SHOW.text(token)) for place, token in enumerate(tokens)]
+    assert "".join(shown).replace("◌", "") == "⟨end⟩ 🦉 é⟨end⟩"
+    assert shown[1] == " ◌"
+    first = CODEC.encode("🦉")[0]
+    assert SHOW.parts([first, CODEC.encode("a")[0]]) == {0: "◌"}
+    assert SHOW.parts(CODEC.encode("plain")) == {}
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -1,0 +1,396 @@
+"""The page to look inside a network, driven in a real browser: what it shows is what the network does."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model import GPT2, GPT2Config
+from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
+from stages.corpus.tokens import TokenFile
+from stages.explanation.attention_weights import attention_weights
+from stages.explanation.explorer import Explorer
+from stages.explanation.page import page
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+PATIENCE = 120  # seconds for a page to draw itself, on a busy machine
+EVIL = [
+    '</script><img src="x" onerror="document.title=1"> "quoted" \' & &amp; <b>bold</b>',
+    "Control \x00\x07\x1b characters, a tab\tand two\n\nlines.",
+    "Marks \u202eturn round\u202c, \u2028 separate, \ufeff hide; שלום עולם.",
+    "🦉 and 日本 and é: letters of all kinds.",
+]
+MOMENTS = [{"step": step, "texts": EVIL[:2], "val_loss": 1.0 if step else None} for step in (0, 10)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window, which writes down its console and every request."""
+    pytest.importorskip("selenium", reason="selenium is not installed (requirements-dev.txt)")
+    from selenium import webdriver
+
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium with its driver here (apt-get install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1400"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+def network(vocab_size: int, **changes: Any) -> GPT2:
+    torch.manual_seed(0)
+    shape = {"block_size": 96, "n_layer": 2, "n_head": 3, "n_embd": 12} | changes
+    net = GPT2(GPT2Config(vocab_size, **shape))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return net.eval()
+
+
+def split_of(codec: Tokenizer, texts: list[str]) -> TokenFile:
+    """A split with these stories, in memory."""
+    stream, offsets = [codec.end_of_text], [1]
+    for text in texts:
+        stream += [*codec.encode(text), codec.end_of_text]
+        offsets.append(len(stream))
+    return TokenFile(np.array(stream, np.uint16), np.array(offsets, np.int64))
+
+
+class Page:
+    """A page in the browser."""
+
+    def __init__(self, browser: Any, file: Path) -> None:
+        self.browser, self.address = browser, file.as_uri()
+        for kind in ("browser", "performance"):
+            browser.get_log(kind)  # forget the last page's
+        browser.get(self.address)
+        self.wait(lambda: self.run("return document.body.dataset.ready") == "yes")
+
+    def run(self, script: str, *values: Any) -> Any:
+        return self.browser.execute_script(script, *values)
+
+    def wait(self, what: Callable[[], Any]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not what():
+            assert time.monotonic() < end, f"waited in vain: {self.browser.get_log('browser')}"
+            time.sleep(0.1)
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.browser.find_elements("css selector", selector))
+
+    def press(self, *keys: str) -> None:
+        self.browser.switch_to.active_element.send_keys(*keys)
+
+    def bars(self, panel: str) -> list[tuple[str, float]]:
+        """The texts and shares of a panel's bars."""
+        rows = self.run(
+            "return [...document.querySelectorAll(`#${arguments[0]} .probabilities tbody tr`)]"
+            ".map(row => [row.querySelector('th').textContent, row.dataset.share])",
+            panel,
+        )
+        return [(text, float(share)) for text, share in rows]
+
+    def assert_quiet(self) -> None:
+        """No error or warning on the console, and no request but for the page itself."""
+        assert [line for line in self.browser.get_log("browser") if line["level"] != "INFO"] == []
+        events = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
+        sent = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+        assert sent <= {self.address}
+        assert self.run("return performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.fixture(scope="module")
+def codec(tokenized: Path) -> Tokenizer:
+    return tokenizer.load(tokenized / "data/tokenize/tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def net(codec: Tokenizer) -> GPT2:
+    return network(codec.vocab_size)
+
+
+@pytest.fixture(scope="module")
+def shown(browser: Any, codec: Tokenizer, net: GPT2, tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a small network on the storybook."""
+    validation = TokenFile.open(tokenized / "data/tokenize", "validation")
+    sample = {"prompt": "Once upon a time", "ids": codec.encode(", there was a cat who liked stories."), "finished": True}
+    file = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    file.write_text(page(Explorer(net, codec, validation, True).data("storybook", [sample], MOMENTS)), encoding="utf-8")
+    return Page(browser, file)
+
+
+def tokens_of(shown: Page, codec: Tokenizer, panel: str) -> list[int]:
+    """The ids of the tokens that a panel shows, from their texts."""
+    text = shown.run("return [...document.querySelectorAll(`#${arguments[0]} .token`)].map(item => item.textContent)", panel)
+    return [codec.end_of_text, *codec.encode("".join(text[1:]).removesuffix("⟨end⟩"))]
+
+
+def name(codec: Tokenizer, token: int) -> str:
+    """A token as the page names it in a table."""
+    text = "⟨end⟩" if token == codec.end_of_text else codec.decode([token])
+    return "␣" + text[1:] if text.startswith(" ") else text
+
+
+@pytest.mark.parametrize("how", ["hover", "keyboard"])
+def test_a_token_shows_its_alternatives(how: str, shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """Pointing at a token, or walking to it, shows the network's own probability and rank of it, and its five likeliest."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    index = 6 if how == "hover" else 5
+    items = shown.all("#surprise .token")
+    if how == "hover":
+        shown.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", items[index])
+        ActionChains(shown.browser).move_to_element(items[index]).perform()
+    else:
+        shown.run("document.querySelector('#surprise .token.chosen').focus()")
+        shown.press(Keys.HOME)
+        for _ in range(index - 1):
+            shown.press(Keys.ARROW_RIGHT)
+        assert shown.run("return document.activeElement.dataset.index") == str(index)
+    tokens = tokens_of(shown, codec, "surprise")
+    with torch.no_grad():
+        log_p = net(torch.tensor([tokens[:index]]))[0, -1].log_softmax(-1)
+    p, best = log_p.exp(), log_p.topk(5).indices.tolist()
+    bars = shown.bars("surprise")
+    assert [text for text, _ in bars[:5]] == [name(codec, token) for token in best]
+    assert [share for _, share in bars[:5]] == pytest.approx([float(p[token]) for token in best], rel=1e-3)
+    assert bars[-1][0] == name(codec, tokens[index]) or tokens[index] in best
+    facts = [item.text for item in shown.all("#surprise dd")]
+    rank = 1 + int((p > p[tokens[index]]).sum())
+    assert facts[1] == f"{rank:,} of {codec.vocab_size:,}"
+    assert facts[2] == f"{-float(log_p[tokens[index]]):.2f} nats"
+    assert len(facts) == 4, "the true probability is beside it"
+
+
+def test_colours_say_three_things(shown: Page) -> None:
+    """The tokens can be coloured by surprise, by the text's freedom and by the network's error."""
+
+    def colours() -> list[str]:
+        return list(
+            shown.run("return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor)")
+        )
+
+    found = []
+    for field in shown.all("#surprise .choice input"):
+        shown.run("arguments[0].click()", field)
+        found.append(colours())
+    assert len(found) == 3
+    assert found[0] != found[1] != found[2] != found[0]
+    shown.run("arguments[0].click()", shown.find("#surprise .choice input"))
+    assert colours() == found[0]
+
+
+@pytest.mark.parametrize("how", ["click", "keyboard"])
+def test_a_head_draws_its_weights(how: str, shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """Choosing a head draws its matrix, pixel by pixel, and shows where the chosen token looks."""
+    from selenium.webdriver.common.keys import Keys
+
+    head = (1, 2) if how == "click" else (0, 1)
+    if how == "click":
+        shown.run("document.querySelector('[data-head=\"1,2\"]').click()")
+    else:
+        shown.run(
+            "document.querySelector('[data-head=\"0,0\"]').click(); document.querySelector('[data-head=\"0,0\"]').focus()"
+        )
+        shown.press(Keys.ARROW_RIGHT)
+    checked = shown.run("return document.querySelector('.heads [aria-checked=true]').dataset.head")
+    assert checked == f"{head[0]},{head[1]}"
+    assert shown.find("#head-title").text == f"Layer {head[0] + 1}, head {head[1] + 1}"
+    drawn = shown.run("return document.querySelectorAll('#attention .token').length")
+    weights = attention_weights(net, torch.tensor([tokens_of(shown, codec, "surprise")]))[head][:drawn, :drawn]
+    pixels = shown.run(
+        "const c = document.querySelector('.matrix'), size = c.width;"
+        "const copy = new OffscreenCanvas(size, size).getContext('2d', {willReadFrequently: true});"
+        "copy.drawImage(c, 0, 0);"
+        "return [size, [...copy.getImageData(0, 0, size, size).data].filter((_, at) => at % 4 === 0)]"
+    )
+    assert pixels[0] == drawn
+    red = np.array(pixels[1]).reshape(drawn, drawn)
+    seen = np.tril_indices(drawn)
+    order = np.corrcoef(weights.sqrt().numpy()[seen], red[seen])[0, 1]
+    assert abs(order) > 0.9, "the stronger the weight, the further the colour is from the page's"
+    assert len(set(red[np.triu_indices(drawn, 1)].tolist())) == 1, "the future is empty"
+    shown.run("document.querySelectorAll('#attention .token')[9].click()")
+    row = [int(byte) for byte in shown.find("#attention .arcs").get_attribute("data-weights").split()]
+    assert row == pytest.approx((weights[9] * 255).tolist(), abs=0.6)
+    arcs = len(shown.all("#attention svg path"))
+    assert arcs == sum(round(float(share) * 255) / 255 >= 0.02 for at, share in enumerate(weights[9]) if at != 9)
+    shown.run("document.querySelectorAll('#attention .token')[9].click()")  # let it go again
+
+
+def test_layers_show_the_answer_being_formed(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """There is a row for the embedding and each block; the last one has the network's own probability."""
+    shown.run("document.querySelectorAll('#layers .token')[7].click()")
+    shares = [float(row.get_attribute("data-share")) for row in shown.all("#layers tbody tr")]
+    assert len(shares) == net.config.n_layer + 1
+    tokens = tokens_of(shown, codec, "layers")
+    with torch.no_grad():
+        p = net(torch.tensor([tokens[:7]]))[0, -1].softmax(-1)
+    assert shares[-1] == pytest.approx(float(p[tokens[7]]), rel=1e-3, abs=1e-6)
+
+
+def slide(shown: Page, place: int, value: float) -> None:
+    shown.run(
+        "const field = document.querySelectorAll('#samples input[type=range]')[arguments[0]];"
+        "field.value = arguments[1]; field.dispatchEvent(new Event('input', {bubbles: true}))",
+        *(place, value),
+    )
+
+
+def test_sliders_redraw_the_bars(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """Temperature and top-p give the probabilities that sampling would use; greedy leaves one token."""
+    shown.run("document.querySelectorAll('#samples .token')[6].click()")
+    tokens = tokens_of(shown, codec, "samples")
+    with torch.no_grad():
+        logits = net(torch.tensor([tokens[:6]]))[0, -1].double()
+    for temperature in (0.5, 1.0, 1.7):
+        slide(shown, 0, temperature)
+        p = (logits / temperature).softmax(-1)
+        bars = shown.bars("samples")
+        assert [share for _, share in bars[:-1]] == pytest.approx(p.topk(len(bars) - 1).values.tolist(), rel=2e-3)
+        assert bars[-1][1] == pytest.approx(1 - sum(share for _, share in bars[:-1]), abs=1e-4)
+    slide(shown, 0, 0.3)
+    slide(shown, 1, 0.5)
+    p = (logits / 0.3).softmax(-1).sort(descending=True).values
+    kept = p[(p.cumsum(0) - p) < 0.5]
+    bars = shown.bars("samples")
+    assert [share for _, share in bars[: len(kept)]] == pytest.approx((kept / kept.sum()).tolist()[: len(bars)], rel=2e-3)
+    assert all(share == 0 for _, share in bars[len(kept) :])
+    slide(shown, 1, 1)
+    slide(shown, 0, 0)
+    assert [share for _, share in shown.bars("samples")][:3] == [1, 0, 0]
+    slide(shown, 0, 1)
+
+
+def test_positions_and_training(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """The perplexity without positions is the network's with an empty table; each moment of the training has its texts."""
+    tokens = torch.tensor([*tokens_of(shown, codec, "positions"), codec.end_of_text])
+    table = net.wpe.weight.detach().clone()
+    found = [float(item.text) for item in shown.all("#positions .sums strong")]
+    with torch.no_grad():
+        try:
+            losses = [float(torch.nn.functional.cross_entropy(net(tokens[None, :-1])[0], tokens[1:]))]
+            net.wpe.weight.zero_()
+            losses.append(float(torch.nn.functional.cross_entropy(net(tokens[None, :-1])[0], tokens[1:])))
+        finally:
+            net.wpe.weight.copy_(table)
+    assert found == pytest.approx([math.exp(loss) for loss in losses], rel=1e-2, abs=0.06)
+    assert [item.get_attribute("data-step") for item in shown.all("#training li")] == ["0", "10"]
+    assert len(shown.all("#training blockquote")) == 4
+
+
+def test_another_story(shown: Page) -> None:
+    """The picker changes every panel that shows a story."""
+    before = [shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers", "positions")]
+    shown.run("const f = document.getElementById('story'); f.value = 1; f.dispatchEvent(new Event('change'))")
+    after = [shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers", "positions")]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    shown.run("const f = document.getElementById('story'); f.value = 0; f.dispatchEvent(new Event('change'))")
+
+
+def test_everything_can_be_reached_by_keyboard(shown: Page) -> None:
+    """One tab stop for each strip, grid and field; nothing else traps the focus; each has a name that can be read out."""
+    unnamed = shown.run(
+        "return [...document.querySelectorAll('input, select, button, [role=listbox], [role=radiogroup], canvas[role=img]')]"
+        ".filter(e => !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.textContent.trim()"
+        " || e.labels?.length)).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert unnamed == []
+    for strip in shown.all("[role=listbox]"):
+        assert len(strip.find_elements("css selector", "[tabindex='0']")) == 1
+    assert len(shown.all(".heads [tabindex='0']")) == 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_the_window_and_can_be_read(width: int, scheme: str, shown: Page) -> None:
+    """Nothing reaches over the edge of a phone or a desktop; every text stands out from its ground by 4.5 to 1 (WCAG AA)."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        shown.wait(lambda: shown.run("return innerWidth") == width)
+        assert shown.run("return document.documentElement.scrollWidth") <= width
+        weak = shown.run(CONTRAST)
+        assert weak == []
+    finally:
+        shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+CONTRAST = r"""
+const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
+const flat = (over, under) => over.slice(0, 3).map((part, at) => part * (over[3] ?? 1) + under[at] * (1 - (over[3] ?? 1)));
+const ground = (element) => {
+  const chain = [];
+  for (let e = element; e; e = e.parentElement) chain.unshift(getComputedStyle(e).backgroundColor);
+  return chain.filter((c) => c.startsWith('rgb')).map(parse).reduce((under, over) => flat(over, under), [255, 255, 255]);
+};
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const weak = [];
+for (const e of document.querySelectorAll('body *')) {
+  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+  if (!own || !e.checkVisibility() || e.closest('tr.off, option, .skip, noscript, script')) continue;
+  const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(ground(e))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) weak.push(`${e.className} ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+return weak;
+"""
+
+
+def test_the_page_is_quiet(shown: Page) -> None:
+    """After all of it: nothing on the console, and no request has left the page."""
+    shown.assert_quiet()
+
+
+def test_untrusted_text(browser: Any, tmp_path: Path) -> None:
+    """Stories with scripts, quotes, control characters and marks that turn the writing round are shown, and nothing else."""
+    codec = tokenizer.gpt2()  # the full vocabulary: 50,257 tokens
+    net = network(codec.vocab_size, causal=False, n_embd=6)
+    sample = {"prompt": EVIL[0], "ids": codec.encode(EVIL[2]), "finished": True}
+    file = tmp_path / "explorer.html"
+    data = Explorer(net, codec, split_of(codec, EVIL), False).data(EVIL[0], [sample], MOMENTS)
+    file.write_text(page(data), encoding="utf-8")
+    shown = Page(browser, file)
+    shown.assert_quiet()
+    assert shown.run("return document.title") == "Look inside: what this GPT-2 sees"
+    assert shown.all("main img, main b, main script, main iframe") == []
+    assert shown.find("#warning").is_displayed(), "it has no mask, and says so"
+    found = shown.run("return document.querySelector('#surprise .story').textContent")
+    assert found == "⟨start⟩" + EVIL[0] + "⟨end⟩"
+    texts = []
+    for index in range(len(EVIL)):
+        script = "const f = document.getElementById('story'); f.value = arguments[0]; f.dispatchEvent(new Event('change'))"
+        shown.run(script, str(index))
+        texts.append(shown.run("return document.querySelector('#surprise .story').textContent"))
+    assert "⟨U+0000⟩" in texts[1]
+    assert "⟨U+202E⟩" in texts[2]
+    assert "⟨U+2028⟩" in texts[2]
+    everything = shown.run("return document.body.innerText")
+    assert not set(everything) & set("\x00\x07\x1b\u202e\u2028\ufeff")
+    assert shown.run("return document.querySelectorAll('#surprise .choice').length") == 0, "nobody knows the truth here"
+    shown.assert_quiet()
