@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from docs.make import explorer_pictures
 from model import GPT2, GPT2Config
+from stages.common.errors import UserError
 from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
@@ -23,7 +25,7 @@ from stages.explanation.explorer import Explorer
 from stages.explanation.page import page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-PATIENCE = 120  # seconds for a page to draw itself, on a busy machine
+PATIENCE = 120  # seconds for the page to do something, on a busy machine
 EVIL = [
     '</script><img src="x" onerror="document.title=1"> "quoted" \' & &amp; <b>bold</b>',
     "Control \x00\x07\x1b characters, a tab\tand two\n\nlines.",
@@ -36,20 +38,12 @@ MOMENTS = [{"step": step, "texts": EVIL[:2], "val_loss": 1.0 if step else None} 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A Chromium without a window, which writes down its console and every request."""
-    pytest.importorskip("selenium", reason="selenium is not installed (requirements-dev.txt)")
-    from selenium import webdriver
-
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no Chromium with its driver here (apt-get install chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1400"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
+    with ExitStack() as stack:
+        try:
+            window = stack.enter_context(explorer_pictures.browser())
+        except UserError as missing:
+            pytest.skip(str(missing))
+        yield window
 
 
 def network(vocab_size: int, **changes: Any) -> GPT2:
@@ -78,8 +72,7 @@ class Page:
         self.browser, self.address = browser, file.as_uri()
         for kind in ("browser", "performance"):
             browser.get_log(kind)  # forget the last page's
-        browser.get(self.address)
-        self.wait(lambda: self.run("return document.body.dataset.ready") == "yes")
+        explorer_pictures.open_page(browser, file)
 
     def run(self, script: str, *values: Any) -> Any:
         return self.browser.execute_script(script, *values)
