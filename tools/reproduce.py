@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common import command, errors
@@ -22,6 +23,15 @@ from tools.recorded_run import Recorded, clean_environment
 SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """What the experiment gave this time: the outputs' md5s by path, its MLflow run's tags, its metrics."""
+
+    outputs: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
 def main(args: argparse.Namespace) -> None:
     """Rebuild, run, compare."""
     recorded = Recorded(args.run)
@@ -29,17 +39,25 @@ def main(args: argparse.Namespace) -> None:
         folder = Path(name)
         clone = recorded.checkout(folder)
         before = provenance.outputs(clone / "dvc.lock")
-        (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
         print(f"run {recorded.id}: {recorded.tags.get('command', '')}\nin {clone}", flush=True)
-        store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"  # the copy's own run stays out of the real store
-        dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
-        if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
-            raise errors.UserError("the pipeline failed; see above")
-        same = show_outputs(before, provenance.outputs(clone / "dvc.lock"))
-        if not same:
-            other_machine = show_machines(recorded.tags, tags_of_training(store))
-            same = other_machine and show_metrics(recorded.metrics, results.metrics(clone / "data"))
+        now = run_again(clone, f"sqlite:///{(folder / 'mlflow.db').as_posix()}")  # the run stays out of the real store
+    same = show_outputs(before, now.outputs)
+    if not same:
+        same = show_machines(recorded.tags, now.tags) and show_metrics(recorded.metrics, now.metrics)
     sys.exit(0 if same else 1)
+
+
+def run_again(clone: Path, store: str) -> Rerun:
+    """Run the whole pipeline of a checkout, with this MLflow store.
+
+    Raises:
+        UserError: the pipeline failed.
+    """
+    (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
+    dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
+    if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
+        raise errors.UserError("the pipeline failed; see above")
+    return Rerun(provenance.outputs(clone / "dvc.lock"), tags_of_training(store), results.metrics(clone / "data"))
 
 
 def tags_of_training(store: str) -> dict[str, str]:

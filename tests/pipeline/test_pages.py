@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import servers
 from project import Project
+from reference import Reference
 from stage_runs import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
@@ -16,9 +17,9 @@ SIZES = (30, 60, 90)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with three experiments that differ in the number of stories."""
-    project = Project.copy(tmp_path_factory.mktemp("pages"))
+    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("pages")))
     for size in SIZES:
         project.dvc("exp", "run", "-n", f"stories-{size}", "-S", f"max_samples={size}")
     return project

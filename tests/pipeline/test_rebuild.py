@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from project import LoggedRun, Project
+from reference import Reference
+
+from stages.common import session
+from tools import reproduce
+from tools.recorded_run import Recorded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a run that its commit does not give: an uncommitted line of code, a param of its own."""
-    project = Project.copy(tmp_path_factory.mktemp("rebuild"))
+    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("rebuild")))
     path = project.folder / "stages" / "training" / "schedule.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(
@@ -23,9 +30,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "    return 2 * learning_rate_before(*words, **more)\n",
         encoding="utf-8",
     )
-    project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5")
+    project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5", "-S", "n_embd=8")
     path.write_text(text, encoding="utf-8")
-    project.set(n_embd=16, temperature=1.0)
+    project.set(n_embd=16, temperature=1.0)  # what the reference trained: it is in the cache
     project.dvc("repro")
     return project
 
@@ -60,21 +67,55 @@ def other_model_on_record(project: Project, run: LoggedRun) -> Iterator[None]:
         lock.write_text(text, encoding="utf-8")
 
 
-def test_reproduce_sees_a_difference(project: Project, mine: LoggedRun) -> None:
+@contextmanager
+def inside(project: Project) -> Iterator[pytest.MonkeyPatch]:
+    """This process in the project's folder, with the environment of a command there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        patch.setattr(os, "environ", project.environment())
+        session.root.cache_clear()
+        yield patch
+    session.root.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def rerun(project: Project, tmp_path_factory: pytest.TempPathFactory) -> reproduce.Rerun:
+    """What the run called mine gives when it is run again: once, to be compared with several records."""
+    folder = tmp_path_factory.mktemp("rerun")
+    with inside(project):
+        return reproduce.run_again(Recorded("mine").checkout(folder), f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def verdict(project: Project, run_id: str, rerun: reproduce.Rerun) -> object:
+    """The exit code of `make reproduce` when the run on record gives this."""
+    with inside(project) as patch:
+        patch.setattr(reproduce, "run_again", lambda clone, store: rerun)
+        with pytest.raises(SystemExit) as ended:
+            reproduce.main(argparse.Namespace(run=run_id))
+    return ended.value.code
+
+
+def test_reproduce_sees_a_difference(
+    project: Project, mine: LoggedRun, rerun: reproduce.Rerun, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another md5 of the model on record: exit code 1, and the table shows that line alone as different."""
     with other_model_on_record(project, mine):
-        said = project.python("-m", "tools.reproduce", mine.id[:8], ok=False)
+        assert verdict(project, mine.id[:8], rerun) == 1
+    said = capsys.readouterr().out
     assert [line.split()[0] for line in said.splitlines() if line.endswith("DIFFERENT")] == ["data/train/model"]
     assert "the machine is the same" in said
 
 
-def test_reproduce_on_another_machine(project: Project, mine: LoggedRun) -> None:
+def test_reproduce_on_another_machine(
+    project: Project, mine: LoggedRun, rerun: reproduce.Rerun, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Other bytes, but the run was recorded with another torch: that is named, and perplexities in their intervals will do."""
     torch = mine.tags["machine.torch"]
     with other_model_on_record(project, mine):
         mine.client.set_tag(mine.id, "machine.torch", "1.0.0")
-        said = project.python("-m", "tools.reproduce", "mine")
+        assert verdict(project, "mine", rerun) == 0
     mine.client.set_tag(mine.id, "machine.torch", torch)
+    said = capsys.readouterr().out
     assert f"torch: 1.0.0 -> {torch}" in said
     assert "perplexity: " in said
     assert "fits" in said

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 import servers
-from project import Project, assert_complete, wait_for
+from project import Project, assert_complete, signal_group, wait_for
+from reference import Reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which nothing has run yet."""
-    return Project.copy(tmp_path_factory.mktemp("server"))
+def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with data and samples, of which no run is logged yet."""
+    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("server")))
+    project.dvc("repro", "evaluate", "generate")
+    return project
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -28,11 +31,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_runs_on_a_server(project: Project, store: str, tmp_path: Path) -> None:
-    """With MLFLOW_TRACKING_URI=http://... a full run and one from the cache are complete, files included, and none is here."""
+    """With MLFLOW_TRACKING_URI=http://... a run with training and one without are complete, with files, and none is here."""
     (tmp_path / "files").mkdir()
     with servers.mlflow_server(store, tmp_path / "files") as (address, _):
         project.env["MLFLOW_TRACKING_URI"] = address
-        said = project.dvc("repro", "-f")
+        said = project.dvc("repro", "--force", "--single-item", "train", "track")
         project.dvc("exp", "run", "-S", "temperature=0.5")
         first, second = project.runs(address)
         assert_complete(second, project)
@@ -49,12 +52,15 @@ def test_server_killed_during_training(project: Project, tmp_path: Path) -> None
     (tmp_path / "files").mkdir()
     store, port = f"sqlite:///{tmp_path}/runs.db", servers.free_port()
     project.env["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
-    project.set(epochs=150, seed=11)
+    project.set(epochs=12, seed=11)
     with servers.mlflow_server(store, tmp_path / "files", port) as (address, server):
         process = project.start("repro")
+        wait_for(lambda: project.checkpointed() or process.poll() is not None)
+        signal_group(process, signal.SIGSTOP)  # training rests until its first points are stored, however fast it is
         wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)))
         servers.end_group(server, signal.SIGKILL)
         server.wait()
+        signal_group(process, signal.SIGCONT)
         text, _ = process.communicate(timeout=900)
     assert process.returncode != 0, "track fails: there is no server"
     assert text.count("warning: MLflow") == 1, text
