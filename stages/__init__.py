@@ -1,9 +1,28 @@
 """The pipeline's stages: `python -m stages.<name>`, one for each node of dvc.yaml."""
 
+import importlib.util
 import os
+import sys
 
-# PyTorch's CPU threads wait for each other by spinning, for milliseconds by default. Where two trainings
-# (as `dvc queue start -j 2`) or any other work share the cores, each then steals the other's time, and a step takes
-# 10 times as long. So: spin some 30 microseconds, then sleep. It must be set before torch is imported; on an idle machine
-# it costs nothing measurable.
+# A daemon's standard streams may be closed. The next file that is opened would take such a number, and messages would be
+# written into it.
+for number in range(3):
+    try:
+        os.fstat(number)
+    except OSError:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number, which is this one
+
+# PyTorch's CPU threads wait for each other by spinning, for milliseconds by default. Where two trainings (such as those of
+# `dvc queue start -j 2`) or any other work share the cores, each then steals the other's time, and a step takes 10 times as
+# long. So: spin for some 30 microseconds, then sleep. It must be set before torch is imported; on an idle machine it costs
+# nothing measurable.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# The processes that a stage starts find this package in the project's folder, as the stage did.
+os.environ.pop("PYTHONSAFEPATH", None)
+
+if sys.argv[:1] == ["-m"] and importlib.util.find_spec("pydantic") is None:
+    sys.exit(
+        f"error: {sys.executable} does not have the project's packages. Activate the environment that has them "
+        "(source .venv/bin/activate), or make it: make setup"
+    )

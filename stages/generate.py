@@ -15,6 +15,7 @@ from typing import Any
 from model import GPT2
 from stages.common import command, files
 from stages.common.params import Params, load_params, parse_params
+from stages.common.terminal import printable
 from stages.compute import machine, saved_model
 from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
@@ -66,7 +67,7 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
     files.write_text(FOLDER / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params)))
     files.write_json(FOLDER / "metrics.json", metrics)
-    print(f"\n{samples_page.printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
+    print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 
 
 def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
@@ -74,9 +75,9 @@ def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
         for number in range(1, params.num_samples + 1):
-            print(f"{bold}{samples_page.printable(prompt)}{plain}", end="", flush=True)
+            print(f"{bold}{printable(prompt)}{plain}", end="", flush=True)
             for piece in sampler.speak(net, codec, params, place, number):
-                print(samples_page.printable(piece), end="", flush=True)
+                print(printable(piece), end="", flush=True)
             print("\n")
 
 

@@ -24,11 +24,16 @@ from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.checkpoint import Checkpoints
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
+SUMMARY = Path("data/track/summary.md")  # track's output, the only one that another stage removes (dvc.yaml says so)
 SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evaluation, to watch them improve
 
 
-def main(args: argparse.Namespace) -> None:
-    """Check every input, train (or go on training), write the model and its curves, forget the checkpoints."""
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Check every input, train (or go on training), write the model and its curves, forget the checkpoints.
+
+    Returns:
+        what `track` needs if the MLflow store was away: the params, and the machine's facts as tags.
+    """
     params = load_params()
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
@@ -41,10 +46,12 @@ def main(args: argparse.Namespace) -> None:
     with distributed.join(device) as us:
         facts = identity.machine_facts(device, precision, threads, us.size)
         net = make_net(params, meta["vocab_size"]).to(device)
+        tags = {f"machine.{key}": value for key, value in facts.items()}
         folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
+        SUMMARY.unlink(missing_ok=True)  # a run begins here: DVC is to run `track`, even if the same bytes come out
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
-            live_run.training_run(params, {f"machine.{key}": facts[key] for key in facts}, not args.no_log) as run,
+            live_run.training_run(params, tags, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
             us.wait()  # rank 0 holds the lock: the others may read
@@ -78,6 +85,7 @@ def main(args: argparse.Namespace) -> None:
                 f"trained to step {loop.steps:,} in {seconds / 60:.1f} minutes ({speed:,.0f} tokens/s): "
                 f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
             )
+    return {"params": params.model_dump(), "facts": tags}
 
 
 def make_net(params: Params, vocab_size: int) -> GPT2:

@@ -1,4 +1,4 @@
-"""Recorded: an MLflow run as it can be rebuilt. Its commit, patch, params and dvc.lock, as a checkout of its own."""
+"""Recorded run: an MLflow run as it can be rebuilt: its commit, patch, params and dvc.lock, as a checkout of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from stages.common import session
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
-from stages.tracking import store
+from stages.tracking import places, store
 from stages.tracking.run import COMPLETE
 
 DVC_SETS = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")  # not for the checkout's own DVC to see
@@ -48,23 +48,31 @@ class Recorded:
             UserError: the commit is not in this repository, or the patch does not fit on it.
         """
         commit = self.tags.get("git.commit", "")
-        origin, clone = session.root(), folder / "checkout"
-        if not commit or _git("cat-file", "-e", f"{commit}^{{commit}}", cwd=origin).returncode:
-            raise UserError(f"the run's commit {commit or '(none)'} is not in this repository. Fetch it: git fetch --all")
-        for words in (
-            ("clone", "--quiet", "--shared", "--no-checkout", str(origin), str(clone)),
-            ("-C", str(clone), "checkout", "--quiet", "--detach", commit),
-        ):
-            if (done := _git(*words, cwd=origin)).returncode:
-                raise UserError(f"git {words[0]} failed: {done.stderr.strip()}")
-        if (patch := self.file("code.patch", folder)) and (done := _git("apply", str(patch), cwd=clone)).returncode:
-            raise UserError(f"the run's patch does not fit on its commit: {done.stderr.strip()}")
+        if not commit:
+            raise UserError(f"run {self.id} was recorded without its commit ({self._why_no_commit()}); it cannot be rebuilt")
+        if _git("cat-file", "-e", f"{commit}^{{commit}}", cwd=session.root()).returncode:
+            raise UserError(f"the run's commit {commit} is not in this repository. Fetch it: git fetch --all")
+        clone = clone_of(session.root(), folder / "checkout", commit, "--shared")
+        if patch := self.file("code.patch", folder):
+            done = _git("-c", "core.autocrlf=false", "apply", "--whitespace=nowarn", str(patch), cwd=clone)
+            if done.returncode:
+                raise UserError(f"the run's patch does not fit on its commit: {done.stderr.strip()}")
         for name in ("params.yaml", "dvc.lock"):
             if (found := self.file(name, folder)) is None:
-                raise UserError(f"run {self.id} has no {name} (stages run by hand have none); it cannot be rebuilt")
+                raise UserError(f"run {self.id} has no {name} ({self._why_no_file()}); it cannot be rebuilt")
             (clone / name).write_bytes(found.read_bytes())
         _lend_local_data(clone)
         return clone
+
+    def _why_no_commit(self) -> str:
+        state = self.tags.get("git.dirty", "unknown")
+        return self.tags.get("git.problem") or ("its folder was in no git repository" if state == "no repository" else state)
+
+    def _why_no_file(self) -> str:
+        place = places.local_path(self._run.info.artifact_uri)
+        if place is not None and not place.exists():
+            return f"its files are not where the store says: {place}. Put them back there"
+        return "stages run by hand have none"
 
     def _full(self, run_id: str) -> str:
         """The run's whole id; its first characters or its name will do. Of several the newest, complete ones first."""
@@ -75,6 +83,27 @@ class Recorded:
                 return str(run.info.run_id)
         newest = "".join(f"\n  {run.info.run_id}  {run.info.run_name}" for run in runs[:5])
         raise UserError(f"no run {run_id!r} in {store.store_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}")
+
+
+def clone_of(project: Path, folder: Path, commit: str, *options: str) -> Path:
+    """Clone the repository that the project is in, which may be larger, and check the commit out.
+
+    Returns:
+        the project in the clone.
+
+    Raises:
+        UserError: git refused; in its own words.
+    """
+    top, prefix = (_git("rev-parse", word, cwd=project) for word in ("--show-toplevel", "--show-prefix"))
+    if top.returncode:
+        raise UserError(f"git could not be asked: {' '.join(top.stderr.split())}")
+    for words in (
+        ("-c", "core.autocrlf=false", "clone", "--quiet", "--no-checkout", *options, top.stdout.rstrip("\n"), str(folder)),
+        ("-C", str(folder), "-c", "core.autocrlf=false", "checkout", "--quiet", "--detach", commit),
+    ):
+        if (done := _git(*words, cwd=project)).returncode:
+            raise UserError(f"git {words[2] if words[0] == '-c' else 'checkout'} failed: {' '.join(done.stderr.split())}")
+    return folder / prefix.stdout.rstrip("\n")
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common import command, errors
-from stages.tracking import provenance, results
+from stages.tracking import provenance, results, store
 from tools.recorded_run import Recorded, clean_environment
 
 SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
@@ -40,14 +40,14 @@ def main(args: argparse.Namespace) -> None:
         clone = recorded.checkout(folder)
         before = provenance.outputs(clone / "dvc.lock")
         print(f"run {recorded.id}: {recorded.tags.get('command', '')}\nin {clone}", flush=True)
-        now = run_again(clone, f"sqlite:///{(folder / 'mlflow.db').as_posix()}")  # the run stays out of the real store
+        now = run_again(clone, store.sqlite_uri(folder / "mlflow.db"))  # the run stays out of the real store
     same = show_outputs(before, now.outputs)
     if not same:
         same = show_machines(recorded.tags, now.tags) and show_metrics(recorded.metrics, now.metrics)
     sys.exit(0 if same else 1)
 
 
-def run_again(clone: Path, store: str) -> Rerun:
+def run_again(clone: Path, uri: str) -> Rerun:
     """Run the whole pipeline of a checkout, with this MLflow store.
 
     Raises:
@@ -55,16 +55,16 @@ def run_again(clone: Path, store: str) -> Rerun:
     """
     (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
     dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
-    if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
+    if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=uri), check=False).returncode:
         raise errors.UserError("the pipeline failed; see above")
-    return Rerun(provenance.outputs(clone / "dvc.lock"), tags_of_training(store), results.metrics(clone / "data"))
+    return Rerun(provenance.outputs(clone / "dvc.lock"), tags_of_training(uri), results.metrics(clone / "data"))
 
 
-def tags_of_training(store: str) -> dict[str, str]:
+def tags_of_training(uri: str) -> dict[str, str]:
     """The tags of the one run in the copy's store."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(store)
+    client = MlflowClient(uri)
     found = [one.experiment_id for one in client.search_experiments()]
     return {key: value for run in client.search_runs(found) for key, value in run.data.tags.items()}
 

@@ -12,13 +12,15 @@ import sys
 from stages.common import command
 from stages.tracking import store
 
-LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes fewer: they judge chat bots, of which there are none
+LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # skips MLflow's evaluation workers, which this project does not use
 
 
 def main(args: argparse.Namespace) -> None:
     """Make the store if there is none yet, say where to look, and become the server."""
-    _, experiment_id = store.strictly(store.connect)
+    client, experiment_id = store.strictly(store.connect)
     uri = store.store_uri()
+    if not client.search_runs([experiment_id], max_results=1):
+        print("no run is recorded here yet. `dvc repro` makes one; `dvc repro -f -s track` records a result that is up to date")
     if uri.startswith("http"):
         print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {store.table(uri, experiment_id)}")
         return

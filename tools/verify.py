@@ -16,8 +16,9 @@ from typing import Any
 
 from stages.common import command, errors, files, session
 from stages.common.params import read_yaml, write_yaml
-from stages.tracking import provenance
-from tools.recorded_run import clean_environment
+from stages.tracking import store
+from stages.tracking.provenance import Provenance
+from tools.recorded_run import clean_environment, clone_of
 from tools.reproduce import show_outputs
 
 TINY: dict[str, Any] = {  # a pipeline of seconds, for the tests too
@@ -29,7 +30,8 @@ TINY: dict[str, Any] = {  # a pipeline of seconds, for the tests too
 
 def main(args: argparse.Namespace) -> None:
     """Clone, run, compare."""
-    print(f"commit {provenance.commit()}" + ("; changes that are not committed are not in it" if provenance.patch() else ""))
+    code = Provenance.gather()
+    print(f"commit {code.commit}" + ("; changes that are not committed are not in it" if code.patch else ""))
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         clones = [clone(Path(name) / place) for place in ("one", "the other one")]  # other paths, one with spaces
         one, two = (run(folder) for folder in clones)
@@ -39,12 +41,15 @@ def main(args: argparse.Namespace) -> None:
 def clone(folder: Path) -> Path:
     """Clone HEAD into the folder, with tiny params and nothing to compare with, so that every stage runs.
 
+    Returns:
+        the project in the clone.
+
     Raises:
         UserError: there is no commit to clone.
     """
-    cloned = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(session.root()), str(folder)], check=False)
-    if cloned.returncode or not (folder / "params.yaml").exists():
-        raise errors.UserError("git could not clone this checkout; see above. It must be a git repository with a commit")
+    folder = clone_of(session.root(), folder, "HEAD", "--no-hardlinks")
+    if not (folder / "params.yaml").exists():
+        raise errors.UserError("this commit has no params.yaml. Commit the project first")
     params = read_yaml((folder / "params.yaml").read_text(encoding="utf-8")) | TINY
     (folder / "params.yaml").write_text(write_yaml(params), encoding="utf-8")
     (folder / "dvc.lock").unlink(missing_ok=True)
@@ -59,8 +64,9 @@ def run(folder: Path) -> dict[str, str]:
     """
     print(f"in {folder}", flush=True)
     dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
-    store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
-    if subprocess.run(dvc, cwd=folder, env=clean_environment(MLFLOW_TRACKING_URI=store), check=False).returncode:
+    if subprocess.run(
+        dvc, cwd=folder, env=clean_environment(MLFLOW_TRACKING_URI=store.sqlite_uri(folder / "mlflow.db")), check=False
+    ).returncode:
         raise errors.UserError("the pipeline failed; see above")
     return md5s(folder)
 

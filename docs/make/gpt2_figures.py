@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from model import GPT2
-from model.gpt2 import sinusoidal_positions
 from model.choice import keep
+from model.gpt2 import sinusoidal_positions
 from stages.common import command, files
 from stages.common.params import Params, load_params
 from stages.compute import saved_model

@@ -1,23 +1,26 @@
-"""Command: how a stage starts and ends, and what its user is told when something is wrong."""
+"""Command: how a stage starts and ends, and what it says when something is wrong."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import io
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stages.common import journal
 from stages.common.errors import UserError
+from stages.common.terminal import printable, safe_streams
+
+NO_LOCKS = "its file system has no locks, as some network disks. Work in a folder on a disk of this machine"
 
 
 def run(
-    main: Callable[[argparse.Namespace], None],
+    main: Callable[[argparse.Namespace], Mapping[str, Any] | None],
     doc: str | None,
     add_arguments: Callable[[argparse.ArgumentParser], object] | None = None,
     argv: Sequence[str] | None = None,
@@ -25,7 +28,7 @@ def run(
     """Run a stage as a command and exit: 0 done, 1 a problem in one message, 130 or 143 interrupted.
 
     Args:
-        main: the stage; receives the parsed arguments.
+        main: the stage; receives the parsed arguments. What it returns goes into its line of the journal, for `track`.
         doc: the stage's docstring, shown by `--help`.
         add_arguments: adds the stage's own options, if it has any.
         argv: the arguments; None = the command line's.
@@ -40,17 +43,11 @@ def run(
         add_arguments(parser)
     args = parser.parse_args(argv)
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets question marks, not an error
-            stream.reconfigure(errors="replace")
-    with journal.noted():
+    with safe_streams(), journal.noted() as line:
         try:
-            main(args)
-            sys.stdout.flush()
+            line |= main(args) or {}
         except UserError as error:
             _fail(str(error), debug)
-        except BrokenPipeError:  # `| head` closed our output: not an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             _fail(_explain(error), debug)
         except Exception as error:
@@ -66,8 +63,8 @@ def _fail(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     else:
-        sys.unraisablehook = lambda unraisable: None  # a writer that is thrown away fails once more; that has been told
-    print(f"error: {message}", file=sys.stderr)
+        sys.unraisablehook = lambda unraisable: None  # what fails once more while files are discarded
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -81,6 +78,7 @@ def _explain(error: OSError) -> str:
         errno.EACCES: "permission denied. Make the file or folder readable and writable for this user",
         errno.EPERM: "permission denied. Make the file or folder readable and writable for this user",
         errno.EROFS: "the file system is read-only. Work in a writable copy",
+        **dict.fromkeys((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS), NO_LOCKS),
         errno.EISDIR: "a folder stands where a file is expected. Move it away",
         errno.ENOTDIR: "a file stands where a folder is expected. Move it away",
         errno.ELOOP: "the symbolic links lead in a circle. Give the real path",

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and known by their checksum."""
+"""Files: written whole or not at all, locked by one process at a time, and known by their checksum."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from stages.common.errors import UserError
 
@@ -118,3 +120,17 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """The file's checksum in hex, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+class Lock(FileLock):
+    """A lock whose error names its file: a file system without locks refuses without saying where."""
+
+    def __init__(self, path: Path | str, timeout: float = -1) -> None:
+        super().__init__(path, timeout, fallback_to_soft=False)  # a file that merely exists would be held for ever
+
+    def _acquire(self) -> None:
+        try:
+            super()._acquire()
+        except OSError as error:
+            error.filename = error.filename or self.lock_file
+            raise

@@ -1,39 +1,33 @@
-"""Journal: which stages ran in a session, how long they took, and how they ended."""
+"""Journal: which stages ran in a session, how long they took, how they ended, and what they say of themselves."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.common.session import current, root, same
-
-_details: dict[str, Any] = {}  # of the stage that runs in this process
-
-
-def detail(**facts: Any) -> None:
-    """Add facts to this stage's line in the journal."""
-    _details.update(facts)
+from stages.common.session import current, scratch
 
 
 @contextmanager
-def noted() -> Iterator[None]:
+def noted() -> Iterator[dict[str, Any]]:
     """Note in the journal that this stage ran in this session, how long, and how it ended.
 
-    Under DVC only, and only by the first process of a distributed run. Kept outside data/: a duration differs each time.
+    Yields a dictionary for what else the line is to say. Under DVC only, and only by the first process of a distributed run.
+    Kept outside data/: a duration differs each time.
     """
-    stage = os.environ.get("DVC_STAGE")
+    stage, line = os.environ.get("DVC_STAGE"), dict[str, Any]()
     if stage is None or os.environ.get("RANK", "0") != "0":
-        yield
+        yield line
         return
     started = time.time()
     code: object = 0
     try:
-        yield
+        yield line
     except SystemExit as exit_:
         code = exit_.code or 0
         raise
@@ -41,8 +35,7 @@ def noted() -> Iterator[None]:
         code = 1
         raise
     finally:
-        line = {"stage": stage, "session": current(), "started": started, "seconds": time.time() - started, "exit": code}
-        line |= _details
+        line |= {"stage": stage, "session": current(), "started": started, "seconds": time.time() - started, "exit": code}
         with suppress(OSError):  # a full disk is the stage's own matter to report
             path = _journal()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +45,13 @@ def noted() -> Iterator[None]:
 
 def ran(name: str) -> dict[str, dict[str, Any]]:
     """The stages that ran to their end in the session: stage -> its line in the journal (started, seconds, exit)."""
-    return {line["stage"]: line for line in _lines() if same(line["session"], name)}
+    return {line["stage"]: line for line in _lines() if line["session"] == name}
 
 
-def newest(stage: str, **details: Any) -> dict[str, Any]:
-    """The journal's last line of a stage that ended well with these details; empty if there is none."""
+def newest(stage: str, **facts: Any) -> Mapping[str, Any]:
+    """The journal's last line of a stage that ended well with these facts; empty if there is none."""
     lines = [
-        line for line in _lines() if line["stage"] == stage and all(line.get(key) == value for key, value in details.items())
+        line for line in _lines() if line["stage"] == stage and all(line.get(key) == value for key, value in facts.items())
     ]
     return lines[-1] if lines else {}
 
@@ -74,4 +67,4 @@ def _lines() -> Iterator[dict[str, Any]]:
 
 
 def _journal() -> Path:
-    return root() / ".dvc" / "tmp" / "stages.jsonl"
+    return scratch() / "stages.jsonl"

@@ -2,71 +2,115 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
-import subprocess
+import select
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import psutil
 
-CLOCK_SLACK = 2.0  # seconds: a process's start is derived from the wall clock, which is set now and then
-
 
 @cache
 def root() -> Path:
-    """The main checkout. DVC names it even when it runs an experiment in a temporary copy of the project."""
-    if folder := os.environ.get("DVC_ROOT"):
-        return Path(folder)
-    with suppress(OSError, subprocess.CalledProcessError):
-        found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
-        return Path(found.stdout.strip())
-    return Path.cwd()
+    """The project's folder in the main checkout.
+
+    DVC names its checkout (DVC_ROOT) even when it runs an experiment in a temporary copy; the project is at the same place in
+    both. Without DVC it is the nearest folder upwards that holds a dvc.yaml. Git's top level may be a larger repository's.
+    """
+    here = Path.cwd()
+    if main := os.environ.get("DVC_ROOT"):
+        top = _nearest(here, ".dvc")
+        return Path(main, here.relative_to(top)) if top else Path(main)
+    return _nearest(here, "dvc.yaml") or _nearest(here, ".dvc") or here
+
+
+def scratch() -> Path:
+    """DVC's folder for temporary files in the main checkout, which git and DVC leave alone."""
+    top = os.environ.get("DVC_ROOT") or _nearest(root(), ".dvc") or root()
+    return Path(top) / ".dvc" / "tmp"
+
+
+@cache
+def owner() -> int:
+    """The number of the DVC process above us, or of this process when a stage is run by hand.
+
+    DVC has no name of its own for an invocation of `dvc repro`; its process is one.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return os.getpid()
+    try:
+        parents = psutil.Process().parents()
+    except (psutil.Error, OSError):  # a sandbox may hide other processes, or have no /proc
+        return os.getppid()
+    return next((process.pid for process in parents if _is_dvc(process)), os.getppid())
 
 
 @cache
 def current() -> str:
-    """`host:pid:start` of the DVC process above us, or of this process when a stage is run by hand.
-
-    DVC has no name of its own for an invocation of `dvc repro`; its process is one.
-    """
-    me = psutil.Process()
-    owner = me
-    if "DVC_STAGE" in os.environ:
-        with suppress(psutil.Error):  # a sandbox may hide other processes
-            parents = me.parents()
-            owner = next((process for process in parents if _is_dvc(process)), parents[0] if parents else me)
-    return f"{platform.node()}:{owner.pid}:{owner.create_time():.2f}"
+    """The session's name: `host:pid:mark`. The mark tells a process from an earlier one of the same number, in a container or
+    on a machine of the same name too."""
+    facts = [_start(owner()), _read("/proc/sys/kernel/random/boot_id")]
+    with suppress(OSError):
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return f"{platform.node()}:{owner()}:{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}"
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two names mean the same process (its start may be off by the clock's adjustments)."""
-    if not one or not other:
-        return False
-    name, start = one.rsplit(":", 1)
-    other_name, other_start = other.rsplit(":", 1)
-    return name == other_name and abs(float(start) - float(other_start)) < CLOCK_SLACK
-
-
-def dead(name: str) -> bool:
-    """Whether the session is known to have ended. One on another machine may well be alive: no."""
-    host, pid, start = name.rsplit(":", 2)
-    if host != platform.node():
-        return False
+def wait_for_end(pid: int) -> None:
+    """Return when the process has ended; it need not be a child of ours."""
     try:
-        process = psutil.Process(int(pid))
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - float(start)) >= CLOCK_SLACK
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # macOS, or a sandbox
+        while _alive(pid):
+            time.sleep(1.0)
+        return
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    waiting.poll()
+    os.close(handle)
+
+
+def _nearest(folder: Path, name: str) -> Path | None:
+    """The nearest folder upwards that holds something of this name."""
+    return next((place for place in (folder, *folder.parents) if (place / name).exists()), None)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        return True
+    with suppress(psutil.Error, OSError):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return True
+
+
+def _start(pid: int) -> str:
+    """When the process began, by a clock that nobody sets: the kernel's ticks since it started."""
+    if stat := _read(f"/proc/{pid}/stat"):
+        return stat.rpartition(")")[2].split()[19]
+    with suppress(psutil.Error, OSError):
+        return str(psutil.Process(pid).create_time())
+    return ""
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def _is_dvc(process: psutil.Process) -> bool:
     """Whether the process is `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
     try:
         words = process.cmdline()[:3]
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return False
     return any(Path(word).stem == "dvc" for word in words[:2]) or words[1:] == ["-m", "dvc"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
+from stages.common.terminal import printable
 from stages.generation.sampler import Sample
 
 MARKS = re.compile(r"[\\`*_\[\]<>|~&$#]")  # what means something to Markdown anywhere in a line
@@ -22,13 +22,6 @@ def text(samples: Sequence[Sample], settings: str) -> str:
             f"({len(sample.tokens):,} tokens, {'finished' if sample.finished else 'cut'})",
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey; line ends and tabs stay."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) == "Cc" and char not in "\n\t" else char for char in text
-    )
 
 
 def _quotation(sample: Sample) -> str:

@@ -14,16 +14,17 @@ from typing import IO
 
 from stages.common.errors import warn_of_tracking
 from stages.tracking import provenance, store
+from stages.tracking.provenance import Provenance
 from stages.tracking.run import open_run
 
 
 def feed(lines: Iterator[str]) -> None:
     """Bring to the run what training sends: its start, then metrics and samples, then how it ended."""
-    first = json.loads(next(lines))
-    run = open_run(first["params"], first["session"])
+    first, code = json.loads(next(lines)), Provenance.gather()
+    run = open_run(first["params"], first["session"], code.name)
     run.tag(provenance.machine() | first["facts"])
-    run.facts()
-    stop_watching, status = run.watch(), "KILLED"  # unless training lives to tell
+    run.code(code)
+    stop_watching, status = run.watch(), "KILLED"  # unless training lives long enough to say how it ended
     for line in lines:
         message = json.loads(line)
         if "metrics" in message:

@@ -1,4 +1,4 @@
-"""Results: what the stages left in data/, read together: metrics, curves, samples."""
+"""Results: what the stages left in data/, read together and once: metrics, curves, samples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,76 @@ STAGES = ("train", "evaluate", "generate")  # those with a metrics.json
 CURVES = ("train_loss", "val_loss")  # logged by step; metrics.json has their ends
 
 
-def metrics(data: Path = DATA) -> dict[str, float]:
-    """Every stage's final metrics under one roof.
+@dataclass(frozen=True)
+class Results:
+    """What a pipeline that has run left behind.
 
-    Where two stages use one name the later one's gets its stage in front, and so do the ends of the curves, as `final_…`.
+    Attributes:
+        metrics: every stage's final metrics, see `metrics`.
+        curve: the training curves as (step, metrics) in the order of steps, then the epochs' means as (epoch, metrics).
+        by_position: the validation loss, nats per token, at each position in the context: (position, loss).
+        samples: the generated samples, a row each, without their token ids.
+        about: where the stories come from, and how many there are.
+        tables: the files behind the plots.
+        report: evaluate's report, Markdown.
+        samples_page: the samples to read, Markdown.
+        explorer: the page to look inside the network.
+    """
+
+    metrics: dict[str, float]
+    curve: list[tuple[int, dict[str, float]]]
+    by_position: list[tuple[int, float]]
+    samples: list[dict[str, Any]]
+    about: dict[str, Any]
+    tables: list[Path]
+    report: Path
+    samples_page: Path
+    explorer: Path
+
+    @classmethod
+    def read(cls, data: Path = DATA) -> Results:
+        """Read it all.
+
+        Raises:
+            UserError: a stage has not run, or a file is damaged.
+        """
+        positions = data / "evaluate" / "loss_by_position.csv"
+        with _damage_reported(positions, "evaluate"):
+            by_position = [(int(row["position"]), float(row["loss"])) for row in _rows(positions, "evaluate")]
+        texts = need(data / "generate" / "samples.jsonl", "generate")
+        with _damage_reported(texts, "generate"):
+            rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").split("\n") if line]
+            samples = [{key: value for key, value in row.items() if key != "ids"} for row in rows]
+        return cls(
+            metrics(data),
+            list(_curve(data / "train")),
+            by_position,
+            samples,
+            read_json(data / "download" / "about.json", "download"),
+            sorted(path for stage in STAGES for path in (data / stage).glob("*.csv")),
+            need(data / "evaluate" / "report.md", "evaluate"),
+            need(data / "generate" / "samples.md", "generate"),
+            need(data / "explain" / "explorer.html", "explain"),
+        )
+
+    def summary(self) -> str:
+        """The pipeline's result in a few lines of Markdown."""
+        found = self.metrics
+        lines = [f"{found['parameters']:,} parameters, {found['steps']:,} steps, {found['tokens'] / 1e6:,.2f} million tokens"]
+        line = f"validation perplexity **{found['perplexity']:.3f}** {_interval(found, 'perplexity')}"
+        lines.append(f"{line}; on the training text {found['train_perplexity']:.3f}")
+        if found["leaks"]:
+            lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
+        elif "perplexity_floor" in found:
+            floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]
+            lines.append(f"the floor, this text's true entropy, is {floor:.3f}: the model is at {ratio:.3f} times the floor")
+        return "\n".join(f"- {line}" for line in lines)
+
+
+def metrics(data: Path = DATA) -> dict[str, float]:
+    """Every stage's final metrics together.
+
+    If two stages share a metric name, the later one is prefixed with its stage; the ends of the curves are called `final_…`.
 
     Raises:
         UserError: a stage has not run.
@@ -34,71 +101,34 @@ def metrics(data: Path = DATA) -> dict[str, float]:
     return found
 
 
-def curve() -> Iterator[tuple[int, dict[str, float]]]:
-    """The training curves as (step, metrics) in the order of steps, then the epochs' means as (epoch, metrics)."""
+def _curve(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
     points: dict[int, dict[str, float]] = {}
     for name in ("history", "validation"):
-        for step, values in _by("step", name):
+        for step, values in _by("step", folder / f"{name}.csv"):
             points.setdefault(step, {}).update(values)
     yield from sorted(points.items())
-    for epoch, values in _by("epoch", "epochs"):
+    for epoch, values in _by("epoch", folder / "epochs.csv"):
         yield epoch, {f"epoch_{key}": value for key, value in values.items()}
 
 
-def rows(stage: str, name: str) -> list[dict[str, str]]:
-    """A stage's CSV file, a dictionary for each row."""
-    with open(need(DATA / stage / f"{name}.csv", stage), encoding="utf-8", newline="") as file:
+def _by(key: str, path: Path) -> list[tuple[int, dict[str, float]]]:
+    """The rows of one of training's tables as numbers, each under its step or epoch."""
+    with _damage_reported(path, "train"):
+        return [(int(row.pop(key)), _numbers(row)) for row in _rows(path, "train")]
+
+
+def _rows(path: Path, made_by: str) -> list[dict[str, str]]:
+    """A CSV file, a dictionary for each row."""
+    with open(need(path, made_by), encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def tables() -> list[Path]:
-    """The files behind the plots."""
-    return sorted(path for stage in STAGES for path in (DATA / stage).glob("*.csv"))
-
-
-def samples() -> list[dict[str, Any]]:
-    """The generated samples, a row each, without their token ids."""
-    path = need(DATA / "generate" / "samples.jsonl", "generate")
-    with _damage_told(path, "generate"):
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        return [{key: value for key, value in row.items() if key != "ids"} for row in found]
-
-
-def about() -> dict[str, Any]:
-    """Where the stories come from, and how many there are."""
-    return dict(read_json(DATA / "download" / "about.json", "download"))
-
-
-def summary() -> str:
-    """The pipeline's result in a few lines of Markdown.
-
-    Raises:
-        UserError: a stage has not run.
-    """
-    found = metrics()
-    lines = [f"{found['parameters']:,} parameters, {found['steps']:,} steps, {found['tokens'] / 1e6:,.2f} million tokens"]
-    line = f"validation perplexity **{found['perplexity']:.3f}** {_interval(found, 'perplexity')}"
-    lines.append(f"{line}; on the training text {found['train_perplexity']:.3f}")
-    if found["leaks"]:
-        lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
-    elif "perplexity_floor" in found:
-        floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]
-        lines.append(f"the floor, this text's true entropy, is {floor:.3f}: the model is at {ratio:.3f} times the floor")
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _interval(found: dict[str, float], key: str) -> str:
     return f"(95 % interval {found[f'{key}_low']:.3f} to {found[f'{key}_high']:.3f})"
 
 
-def _by(key: str, name: str) -> list[tuple[int, dict[str, float]]]:
-    """The rows of one of training's tables as numbers, each under its step or epoch."""
-    with _damage_told(DATA / "train" / f"{name}.csv", "train"):
-        return [(int(row.pop(key)), _numbers(row)) for row in rows("train", name)]
-
-
 @contextmanager
-def _damage_told(path: Path, made_by: str) -> Iterator[None]:
+def _damage_reported(path: Path, made_by: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, csv.Error) as error:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from stages.common import journal, session
-from stages.tracking import provenance, store
+from stages.tracking import liveness, provenance, store
+from stages.tracking.places import CHECKOUT
+from stages.tracking.provenance import Provenance
 
 BATCH = 500  # metrics a request; the server takes 1,000 at most
 SAMPLE_EVERY = 5.0  # seconds between two looks at the CPU, memory and GPU
@@ -17,9 +20,8 @@ FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
 
-SESSION, FINGERPRINT, CHECKOUT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.checkout", "pipeline.complete"
+SESSION, FINGERPRINT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.complete"
 MODEL_MD5 = "md5.model"
-SUMMARY = Path("data/track/summary.md")  # the stage `track` leaves it; where it is missing DVC runs `track`
 
 
 class Run:
@@ -79,15 +81,18 @@ class Run:
         self.client.log_table(self.id, {"step": [step] * len(texts), "sample": list(texts)}, "samples/while_training.json")
         self.client.log_text(self.id, "\n\n---\n\n".join(texts) + "\n", name)
 
-    def file(self, path: Path, folder: str | None = None) -> None:
+    def file(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file with the run."""
-        self.client.log_artifact(self.id, str(path), folder)
+        self.client.log_artifact(self.id, str(path), folder or None)
 
-    def facts(self) -> None:
+    def code(self, code: Provenance) -> None:
         """Log what the run was made from: params.yaml, the code's commit, and what the commit has not as a patch."""
-        self.tag(provenance.source())
-        if patch := provenance.patch():
-            self.client.log_text(self.id, patch, "code.patch")
+        self.tag(code.tags())
+        if code.patch:
+            with tempfile.TemporaryDirectory(prefix="patch-") as folder:
+                path = Path(folder, "code.patch")
+                path.write_bytes(code.patch.encode("utf-8", "surrogateescape"))  # the code's own bytes, UTF-8 or not
+                self.file(path)
         self.file(Path("params.yaml"))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,7 +155,7 @@ def param_text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def open_run(params: Mapping[str, Any], now: str) -> Run:
+def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
     """The MLflow run of this experiment.
 
     The one that this invocation of DVC has begun; else one that an interrupted attempt at the same experiment left, to resume;
@@ -159,21 +164,24 @@ def open_run(params: Mapping[str, Any], now: str) -> Run:
     Args:
         params: all params, by key.
         now: the current session.
+        name: the run's name.
     """
     client, experiment_id = store.connect()
-    SUMMARY.unlink(missing_ok=True)  # what is begun here must be completed, even if training makes the same bytes again
     tags = {SESSION: now, FINGERPRINT: provenance.fingerprint(params), CHECKOUT: str(session.root()), COMPLETE: "no"}
     with store.lock():  # to find none and to make one is one step
+        liveness.hold(now)
         found = _left_open(client, experiment_id, tags)
+        before = found.data.tags[SESSION] if found else now
         if found is None:
-            found = client.create_run(experiment_id, run_name=provenance.name(), tags=tags)
-        elif not session.same(found.data.tags[SESSION], now):
+            found = client.create_run(experiment_id, run_name=name, tags=tags)
+        elif before != now:
             tags["pipeline.resumed"] = str(int(found.data.tags.get("pipeline.resumed", 0)) + 1)
             for key, value in tags.items():
                 client.set_tag(found.info.run_id, key, value)
-            client.update_run(found.info.run_id, "RUNNING", provenance.name())
+            client.update_run(found.info.run_id, "RUNNING", name)
+            liveness.forget(before)
     ours = Run(client, experiment_id, found.info.run_id)
-    ours.stages(journal.ran(found.data.tags[SESSION]))  # those of the attempt that this one resumes
+    ours.stages(journal.ran(before))  # those of the attempt that this one resumes
     ours.params(params)
     return ours
 
@@ -183,9 +191,9 @@ def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
     found = None
     for run in client.search_runs([experiment_id], f"tags.`{COMPLETE}` = 'no'"):
         tags = run.data.tags
-        if session.same(tags[SESSION], ours[SESSION]):
+        if tags[SESSION] == ours[SESSION]:
             return run
-        if tags[CHECKOUT] == ours[CHECKOUT] and session.dead(tags[SESSION]):
+        if liveness.dead(tags[SESSION], store.is_of_this_checkout()):
             if tags[FINGERPRINT] == ours[FINGERPRINT] and found is None:
                 found = run
             elif run.info.status == "RUNNING":

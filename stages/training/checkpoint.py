@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.common.files import atomic, digest
+from stages.common.files import Lock, atomic, digest
 from stages.training.distributed import placed, whole
 
 KEEP = 2  # newest checkpoints kept: one to go on from, one more should the disk lose it
@@ -52,7 +52,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
-        self._lock = FileLock(f"{folder}.lock")
+        self._lock = Lock(f"{folder}.lock")
 
     def __enter__(self) -> Checkpoints:
         if self.writes:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from stages.common import journal, session
+from stages.common import session
 from stages.common.errors import warn_of_tracking
 from stages.common.params import Params
 
@@ -62,7 +62,6 @@ def training_run(params: Params, facts: Mapping[str, str] | None = None, logged:
         yield LiveRun(None)
         return
     first = {"params": params.model_dump(), "facts": dict(facts or {}), "session": session.current()}
-    journal.detail(params=first["params"], facts=first["facts"])  # for `track`, should the store be away
     with _writer() as pipe:
         run, status = LiveRun(pipe), "KILLED"
         run._send(first)
@@ -78,7 +77,7 @@ def training_run(params: Params, facts: Mapping[str, str] | None = None, logged:
 
 @contextmanager
 def _writer() -> Iterator[IO[str] | None]:
-    """The other process, and our end of its standard input; None if the system has no room for it."""
+    """The other process, and our end of its standard input; None if the process cannot be started."""
     try:
         writer = subprocess.Popen(
             [sys.executable, "-m", "stages.tracking.live_run_writer"],

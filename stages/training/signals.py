@@ -1,32 +1,57 @@
-"""Signals: SIGINT and SIGTERM turned into a question that the training loop asks between two steps."""
+"""Signals: a wish to stop, turned into a question that the training loop asks between two steps."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
+
+from stages.common import session
 
 
 class Stop:
-    """Whether somebody asked us to stop (SIGTERM, or Ctrl-C): the loop asks `signal_name` between steps."""
+    """Whether training is to stop: Ctrl-C, SIGTERM, a terminal that was closed, the end of DVC.
+
+    Attributes:
+        signal_name: what asked for it; None while nobody did. The loop looks between steps.
+    """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_name is not None:  # asked twice: at once
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal. The same one again, or Ctrl-C, stops at once; another one does not: torchrun adds its own."""
+        name = signal.Signals(number).name
+        if self.signal_name is None:
+            self.ask(name)
+        elif name in (self.signal_name, "SIGINT"):
             raise KeyboardInterrupt
-        self.signal_name = signal.Signals(number).name
-        print(f"\n{self.signal_name}: saving after this step (once more to stop at once)", file=sys.stderr)
+
+    def ask(self, name: str) -> None:
+        """Ask the loop to save and stop."""
+        self.signal_name = self.signal_name or name
+        print(f"\n{name}: saving after this step (Ctrl-C to stop at once)", file=sys.stderr)
+
+    def when_dvc_ends(self) -> None:
+        """Ask when DVC's process has gone, killed perhaps: nobody would take the result."""
+        session.wait_for_end(session.owner())
+        self.ask("DVC has ended")
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks, until the block ends."""
+    """Turn signals, and the end of DVC, into a question that the loop asks, until the block ends."""
     stop = Stop()
-    previous = {number: signal.signal(number, stop._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, stop.on_signal) for number in numbers}
+    if session.owner() != os.getpid():
+        Thread(target=stop.when_dvc_ends, daemon=True).start()
     try:
         yield stop
     finally:

@@ -22,10 +22,11 @@ from stages import generate as stage
 from stages.common import command
 from stages.common.errors import UserError
 from stages.common.params import Params, load_params, parse_params
+from stages.common.terminal import printable
 from stages.compute import saved_model
 from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer, save_for_transformers
-from stages.generation import sampler, samples_page
+from stages.generation import sampler
 
 Ready = tuple[GPT2, Tokenizer, Callable[..., Params]]
 
@@ -210,7 +211,7 @@ def test_by_hand_nothing_is_written(project: Callable[..., Path], capsys: pytest
     assert contents(folder) == {}
     run(folder)
     rows = (folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    assert all(samples_page.printable(json.loads(row)["text"]) in spoken for row in rows)
+    assert all(printable(json.loads(row)["text"]) in spoken for row in rows)
     run(folder, "--temperature", "0", "--max-new-tokens", "3")
     greedy = capsys.readouterr().out
     run(folder, "--temperature", "0", "--max-new-tokens", "3", "--seed", "9")

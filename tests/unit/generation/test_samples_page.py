@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt  # comes with mlflow
 
+from stages.common.terminal import printable
 from stages.generation.sampler import Sample
-from stages.generation.samples_page import printable, text
+from stages.generation.samples_page import text
 
 ACTIVE = st.text(st.sampled_from("#-+*_`~>|[](){}<>!\\&$=:.1 \n\t\r\u2028ab\"'é"))
 INJECTIONS = [

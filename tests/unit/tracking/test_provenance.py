@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stages.tracking import provenance
+from stages.tracking.provenance import Provenance
 
 PARAMS: dict[str, Any] = {"n_embd": 96, "prompt": "Once upon a time", "top_k": None, "causal": True}
 
@@ -61,7 +62,7 @@ def test_patch_rebuilds_the_code() -> None:
     Path("stages/new.py").write_text("print('ä')\r\n")
     Path("model/net.py").unlink()
     status = git("status", "--porcelain")
-    patch = provenance.patch()
+    patch = Provenance.gather().patch
     assert git("status", "--porcelain") == status
     git("add", "-A")
     git("stash", "-q")
@@ -78,19 +79,19 @@ def test_patch_holds_code_only() -> None:
     Path("README.md").write_text("my password\n")
     Path(".env").write_text("TOKEN=secret\n")
     Path("stages/notes.txt").write_text("secret\n")
-    assert provenance.patch() == ""
-    assert provenance.source()["git.dirty"] == "no"
+    assert Provenance.gather().patch == ""
+    assert Provenance.gather().tags()["git.dirty"] == "no"
 
 
 def test_command_names_what_differs_from_the_commit() -> None:
     """The command has the commit, every param that differs from it and no other, and the patch if the code differs."""
     commit = git("rev-parse", "HEAD")[:12]
-    assert provenance.command(PARAMS) == f"git checkout {commit} && dvc repro"
-    assert provenance.command(PARAMS | {"n_embd": 8, "causal": False}) == (
+    assert Provenance.gather().command(PARAMS) == f"git checkout {commit} && dvc repro"
+    assert Provenance.gather().command(PARAMS | {"n_embd": 8, "causal": False}) == (
         f"git checkout {commit} && dvc exp run -S n_embd=8 -S causal=false"
     )
     Path("stages/train.py").write_text("print(2)\n")
-    assert provenance.command(PARAMS) == f"git checkout {commit} && git apply code.patch && dvc repro"
+    assert Provenance.gather().command(PARAMS) == f"git checkout {commit} && git apply code.patch && dvc repro"
 
 
 TRICKY = [
@@ -115,7 +116,7 @@ def test_command_gives_the_value_back(value: Any) -> None:
     from dvc.utils.hydra import apply_overrides
     from dvc.utils.serialize import load_yaml
 
-    line = provenance.command(PARAMS | {"prompt": value}).partition("dvc exp run -S ")[2]
+    line = Provenance.gather().command(PARAMS | {"prompt": value}).partition("dvc exp run -S ")[2]
     override = subprocess.run(f"printf %s {line}", shell=True, capture_output=True, text=True, check=True).stdout
     apply_overrides("params.yaml", [override])
     found = load_yaml("params.yaml")["prompt"]
@@ -126,27 +127,193 @@ def test_command_gives_the_value_back(value: Any) -> None:
 def test_a_token_in_the_remotes_address_is_not_recorded() -> None:
     """https://user:token@host becomes https://host."""
     git("remote", "add", "origin", "https://me:ghp_secret@example.org/me/it.git")
-    assert provenance.source()["git.remote"] == "https://example.org/me/it.git"
-    assert "ghp_secret" not in str(provenance.source())
+    assert Provenance.gather().tags()["git.remote"] == "https://example.org/me/it.git"
+    assert "ghp_secret" not in str(Provenance.gather())
 
 
 def test_name_of_a_run_without_an_experiment() -> None:
     """Branch and commit; `run` and commit where no branch is checked out, and then no branch is recorded."""
-    commit = provenance.commit()[:7]
-    assert provenance.name() == f"main-{commit}"
-    assert provenance.source()["git.branch"] == "main"
+    commit = git("rev-parse", "HEAD")[:7]
+    assert Provenance.gather().name == f"main-{commit}"
+    assert Provenance.gather().branch == "main"
     git("checkout", "-q", "--detach")
-    assert provenance.name() == f"run-{commit}"
-    assert provenance.source()["git.branch"] == ""
+    assert Provenance.gather().name == f"run-{commit}"
+    assert Provenance.gather().branch == ""
 
 
 def test_without_git(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of the project that is no git repository works: no commit, no patch."""
+    """A copy of the project that is no git repository works: no commit, no patch, and it says that nobody was asked."""
     monkeypatch.chdir(tmp_path_factory.mktemp("plain"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
-    assert (provenance.commit(), provenance.patch()) == ("", "")
-    assert provenance.command(PARAMS).startswith("git checkout <commit> && dvc exp run")
-    assert provenance.name()
+    code = Provenance.gather()
+    assert (code.state, code.commit, code.patch, code.problem) == ("no repository", "", "", "")
+    assert code.tags()["git.dirty"] == "no repository"
+    assert code.command(PARAMS).startswith("dvc repro ")
+    assert code.name == "run-new"
+
+
+def rebuild(patch: str, folder: Path) -> None:
+    """Put HEAD with the patch into the folder, as `make reproduce` does."""
+    git("clone", "-q", "--shared", git("rev-parse", "--show-toplevel").strip(), str(folder))
+    subprocess.run(["git", "apply", "--whitespace=nowarn"], input=patch.encode(), check=True, cwd=folder)
+
+
+HOSTILE = {
+    **{"diff.noprefix": "true", "diff.mnemonicPrefix": "true", "diff.srcPrefix": "x/", "diff.dstPrefix": "y/"},
+    **{"diff.orderFile": "/no/such/file", "diff.external": "/no/such/program", "diff.python.textconv": "/no/such/program"},
+    **{
+        "color.ui": "always",
+        "color.diff": "always",
+        "diff.context": "0",
+        "diff.interHunkContext": "9",
+        "diff.renames": "copies",
+    },
+    **{"diff.algorithm": "patience", "diff.suppressBlankEmpty": "true", "diff.wsErrorHighlight": "all", "core.pager": "false"},
+    **{"diff.relative": "true", "diff.submodule": "log", "diff.ignoreSubmodules": "all", "diff.colorMoved": "zebra"},
+    **{
+        "core.quotePath": "false",
+        "core.autocrlf": "input",
+        "core.safecrlf": "true",
+        "core.whitespace": "tab-in-indent",
+    },
+    **{"core.fsmonitor": "/no/such/program", "core.splitIndex": "true", "core.untrackedCache": "true", "core.abbrev": "4"},
+    **{"apply.whitespace": "error", "core.fileMode": "false", "add.ignoreErrors": "true", "status.showUntrackedFiles": "no"},
+}
+
+
+@pytest.mark.parametrize("setting", [*HOSTILE, "all of them"])
+def test_the_patch_is_the_same_whatever_git_is_set_to(setting: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prefixes, order files, filters, colours, line ends: none of git's settings changes the patch or hides a change."""
+    Path(".git/info/attributes").write_text("*.py diff=python\n")
+    Path("stages/train.py").write_text("print(1)\n\n\nprint(2)  \n")
+    Path("model/nät.py").write_text("y = 1\n")
+    Path("model/net.py").rename("model/other.py")
+    plain = Provenance.gather()
+    for key, value in HOSTILE.items() if setting == "all of them" else [(setting, HOSTILE[setting])]:
+        git("config", key, value)
+    code = Provenance.gather()
+    assert (code.state, code.patch) == ("dirty", plain.patch), code.problem
+    rebuild(code.patch, folder := tmp_path_factory.mktemp("clone"))
+    for path in ("stages/train.py", "model/nät.py", "model/other.py"):
+        assert (folder / path).read_bytes() == Path(path).read_bytes()
+    assert not (folder / "model/net.py").exists()
+
+
+def test_in_a_folder_of_a_larger_repository(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The params are compared with this folder's, and the patch is applied by the same command, from this folder."""
+    larger = tmp_path_factory.mktemp("larger")
+    monkeypatch.chdir(larger)
+    for path, text in {
+        "ml/params.yaml": "n_embd: 8\n",
+        "params.yaml": "n_embd: 1\n",
+        "ml/stages/train.py": "print(1)\n",
+    }.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "start")
+    monkeypatch.chdir(larger / "ml")
+    assert Provenance.gather().command({"n_embd": 8}).endswith("&& dvc repro")
+    assert Provenance.gather().command({"n_embd": 9}).endswith("dvc exp run -S n_embd=9")
+    Path("stages/train.py").write_text("print(2)\n")
+    patch = Provenance.gather().patch
+    Path("stages/train.py").write_text("print(1)\n")
+    subprocess.run(["git", "apply"], input=patch.encode(), check=True)
+    assert Path("stages/train.py").read_text() == "print(2)\n"
+    rebuild(patch, folder := tmp_path_factory.mktemp("clone"))
+    assert (folder / "ml/stages/train.py").read_text() == "print(2)\n"
+
+
+@pytest.mark.parametrize(
+    "how", ["import model.secret_sauce", "from model import secret_sauce", "from model.secret_sauce import x"]
+)
+def test_an_ignored_module_that_is_imported(how: str) -> None:
+    """A module that git ignores is part of the patch if the code imports it; one that nothing imports stays private."""
+    Path(".gitignore").write_text("*secret*\n")
+    Path("model/secret_sauce.py").write_text("x = 1\n")
+    Path("model/secret_diary.py").write_text("y = 'dear diary'\n")
+    Path("stages/train.py").write_text(f"{how}\n")
+    patch = Provenance.gather().patch
+    assert "+x = 1" in patch
+    assert "diary" not in patch
+
+
+def test_code_that_is_no_utf8_is_kept_to_the_byte(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A comment in Latin-1 is in the patch as it is."""
+    Path("stages/train.py").write_bytes(b"# coding: latin-1\nprint('\xe9')\n")
+    patch = Provenance.gather().patch.encode("utf-8", "surrogateescape")
+    git("checkout", "-q", "stages/train.py")
+    subprocess.run(["git", "apply"], input=patch, check=True)
+    assert Path("stages/train.py").read_bytes() == b"# coding: latin-1\nprint('\xe9')\n"
+
+
+@pytest.mark.parametrize("junk", [".#train.py", "._train.py", ".ipynb_checkpoints/train-checkpoint.py"])
+def test_what_editors_leave_is_no_code(junk: str) -> None:
+    """A lock of Emacs (a link that leads nowhere), a file of macOS, a notebook's copy: in neither fingerprint nor patch."""
+    before, path = provenance.fingerprint(PARAMS), Path("stages", junk)
+    path.parent.mkdir(exist_ok=True)
+    if "#" in junk:
+        path.symlink_to("me@host.123")
+    else:
+        path.write_bytes(b"\0\1")
+    assert provenance.fingerprint(PARAMS) == before
+    assert Provenance.gather().state == "clean"
+
+
+@pytest.mark.parametrize("broken", ["index", "HEAD", "objects", "filter", "config", "gitfile"])
+def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> None:
+    """A repository that cannot be asked: unknown, with git's own words; never clean, never `no repository`."""
+    if broken == "index":
+        Path(".git/HEAD").write_text("ref: refs/heads/gone\n")
+    elif broken == "HEAD":
+        Path(".git/refs/heads/main").write_text("0" * 39 + "1\n")
+    elif broken == "objects":
+        head = git("rev-parse", "HEAD^{tree}").strip()
+        Path(".git/objects", head[:2], head[2:]).unlink()
+    elif broken == "filter":
+        Path(".git/info/attributes").write_text("*.py filter=gone\n")
+        git("config", "filter.gone.clean", "/no/such/program")
+        git("config", "filter.gone.required", "true")
+        Path("stages/train.py").write_text("print(2)\n")
+    elif broken == "config":
+        Path(".git/config").write_text("[core\n")
+    else:
+        Path(".git").rename("elsewhere")
+        Path(".git").write_text("gitdir: /no/such/folder\n")
+    code = Provenance.gather()
+    assert code.state == "unknown"
+    assert code.tags()["git.dirty"] == "unknown"
+    assert "fatal" in code.problem or "error" in code.problem
+    assert "\n" not in code.problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bind mount in a container: git refuses and names its remedy, and so does the run."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in [Path(), *Path().rglob("*")]:
+        os.chown(path, 12345, 12345)
+    code = Provenance.gather()
+    assert (code.state, code.commit) == ("unknown", "")
+    assert "dubious ownership" in code.problem and "git config --global --add safe.directory" in code.problem
+
+
+def test_a_repository_without_a_commit(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `git init` there is nothing to name yet: not clean, not broken."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("new"))
+    git("init", "-q")
+    assert Provenance.gather().state == "no commit"
+
+
+def test_a_repository_in_an_odd_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path with a colon, quotes, a backslash and Unicode is no obstacle to the patch."""
+    odd = tmp_path_factory.mktemp("odd") / 'a:b "c" \\ ä%20'
+    Path().absolute().rename(odd)
+    monkeypatch.chdir(odd)
+    Path("stages/train.py").write_text("print(2)\n")
+    assert "+print(2)" in Provenance.gather().patch
 
 
 def test_outputs_of_a_lock_file() -> None:

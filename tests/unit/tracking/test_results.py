@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from stages import track
+from stages.common import terminal
 from stages.common.errors import UserError
-from stages.tracking import figures, results
+from stages.tracking import figures
+from stages.tracking.results import Results
 
 EVALUATED: dict[str, Any] = {
     **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
@@ -30,6 +31,9 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("train/validation.csv", "step,epoch,val_loss\n3,0.75,1.5\n4,1,1.2\n")
     write("train/epochs.csv", "epoch,train_loss,val_loss\n1,1.5,1.2\n")
     write("evaluate/loss_by_position.csv", "position,loss,tokens\n1,3.0,9\n2,2.0,9\n")
+    write("evaluate/report.md", "# report\n")
+    write("generate/samples.md", "# samples\n")
+    write("download/about.json", "{}")
     write("generate/samples.jsonl", '{"prompt": "Once", "text": "Once\\u2028a\\u001b[31m"}\n')
 
 
@@ -41,7 +45,7 @@ def write(name: str, text: str) -> None:
 
 def test_metrics_keep_their_names_apart() -> None:
     """The curves' names stay free for the curves, and a second stage's metric of a known name hides none."""
-    found = results.metrics()
+    found = Results.read().metrics
     assert (found["final_train_loss"], found["final_val_loss"]) == (1.0, 1.2)
     assert "train_loss" not in found
     assert (found["tokens"], found["evaluate_tokens"]) == (1_000_000, 77)
@@ -50,7 +54,7 @@ def test_metrics_keep_their_names_apart() -> None:
 
 def test_curve_is_every_point_once() -> None:
     """All rows of the three tables, those of one step together, in order."""
-    assert list(results.curve()) == [
+    assert Results.read().curve == [
         (2, {"epoch": 0.5, "train_loss": 2.0, "learning_rate": 0.1, "grad_norm": 1.0}),
         (3, {"epoch": 0.75, "val_loss": 1.5}),
         (4, {"epoch": 1.0, "train_loss": 1.0, "learning_rate": 0.0, "grad_norm": 1.0, "val_loss": 1.2}),
@@ -60,7 +64,7 @@ def test_curve_is_every_point_once() -> None:
 
 def test_summary() -> None:
     """Size, perplexity with its interval, and how far it is from the floor."""
-    text = results.summary()
+    text = Results.read().summary()
     for part in (
         "1,234,567 parameters",
         "4 steps",
@@ -74,7 +78,7 @@ def test_summary() -> None:
 def test_summary_of_a_network_that_sees_the_future() -> None:
     """Its perplexity is not compared with the floor; it is said to mean nothing."""
     write("evaluate/metrics.json", json.dumps(EVALUATED | {"leaks": 1, "perplexity": 1.2}))
-    text = results.summary()
+    text = Results.read().summary()
     assert "means nothing" in text
     assert "times the floor" not in text
 
@@ -82,20 +86,20 @@ def test_summary_of_a_network_that_sees_the_future() -> None:
 def test_real_text_has_no_floor() -> None:
     """Without a known entropy the summary says nothing of a floor."""
     write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))
-    assert "floor" not in results.summary()
+    assert "floor" not in Results.read().summary()
 
 
 def test_a_missing_stage_is_named() -> None:
     """Without evaluate's metrics: the file, and the stage that makes it."""
     Path("data/evaluate/metrics.json").unlink()
     with pytest.raises(UserError, match=r"data/evaluate/metrics\.json.*evaluate"):
-        results.summary()
+        Results.read().summary()
 
 
 def test_samples_do_no_harm_to_a_terminal() -> None:
     """A sample is one row, whatever line ends it holds, and is shown without control characters."""
-    (row,) = results.samples()
-    shown = track.one_line(row["text"])
+    (row,) = Results.read().samples
+    shown = terminal.one_line(row["text"])
     assert shown.isprintable()
     assert "\x1b" not in shown
 
@@ -104,7 +108,7 @@ def test_figures_draw_all_curves() -> None:
     """One picture by step, one by epoch, one by position, each with its lines, and the floor where it is known."""
 
     def lines() -> dict[str, int]:
-        return {name: len(figure.axes[0].lines) for name, figure in figures.all_figures().items()}
+        return {name: len(figure.axes[0].lines) for name, figure in figures.all_figures(Results.read()).items()}
 
     assert lines() == {"loss": 3, "epochs": 3, "position": 1}
     write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))

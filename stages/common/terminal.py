@@ -1,0 +1,70 @@
+"""Terminal: what is shown there can neither harm it nor end a stage when it has gone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey; line ends and tabs stay."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) == "Cc" and char not in "\n\t" else char for char in text
+    )
+
+
+def one_line(text: str) -> str:
+    """The text on one line, for a terminal."""
+    return printable(" ".join(text.split()))
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Standard output and error that end no stage, until the block ends.
+
+    Without Unicode they show question marks. A stream that was closed before we began, or whose reader or terminal goes away,
+    takes what is written and drops it.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Lasting(sys.stdout, 1), _Lasting(sys.stderr, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Lasting:
+    """A text stream that goes on when nobody reads it any more."""
+
+    def __init__(self, stream: Any, number: int) -> None:
+        if stream is None:  # closed when Python began; stages/__init__ has opened its number again
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (as long as the process)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[..., object], *values: str) -> None:
+        try:
+            action(*values)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())  # what is still buffered, and all that follows, goes nowhere
+            os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,0 +1,98 @@
+"""Liveness: whether the DVC of a session still runs, known by a lock that is held as long as it does.
+
+Host names and process numbers do not tell: a container has a new name each time, and two may share one. The lock is a file in
+the main checkout, held by a small process of its own that waits for the end of DVC's process (which is not ours to change).
+Whoever gets the lock knows that the session is over, in whatever container or under whatever name it ran.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import Timeout
+
+from stages.common import session
+from stages.common.files import Lock
+
+PATIENCE = 10.0  # seconds that the holder may take for the lock
+
+
+def hold(name: str) -> None:
+    """See to it that the session's lock is held until its process ends."""
+    path = _file(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not _free(path):
+        return
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "stages.tracking.liveness", str(path), name.split(":")[-2]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # neither Ctrl-C nor the end of a terminal is meant for it
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        holder.stdout.readline()  # it has the lock
+
+
+def dead(name: str, ours: bool) -> bool:
+    """Whether the session is known to have ended.
+
+    Args:
+        name: the session.
+        ours: whether its run is in a store of this checkout alone. Elsewhere a session that has no lock file here belongs to
+            another checkout and may well be alive; and so may one whose lock file was copied here together with its checkout.
+    """
+    path = _file(name)
+    try:
+        if path.read_text() != _mark(path) and not ours:
+            return False
+    except OSError:
+        return ours
+    return _free(path)
+
+
+def forget(name: str) -> None:
+    """Remove the lock file of a session whose run is complete, or goes on in another session."""
+    with suppress(OSError):
+        _file(name).unlink(missing_ok=True)
+
+
+def _file(name: str) -> Path:
+    return session.scratch() / "sessions" / (re.sub(r"[^\w.-]", "-", name) + ".lock")
+
+
+def _mark(path: Path) -> str:
+    """What tells a file from its copy."""
+    return str(path.stat().st_ino)
+
+
+def _free(path: Path) -> bool:
+    """Whether nobody holds the lock."""
+    if not path.exists():
+        return True
+    try:
+        with Lock(path, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def main(path: Path, pid: int) -> None:
+    """Hold the lock until the process ends."""
+    with Lock(path, timeout=PATIENCE):
+        path.write_text(_mark(path))
+        print("held", flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.chdir("/")  # the checkout may be a temporary one
+        session.wait_for_end(pid)
+
+
+if __name__ == "__main__":
+    with suppress(Timeout):
+        main(Path(sys.argv[1]), int(sys.argv[2]))

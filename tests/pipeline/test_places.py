@@ -1,0 +1,180 @@
+"""A checkout is moved, copied, cloned, put into a larger repository: nothing is written elsewhere, and nothing runs again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from project import Project, assert_complete
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run, with the result committed. Copy it; don't write in it."""
+    project = Project.copy(tmp_path_factory.mktemp("places") / "original")
+    project.dvc("repro")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def copy(original: Project, tmp_path: Path) -> Callable[[str], Project]:
+    """Makes a copy of the project, its cache and its store in a new folder."""
+
+    def copied(name: str) -> Project:
+        shutil.copytree(original.folder, tmp_path / name, symlinks=True)
+        return Project(tmp_path / name)
+
+    return copied
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The store and its files, byte for byte."""
+    paths = [folder / "mlflow.db", *sorted((folder / "mlruns").rglob("*"))]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def artifacts_here(project: Project) -> None:
+    """Every run's files are in this checkout, and can be read."""
+    for run in project.runs():
+        assert (project.folder / "mlruns" / run.id / "artifacts" / "params.yaml").is_file()
+        assert "params.yaml" in run.artifacts()
+        assert run.tags["pipeline.checkout"] == str(project.folder)
+
+
+def git(project: Project, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=project.folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_moved(copy: Callable[[str], Project], original: Project, tmp_path: Path) -> None:
+    """After `mv` the next experiment is one complete run here; the old place is not made again; an old run can be rebuilt."""
+    before = digests(original.folder)
+    project = copy("first place")
+    project.dvc("exp", "run", "-n", "one", "-S", "temperature=0.5")
+    (tmp_path / "first place").rename(tmp_path / "100% ä")
+    project = Project(tmp_path / "100% ä")
+    said = project.dvc("exp", "run", "-n", "two", "-S", "temperature=0.7")
+    assert said.count("note: this checkout was at") == 1
+    project.dvc("exp", "run", "--temp", "-n", "three", "-S", "temperature=0.8")
+    assert not (tmp_path / "first place").exists()
+    assert [run.name for run in project.runs()][1:] == ["one", "two", "three"]
+    artifacts_here(project)
+    assert all(run.complete for run in project.runs())
+    assert digests(original.folder) == before, "this was a copy of it"
+    assert "identical: every output" in project.python("-m", "tools.reproduce", "one")
+
+
+def test_without_the_files(copy: Callable[[str], Project]) -> None:
+    """A run whose files did not come along: that is what is said, not something else."""
+    project = copy("bare")
+    (run,) = project.runs()
+    shutil.rmtree(project.folder / "mlruns" / run.id)
+    said = project.python("-m", "tools.reproduce", run.id, ok=False)
+    assert f"its files are not where the store says: {project.folder / 'mlruns' / run.id}" in said
+    assert "Traceback" not in said
+
+
+JUNK = [
+    *(".DS_Store", "._train.py", ".train.py.swp", ".train.py.swo", "train.py~", ".#train.py", "#train.py#", "Thumbs.db"),
+    *(
+        "desktop.ini",
+        ".nfs000000000123",
+        ".ipynb_checkpoints/train-checkpoint.py",
+        ".idea/workspace.xml",
+        ".vscode/settings.json",
+    ),
+    *("__pycache__/train.cpython-311.pyc", ".directory", ".~lock.train.py#"),
+]
+
+
+def test_what_editors_and_desktops_leave(copy: Callable[[str], Project]) -> None:
+    """Files of Finder, Explorer, vim, Emacs, Jupyter, PyCharm, VS Code beside the code: status clean, nothing runs, no run."""
+    project = copy("junk")
+    for folder in ("stages", "stages/training", "model", "data/train/model"):
+        for name in JUNK:
+            path = project.folder / folder / name
+            path.parent.mkdir(exist_ok=True)
+            if name.startswith(".#"):
+                path.symlink_to("me@host.123")
+            else:
+                path.write_bytes(b"\0junk")
+    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("repro")
+    assert git(project, "status", "--porcelain") == ""
+    assert len(project.runs()) == 1
+
+
+def test_clone_with_windows_line_ends(copy: Callable[[str], Project], tmp_path: Path) -> None:
+    """A clone with core.autocrlf=true has the same bytes: with the outputs in the cache nothing runs again."""
+    project = copy("cloned")
+    words = ["git", "clone", "-q", "-c", "core.autocrlf=true", str(project.folder), str(tmp_path / "clone")]
+    subprocess.run(words, check=True)
+    clone = Project(tmp_path / "clone")
+    assert b"\r" not in (clone.folder / "stages" / "train.py").read_bytes()
+    shutil.copytree(project.folder / ".dvc" / "cache", clone.folder / ".dvc" / "cache")
+    clone.dvc("checkout")
+    assert "up to date" in clone.dvc("status")
+    assert "up to date" in clone.dvc("repro")
+    assert git(clone, "status", "--porcelain") == ""
+    assert not clone.runs()
+
+
+@pytest.mark.parametrize("how", ["dvc init --subdir", "its own .dvc", ".dvc above it"])
+def test_in_a_larger_repository(how: str, copy: Callable[[str], Project], tmp_path: Path) -> None:
+    """As a folder of a larger git repository: runs, checkpoints and files stay in it, by DVC and by hand; an uncommitted
+    experiment can be rebuilt; the tools look into the same store."""
+    larger = tmp_path / "larger"
+    project = copy("alone")
+    shutil.rmtree(project.folder / ".git")
+    for name in ("mlflow.db", "mlflow.db.lock", "dvc.lock"):
+        (project.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(project.folder / "mlruns")
+    larger.mkdir()
+    project.folder.rename(larger / "ml")
+    project = Project(larger / "ml")
+    if how == ".dvc above it":
+        (larger / "ml" / ".dvc").rename(larger / ".dvc")
+        (larger / "ml" / ".dvcignore").rename(larger / ".dvcignore")
+    elif how == "dvc init --subdir":
+        shutil.rmtree(larger / "ml" / ".dvc")
+    outer = Project(larger)
+    for words in ("init -q -b main", "config user.name t", "config user.email t@t"):
+        git(outer, *words.split())
+    if how == "dvc init --subdir":
+        project.dvc("init", "--subdir", "-q")
+    outer.commit()
+    project.dvc("repro")
+    project.commit()
+    path = project.folder / "stages" / "generate.py"
+    path.write_text(path.read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
+    project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5")
+    project.python("-m", "stages.track")
+    first, mine, by_hand = project.runs()
+    assert_complete(mine, project)
+    assert first.complete and by_hand.complete
+    assert first.tags["git.dirty"] == "no"
+    assert mine.tags["git.dirty"] == "yes"
+    assert "dvc exp run -S temperature=0.5" in mine.tags["command"], "the other params are the commit's"
+    assert "identical: every output" in project.python("-m", "tools.reproduce", "mine")
+    assert "identical: every" in project.python("-m", "tools.verify")
+    allowed = {".git", ".dvc", ".dvcignore", ".gitignore", "ml"}
+    assert {path.name for path in larger.iterdir()} <= allowed, "the larger repository gets nothing"
+    said = project.python("-c", "from stages.tracking import store; print(store.store_uri())")
+    assert said.strip() == f"sqlite:///{project.folder}/mlflow.db"
+
+
+def test_unwritable_old_place(copy: Callable[[str], Project], tmp_path: Path) -> None:
+    """The checkout was made where this user may not write: that place is not needed."""
+    project = copy("mine")
+    said = project.dvc("repro", "-f", "-s", "track")
+    assert "note: this checkout was at" in said
+    artifacts_here(project)
+    assert len(project.runs()) == 2
+    assert os.listdir(tmp_path) == ["mine"]

@@ -1,0 +1,90 @@
+"""Dead or alive: a lock says so, not a name or a number."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.common import session
+from stages.tracking import liveness
+
+
+@pytest.fixture(autouse=True)
+def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout of the test's own."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "checkout"))
+    (tmp_path / "checkout").mkdir()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stands for DVC's."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def gone(name: str, ours: bool = True) -> bool:
+    """Whether the session is called dead within some seconds."""
+    end = time.monotonic() + 20
+    while not liveness.dead(name, ours):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_alive_until_its_process_ends(ours: bool, process: subprocess.Popen[bytes]) -> None:
+    """A held session is alive; when its process is killed outright, everybody knows, under whatever host name."""
+    name = f"a-host-that-is-not-here:{process.pid}:mark"
+    liveness.hold(name)
+    liveness.hold(name)  # twice is once
+    assert not liveness.dead(name, ours)
+    process.kill()
+    process.wait()
+    assert gone(name, ours)
+
+
+def test_same_host_and_number_in_another_container(process: subprocess.Popen[bytes]) -> None:
+    """Two containers of one host name whose DVCs have one process number: one's end is not the other's."""
+    name, other = f"host:{process.pid}:one", "host:1:other"
+    liveness.hold(name)
+    assert not liveness.dead(name, True)
+    assert liveness.dead(other, True), "nobody holds it"
+    assert not liveness.dead(name, True)
+
+
+def test_what_is_not_of_this_checkout_may_be_alive() -> None:
+    """In a store that others use too, a session without a lock file here is another checkout's: never called dead."""
+    assert not liveness.dead("host:1:mark", ours=False)
+    assert liveness.dead("host:1:mark", ours=True)
+    assert liveness.dead("host:1:1795794359.28", ours=True), "as an earlier version named them"
+
+
+def test_a_copied_lock_file_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout copied while its session lives (or has ended): the copy does not judge over it in a shared store."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    name = f"host:{ended.pid}:mark"
+    liveness.hold(name)
+    assert gone(name, ours=False)
+    shutil.copytree(tmp_path / "checkout", tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    assert not liveness.dead(name, ours=False)
+    assert liveness.dead(name, ours=True), "but in its own copy of the store nobody goes on with it"
+
+
+def test_forgotten(process: subprocess.Popen[bytes]) -> None:
+    """A session whose run is complete leaves no file."""
+    name = f"host:{process.pid}:mark"
+    liveness.hold(name)
+    liveness.forget(name)
+    assert not list((session.scratch() / "sessions").iterdir())

@@ -1,0 +1,178 @@
+"""Paths that MLflow keeps in its database, after the checkout was moved or copied. Real MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.common import session
+from stages.tracking import places, store
+
+ODD = ["plain", "with blanks", "100% #1 a%20b", "物語 & Söhne", "what?", "it's"]
+Enter = Callable[[Path], None]
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Enter:
+    """Makes a folder the checkout."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def into(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setenv("DVC_ROOT", str(folder))
+        monkeypatch.chdir(folder)
+        session.root.cache_clear()
+
+    return into
+
+
+def make_run(text: str) -> str:
+    """A run with a file, a model with a file and a registered version: its id."""
+    client, experiment = store.connect()
+    run = client.create_run(experiment, tags={places.CHECKOUT: str(session.root())}).info
+    client.log_text(run.run_id, text, "folder/file.txt")
+    model = client.create_logged_model(experiment, "net", source_run_id=run.run_id)
+    client.create_registered_model(run.run_id)
+    client.create_model_version(run.run_id, f"{run.artifact_uri}/folder", run.run_id, model_id=model.model_id)
+    return str(run.run_id)
+
+
+def read(run: str) -> str:
+    """The run's file, through MLflow."""
+    client, _ = store.connect()
+    return Path(client.download_artifacts(run, "folder/file.txt")).read_text()
+
+
+def mentions(database: Path, place: str) -> list[str]:
+    """Where the database has this text."""
+    found = []
+    with closing(sqlite3.connect(database)) as known:
+        for (table,) in known.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in known.execute(f'SELECT * FROM "{table}"'):
+                found += [f"{table}: {row}" for value in row if isinstance(value, str) and place in value]
+    return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_moved(name: str, tmp_path: Path, enter: Enter, capsys: pytest.CaptureFixture[str]) -> None:
+    """After `mv`, old files open again, new ones stay in the checkout, and nothing names the old place; said once."""
+    enter(tmp_path / "before")
+    old = make_run("old")
+    (tmp_path / "before").rename(tmp_path / name)
+    enter(tmp_path / name)
+    assert read(old) == "old"
+    assert read(make_run("new")) == "new"
+    assert not (tmp_path / "before").exists()
+    left = [line for line in mentions(tmp_path / name / "mlflow.db", "/before/") if "/mlruns/0" not in line]
+    assert not left
+    assert capsys.readouterr().err.count("note: ") == 1
+
+
+@pytest.mark.parametrize("name", ODD[:3])
+def test_copied(name: str, tmp_path: Path, enter: Enter) -> None:
+    """After `cp -a`, the copy works in itself, and the original's store and files stay the same, byte for byte."""
+    enter(tmp_path / name)
+    old = make_run("old")
+    shutil.copytree(tmp_path / name, tmp_path / "copy")
+    before = digests(tmp_path / name)
+    enter(tmp_path / "copy")
+    assert read(old) == "old"
+    make_run("new")
+    assert digests(tmp_path / name) == before
+    shutil.rmtree(tmp_path / name)
+    assert read(old) == "old"
+
+
+def test_moved_and_moved_back(tmp_path: Path, enter: Enter, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkout that is mounted here and there, one place's name the beginning of the other's."""
+    enter(tmp_path / "app")
+    run = make_run("old")
+    for before, after in (("app", "app2"), ("app2", "app"), ("app", "app 3")):
+        (tmp_path / before).rename(tmp_path / after)
+        enter(tmp_path / after)
+        assert read(run) == "old"
+    assert capsys.readouterr().err.count("note: ") == 3
+
+
+def test_only_the_database_came_along(tmp_path: Path, enter: Enter) -> None:
+    """Without mlruns/ old files are missing; the old place is not written all the same."""
+    enter(tmp_path / "before")
+    run = make_run("old")
+    enter(tmp_path / "after")
+    shutil.copyfile(tmp_path / "before" / "mlflow.db", tmp_path / "after" / "mlflow.db")
+    before = digests(tmp_path / "before")
+    client, _ = store.connect()
+    assert client.list_artifacts(run) == []
+    assert not places.local_path(client.get_run(run).info.artifact_uri).exists()
+    make_run("new")
+    assert digests(tmp_path / "before") == before
+
+
+def test_a_store_elsewhere_is_left_alone(tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database outside the checkout belongs to others too: its places stay."""
+    enter(tmp_path / "one")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared.db")
+    make_run("old")
+    before = mentions(tmp_path / "shared.db", "/one/mlruns")
+    enter(tmp_path / "two")
+    store.connect()
+    assert mentions(tmp_path / "shared.db", "/one/mlruns") == before != []
+
+
+def test_paths_of_uris() -> None:
+    """A path and its URI are one, whatever characters are in it."""
+    for name in ODD:
+        path = Path("/a", name, "mlruns")
+        assert places.local_path(path.as_uri()) == places.local_path(str(path)) == path
+        assert store.sqlite_path(store.sqlite_uri(path)) == path
+    assert places.local_path("s3://bucket/key") is None
+    assert places.local_path("mlflow-artifacts:/1") is None
+
+
+def everything(client: Any, experiment: str) -> set[str]:
+    """The runs that a user sees."""
+    return {run.info.run_id for run in client.search_runs([experiment])}
+
+
+def test_a_deleted_experiment_comes_back_empty(tmp_path: Path, enter: Enter, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs deleted one by one, and with the experiment, stay deleted; the next run is the only one. Each can be restored."""
+    enter(tmp_path / "checkout")
+    one, two = make_run("one"), make_run("two")
+    client, experiment = store.connect()
+    client.delete_run(one)
+    client.delete_experiment(experiment)
+    assert store.connect()[1] == experiment
+    assert not everything(client, experiment)
+    assert "2 runs are still deleted" in capsys.readouterr().err
+    new = make_run("new")
+    assert everything(client, experiment) == {new}
+    client.restore_run(two)
+    assert everything(client, experiment) == {new, two}
+
+
+def test_a_renamed_experiment_goes_on(tmp_path: Path, enter: Enter) -> None:
+    """A new name changes nothing: new runs go into the same experiment, and moving still finds it."""
+    enter(tmp_path / "before")
+    run = make_run("old")
+    client, experiment = store.connect()
+    client.rename_experiment(experiment, "my thesis")
+    assert store.connect()[1] == experiment
+    (tmp_path / "before").rename(tmp_path / "after")
+    enter(tmp_path / "after")
+    assert read(run) == "old"
+    assert len(client.search_experiments()) == 2  # with MLflow's own Default
