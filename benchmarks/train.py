@@ -56,9 +56,8 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
     assert threads == torch.get_num_threads()
 
     def step() -> None:
-        starts = trainer.batches.starts(trainer.step)
-        trainer.train_step(trainer.read(starts), trainer.batches.scored(starts))
-        trainer.step += 1
+        trainer.train(trainer.read(trainer.step))
+        trainer.unread.clear()
 
     return step
 

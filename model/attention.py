@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
 NARROW = 16  # head sizes below it: a product with so few columns can be faster as its transpose, see _empty
-BY_HAND_UP_TO = 1024  # tokens; above, a CPU too takes the fused kernel, whose memory grows with T instead of T^2
+BY_HAND_UP_TO = 1024  # tokens; above, all take PyTorch's attention, whose memory may grow with T instead of T^2
+FLASH = (8, 0)  # compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
 
 
 def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,10 +41,17 @@ def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0
         causal: a token sees itself and the tokens before it only.
         dropout: share of the attention weights dropped.
     """
-    if qkv.device.type == "cuda" or qkv.size(1) > BY_HAND_UP_TO:
+    if _has_fused_kernel(qkv) or qkv.size(1) > BY_HAND_UP_TO:
         q, k, v = split_heads(qkv, n_head)
         return merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal))
     return _SelfAttention.apply(qkv, n_head, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _has_fused_kernel(qkv: Tensor) -> bool:
+    """Whether PyTorch's attention is one kernel here. On older GPUs, as on CPUs, the products by hand are faster."""
+    if qkv.device.type != "cuda":
+        return False
+    return qkv.dtype == torch.float32 or torch.cuda.get_device_capability(qkv.device) >= FLASH
 
 
 class _SelfAttention(torch.autograd.Function):
@@ -56,7 +64,7 @@ class _SelfAttention(torch.autograd.Function):
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
         o = _empty(q)
         kept = ctx.needs_input_grad[0]  # else each block's weights take the place of the last one's
-        mask = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)  # -inf = in the future
+        mask = q.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)  # -inf = in the future
         saved = []
         for start in range(0, T, QUERY_BLOCK):
             end = min(start + QUERY_BLOCK, T)

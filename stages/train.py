@@ -66,25 +66,24 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             )
             if us.main:
                 print(describe(net, loop, facts))
-            begin, before = time.perf_counter(), loop.tokens
+            limit = machine.matrix_limit(device, precision) if device.startswith("cuda") else None
+            begin = time.perf_counter()
             try:
                 loop.fit(stop)
             except trainer.Stopped as signal:
-                print(
-                    f"stopped ({signal}) after step {loop.step} of {loop.steps}; saved. Run `dvc repro` to go on",
-                    file=sys.stderr,
-                )
+                told = f"stopped ({signal}) after step {loop.step} of {loop.steps}; saved. Run `dvc repro` to go on"
+                print(told, file=sys.stderr)
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
+            speed = (loop.tokens - loop.resumed) / seconds
+            use = {} if limit is None else gpu_use(net.config, speed / us.size, limit)
+            if use:
+                run.log(loop.steps, use)
             net = distributed.whole_network(net)
         if us.main:
             write(params, net, loop, meta)
             checkpoints.remove()
-            last, speed = loop.history.epochs[-1], (loop.tokens - before) / seconds
-            print(
-                f"trained to step {loop.steps:,} in {seconds / 60:.1f} minutes ({speed:,.0f} tokens/s): "
-                f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
-            )
+            print(summary(loop, seconds, speed, use))
     return {"params": params.model_dump(), "facts": tags}
 
 
@@ -98,6 +97,7 @@ def make_net(params: Params, vocab_size: int) -> GPT2:
 
 
 @torch.no_grad()
+@machine.any_kernel()
 def samples(net: GPT2, codec: tokenizer.Tokenizer) -> list[str]:
     """A few stories from the network as it is, always with the same random numbers, which are not the training's."""
     net.eval()
@@ -116,7 +116,26 @@ def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
         f"vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
         f"{loop.batches.targets:,} tokens, {loop.steps_per_epoch:,} steps an epoch, {loop.steps:,} steps in all\n"
         f"{facts['device']} ({where}), {facts['precision']}, {facts['threads']} threads, {facts['processes']} process(es)"
+        f"{', compiled' if loop.compiled else ''}"
     )
+
+
+def gpu_use(config: GPT2Config, speed: float, limit: float) -> dict[str, float]:
+    """What was used of each GPU at `speed` tokens/s: of its measured `limit` (FLOP/s of matrix products), and of its memory."""
+    share = config.flops_per_token(config.block_size) * speed / limit
+    return {"matrix_limit_share": share, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+
+
+def summary(loop: trainer.Trainer, seconds: float, speed: float, use: dict[str, float]) -> str:
+    """What was trained, how well and how fast."""
+    last, skipped = loop.history.epochs[-1], loop.history.skipped
+    text = (
+        f"trained to step {loop.steps:,} in {seconds / 60:.1f} minutes ({speed:,.0f} tokens/s): "
+        f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
+    )
+    if use:
+        text += f"\n{use['matrix_limit_share']:.0%} of the GPU's limit, {use['peak_gpu_memory_gib']:.1f} GiB of its memory"
+    return text + (f"\n{skipped:,} steps were skipped: their gradients were too large for fp16" if skipped else "")
 
 
 def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:

@@ -57,8 +57,8 @@ class Params(BaseModel):
     weight_decay: NotNegative
     grad_clip: NotNegative
     optimizer: Literal["adamw", "muon"]
-    precision: Literal["auto", "bf16", "fp32"]
-    compile: Flag
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    compile: Flag | Literal["auto"]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", strict=True)]
     threads: Annotated[int, Field(ge=0, le=4096, strict=True)]
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.common.errors import UserError
 
 HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the heap's part that is asked for in huge pages stays below the trim threshold
 MADV_HUGEPAGE = 14
+TENSOR_CORES = (7, 0)  # compute capability from which a GPU multiplies fp16 faster than fp32
+SIDE = 8192  # of the square matrices that a GPU's limit is measured with
 
 
 def keep_freed_memory() -> None:
@@ -69,25 +72,75 @@ def pick_device(name: str) -> str:
 
 
 def pick_precision(name: str, device: str) -> str:
-    """`auto` -> bf16 where the hardware multiplies it faster than fp32, else fp32. The answer depends on the hardware only."""
+    """`auto` -> bf16 where the hardware multiplies it faster than fp32, else fp16 on a GPU that does, else fp32.
+
+    The answer depends on the hardware only.
+
+    Raises:
+        UserError: fp16 was asked for on a CPU.
+    """
     import torch
 
+    if device.startswith("cuda"):
+        if name != "auto":
+            return name
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability() >= TENSOR_CORES else "fp32"
+    if name == "fp16":
+        raise UserError("precision: fp16 is for GPUs; no CPU is fast at it. Set precision to auto, bf16 or fp32")
     if name != "auto":
         return name
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
 
 
 def prefer_exact_cuda() -> None:
-    """Ask CUDA for kernels that give the same bits each time, TF32 for what stays in fp32."""
+    """Let CUDA use only kernels that give the same bits each time; TF32 for what stays in fp32.
+
+    Of PyTorch's attention kernels this leaves flash, and products by hand where there is no flash. An operation that has no
+    such kernel raises RuntimeError.
+    """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # kernels chosen by rule, not by a race that time decides
+    torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.set_float32_matmul_precision("high")
+
+
+@contextmanager
+def any_kernel() -> Iterator[None]:
+    """Within it, operations without an exact kernel are allowed: for what has no part in the training's bits."""
+    import torch
+
+    exact = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(exact)
+
+
+def matrix_limit(device: str, precision: str) -> float:
+    """FLOP/s of large matrix products on this GPU, the best of a few. It takes a fraction of a second."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    generator = torch.Generator(device).manual_seed(0)  # products of equal numbers would draw less power and run faster
+    a, b = (torch.randn(SIDE, SIDE, device=device, generator=generator).to(dtype) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    best = 0.0
+    for _ in range(6):
+        begin.record()
+        a @ b
+        end.record()
+        end.synchronize()
+        best = max(best, 2 * SIDE**3 / (begin.elapsed_time(end) / 1000))
+    return best
 
 
 def cpu_name() -> str:

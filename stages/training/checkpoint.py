@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ class State:
     Attributes:
         step: optimizer steps done.
         history: all that was measured so far, as JSON values.
+        scaler: of the loss in fp16, see torch.amp.GradScaler; empty in other precisions.
     """
 
     step: int
     history: dict[str, Any]
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -76,10 +78,9 @@ class Checkpoints:
             tensors |= {f"optimizer.{key}.{name}": whole(value) for name, value in state_of.items()}
         if not self.writes:
             return None
-        header = {"step": state.step, "history": state.history}
         partial = self.folder / f"step-{state.step:010d}.safetensors"
         with atomic(partial) as temporary:
-            save_file(_untied(tensors), temporary, metadata={"state": json.dumps(header)})
+            save_file(_untied(tensors), temporary, metadata={"state": json.dumps(asdict(state))})
         final = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
         partial.replace(final)
         for old in self._files()[KEEP:]:
@@ -96,7 +97,7 @@ class Checkpoints:
                 header = json.loads(file.metadata()["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             _load(net, optimizers, tensors)
-            return State(header["step"], header["history"])
+            return State(**header)
         return None
 
     def remove(self) -> None:

@@ -91,17 +91,17 @@ def distribute(net: GPT2, world: World, sharding: str, compiled: bool) -> nn.Mod
         net: on its device.
         world: the processes.
         sharding: `ddp` = a whole copy in each process; `fsdp` = parameters, gradients and optimizer in shards (FSDP2).
-        compiled: torch.compile the loss.
+        compiled: let torch.compile make the network's parts faster.
     """
     module: Any = Loss(net)
+    if compiled:
+        net.compile_parts()
     if world.size > 1 and sharding == "fsdp":
         from torch.distributed.fsdp import fully_shard
 
         for block in net.h:
             fully_shard(block)
         fully_shard(module)
-    if compiled:
-        module = torch.compile(module)
     if world.size > 1 and sharding == "ddp":
         from torch.nn.parallel import DistributedDataParallel
 

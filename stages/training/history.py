@@ -36,9 +36,13 @@ class History:
     samples: list[dict[str, Any]] = field(default_factory=list)  # step, texts: before the first step and at each evaluation
     since_row: Mean = field(default_factory=Mean)
     since_epoch: Mean = field(default_factory=Mean)
+    tokens: int = 0  # targets trained on
+    skipped: int = 0  # steps whose gradient did not fit float16, and that changed nothing
+    norm: float = 0.0  # of the last gradient that did
 
     def add(self, loss: float, tokens: int) -> None:
         """Take in a step's mean loss over its tokens."""
+        self.tokens += tokens
         self.since_row.add(loss, tokens)
         self.since_epoch.add(loss, tokens)
 

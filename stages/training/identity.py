@@ -9,6 +9,8 @@ import hashlib
 import json
 import platform
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ def code_digest(root: Path) -> str:
 
 def machine_facts(device: str, precision: str, threads: int, processes: int) -> dict[str, str]:
     """What decides the bits of a run besides params, data and code. It is recorded with the run."""
+    gpu = device.startswith("cuda")
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -67,7 +70,8 @@ def machine_facts(device: str, precision: str, threads: int, processes: int) -> 
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device,
-        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else "",
+        "gpu": torch.cuda.get_device_name() if gpu else "",
+        "triton": version("triton") if gpu and find_spec("triton") else "",  # what torch.compile would make kernels with
         "precision": precision,
         "threads": str(threads),
         "processes": str(processes),

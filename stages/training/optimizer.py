@@ -1,4 +1,9 @@
-"""The optimizer: AdamW, or Muon on the blocks' matrices with AdamW on the rest."""
+"""The optimizer: AdamW, or Muon on the blocks' matrices with AdamW on the rest.
+
+Both come in two forms. The plain one takes the learning rate as a number and decides on the CPU. The static one has it in a
+tensor on the device, and skips its step where the tensor `found_inf` says so (which the fused AdamW of PyTorch knows, too): the
+same operations at each step, as a CUDA graph needs them.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +52,63 @@ def _orthogonal(m: Tensor, group: dict[str, Any]) -> Tensor:
     return x.T if tall else x
 
 
+class StaticMuon(torch.optim.Muon):
+    """Muon in its static form: the matrices of one shape are stacked and made orthogonal as one batch.
+
+    Attributes:
+        dtype: of the Newton-Schulz products.
+        found_inf: a scalar tensor; where it is not 0, a step changes nothing.
+    """
+
+    dtype: torch.dtype
+    found_inf: Tensor
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+                    if not self.state[p]:
+                        self.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
+            for same in shapes.values():
+                self._move(same, group)
+
+    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """A step of n matrices of one shape."""
+        skipped = self.found_inf != 0
+        buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+        gradient = torch.stack([p.grad for p in parameters if p.grad is not None])  # (n, R, C)
+        momentum, weights = torch.stack(buffers), torch.stack(parameters)
+        moved = momentum.lerp(gradient, 1 - group["momentum"])
+        direction = self._orthogonal(gradient.lerp_(moved, group["momentum"]), group)
+        rate = 0.2 * group["lr"] * math.sqrt(max(parameters[0].shape))  # adjust_lr_fn="match_rms_adamw"
+        after = weights * (1 - group["lr"] * group["weight_decay"]) - direction * rate
+        torch._foreach_copy_(buffers, torch.where(skipped, momentum, moved).unbind())
+        torch._foreach_copy_(parameters, torch.where(skipped, weights, after).unbind())
+
+    def _orthogonal(self, m: Tensor, group: dict[str, Any]) -> Tensor:
+        """`_orthogonal` of each matrix of a stack, (n, R, C)."""
+        a, b, c = group["ns_coefficients"]
+        tall = m.size(1) > m.size(2)
+        x = m.transpose(1, 2) if tall else m
+        x = (x / x.norm(dim=(1, 2), keepdim=True).clamp_min(group["eps"])).to(self.dtype)
+        for _ in range(group["ns_steps"]):
+            gram = x @ x.transpose(1, 2)
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        return (x.transpose(1, 2) if tall else x).float()
+
+
 def make_optimizers(
-    net: nn.Module, name: str, learning_rate: float, weight_decay: float, precision: str = "fp32"
+    net: nn.Module, name: str, learning_rate: float, weight_decay: float, precision: str = "fp32", static: bool = False
 ) -> list[Optimizer]:
     """One optimizer, or two for muon; weight decay on matrices and token embeddings only (no biases, LayerNorm, positions).
 
     Muon (Jordan et al. 2024) takes AdamW's learning rate: its update is scaled to AdamW's size (Liu et al. 2025, "Muon is
-    scalable for LLM training"), so `learning_rate` means the same for both. Its products are made in `precision` (`bf16`
-    or `fp32`).
+    scalable for LLM training"), so `learning_rate` means the same for both. Its products are made in `precision` (`bf16`,
+    `fp16` or `fp32`). `static` chooses the form that a CUDA graph needs.
     """
     trained = [(key, p) for key, p in net.named_parameters() if p.requires_grad]
     muon = [p for key, p in trained if name == "muon" and p.dim() == 2 and ".h." in f".{key}"]
@@ -65,12 +119,22 @@ def make_optimizers(
         {"params": [p for p in rest if id(p) in decayed], "weight_decay": weight_decay},
         {"params": [p for p in rest if id(p) not in decayed], "weight_decay": 0.0},
     ]
-    optimizers: list[Optimizer] = [
-        AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=BETAS, weight_decay=weight_decay, fused=True)
-    ]
+    device = trained[0][1].device
+    rate: float | Tensor = learning_rate
+    if static:  # on a GPU the fused kernel reads a float32, on a CPU it takes the number as it is
+        rate = torch.tensor(learning_rate, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
+    capturable = static and device.type == "cuda"
+    adamw: dict[str, Any] = {"betas": BETAS, "weight_decay": weight_decay, "fused": True, "capturable": capturable}
+    optimizers: list[Optimizer] = [AdamW([g for g in groups if g["params"]], lr=rate, **adamw)]
     if muon:
-        kind = torch.optim.Muon if precision == "bf16" else Float32Muon
-        optimizers.append(kind(muon, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        options: dict[str, Any] = {"lr": rate, "weight_decay": weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+        if static:
+            stacked = StaticMuon(muon, **options)
+            stacked.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+            stacked.found_inf = torch.zeros((), device=device)
+            optimizers.append(stacked)
+        else:
+            optimizers.append((torch.optim.Muon if precision == "bf16" else Float32Muon)(muon, **options))
     return optimizers
 
 
@@ -78,4 +142,7 @@ def set_learning_rate(optimizers: list[Optimizer], rate: float) -> None:
     """Give every group this rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate

@@ -1,4 +1,4 @@
-"""The trainer: the loop that accumulates, clips, steps, checks, evaluates and saves.
+"""The trainer: the loop that takes steps, checks, evaluates, logs and saves. How a step moves the weights is `step`'s business.
 
 Everything that a step needs is a function of its number (`batches`, `schedule`, `seed_step`), so the loop's whole state is the
 weights, the optimizer's moments, the step and the history: what a checkpoint holds.
@@ -6,8 +6,8 @@ weights, the optimizer's moments, the step and the history: what a checkpoint ho
 
 from __future__ import annotations
 
-import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,18 +23,19 @@ from stages.common.errors import UserError
 from stages.common.params import Params
 from stages.common.progress import bar
 from stages.training import distributed
-from stages.training.batches import Batches, Indices, Stream, read_windows, seed_step
+from stages.training.batches import Batches, Stream, read_windows
 from stages.training.checkpoint import Checkpoints, State
 from stages.training.distributed import World, distribute
-from stages.training.history import History, Row
-from stages.training.optimizer import make_optimizers, set_learning_rate
+from stages.training.history import History, Mean, Row
+from stages.training.optimizer import make_optimizers
 from stages.training.schedule import learning_rate
 from stages.training.signals import Stop
+from stages.training.step import Batch, CapturedStep, EagerStep, Step, compiles, on_device, uncompiled
 
 ROWS = 1_000  # rows of the history at most: longer trainings average over more steps a row
 VALIDATION_WINDOWS = 128  # evaluated during training, evenly spaced; the stage evaluate takes the whole split
-
-Micro = tuple[Tensor, Tensor]
+UNREAD = 20  # steps whose results a GPU may owe us: reading them waits for it
+SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss's scale, and after so many there is nothing left of it
 
 
 class Stopped(Exception):
@@ -49,12 +50,17 @@ class Trainer:
         net: the network, on its device.
         train: the training stream.
         validation: the validation stream.
-        precision: `bf16` (autocast) or `fp32`.
+        precision: `bf16` or `fp16` (autocast), or `fp32`.
         world: the processes.
         checkpoints: where to save.
         log: called by rank 0 with a step and its metrics.
         write_samples: called by rank 0 before the first step and after each evaluation, with the step and the network; it
             returns the texts that the network writes, and must not touch any generator.
+
+    Attributes:
+        step: optimizer steps taken.
+        history: what they measured, up to the last one that was read.
+        resumed: tokens that were trained on before this process went on.
     """
 
     def __init__(
@@ -72,19 +78,31 @@ class Trainer:
         self.params, self.net, self.world, self.checkpoints = params, net, world, checkpoints
         self.log, self.write_samples = log, write_samples
         self.device = net.wte.weight.device
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
-        self.module = distribute(net, world, params.sharding, params.compile)
-        self.optimizers = make_optimizers(net, params.optimizer, params.learning_rate, params.weight_decay, precision)
-        self.trained = [p for p in net.parameters() if p.requires_grad]
         self.batches = Batches(
             train, params.block_size, params.stride, params.batch_size, params.grad_accumulation, params.seed
         )
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.steps = self.steps_per_epoch * params.epochs
+        windows = params.batch_size * params.grad_accumulation
+        self.compiled = compiles(params.compile, self.device.type, net.config, windows * params.block_size, self.steps)
+        self.module = distribute(net, world, params.sharding, self.compiled)
+        static = self.device.type == "cuda" and world.size == 1
+        self.optimizers = make_optimizers(
+            net, params.optimizer, params.learning_rate, params.weight_decay, precision, static=static
+        )
+        make = (self.module, self.optimizers, precision, world, params.seed, params.grad_clip)
+        self.take: Step = CapturedStep(*make, whole=windows, compiled=self.compiled) if static else EagerStep(*make)
+        self.unread: list[tuple[int, Tensor]] = []  # of each step: its targets, and its loss and norm on the device
         self.validation = _evenly(validation, params.block_size, VALIDATION_WINDOWS)
-        self.step = 0  # optimizer steps done
-        self.tokens = 0  # targets trained on
-        self.history = History()
+        self.step, self.resumed, self.history = 0, 0, History()
+        self._skips = 0  # in a row
+        self._pace = ""
+        self._tick = 0.0, 0  # when the speed was measured last, and the tokens then
+
+    @property
+    def tokens(self) -> int:
+        """Targets trained on."""
+        return self.history.tokens
 
     def fit(self, stop: Stop) -> None:
         """Train to the end.
@@ -95,122 +113,126 @@ class Trainer:
         """
         if not self._restore():
             self._show_samples()  # what a network writes that has learned nothing
-        every = max(1, self.steps // ROWS)
         self.module.train()
         with (
             ThreadPoolExecutor(1) as reader,
             bar(self.steps, "train", "step", initial=self.step, disable=not self.world.main) as progress,
         ):
-            ahead: Future[list[Micro]] | None = None
-            tick, ticked = time.perf_counter(), self.tokens
+            ahead: Future[Batch] | None = None
+            self._start_clock()
             while self.step < self.steps:
-                starts = self.batches.starts(self.step)
-                micros = ahead.result() if ahead else self.read(starts)
+                batch = ahead.result() if ahead else self.read(self.step)
                 following = self.step + 1
-                ahead = reader.submit(self.read, self.batches.starts(following)) if following < self.steps else None
-                total = self.batches.scored(starts)
-                try:
-                    loss, norm = self.train_step(micros, total)
-                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if (advice := _out_of_memory(error, self.params)) is None:
-                        raise
-                    raise UserError(advice) from error
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise UserError(self._not_finite(loss, norm, starts))
-                self.step, self.tokens = self.step + 1, self.tokens + total
-                self.history.add(loss, total)
+                ahead = reader.submit(self.read, following) if following < self.steps else None
+                self.train(batch)
                 progress.update()
 
                 epoch_ends = self.step % self.steps_per_epoch == 0
-                if self.step % every == 0 or self.step == self.steps:
-                    now = time.perf_counter()
-                    speed = (self.tokens - ticked) / (now - tick)
-                    tick, ticked = now, self.tokens
-                    self._row(norm, speed)
-                    progress.set_postfix_str(self._pace(speed), refresh=False)
                 asked = self.params.eval_every and self.step % self.params.eval_every == 0
+                if self.device.type == "cpu" or len(self.unread) >= UNREAD or self.step == self.steps or asked or epoch_ends:
+                    progress.set_postfix_str(self.settle(), refresh=False)
                 if asked or epoch_ends:
                     self._evaluate(epoch_ends, progress)
-                    tick, ticked = time.perf_counter(), self.tokens  # the speed is the training's alone
+                    self._start_clock()  # the speed is the training's alone
                 if self.world.any(stop.signal_name is not None):
+                    self.settle()
                     self._save()
                     raise Stopped(stop.signal_name or "another process")
                 if self.step % self.params.checkpoint_every == 0 and self.step < self.steps:
+                    self.settle()
                     self._save()
-                    tick, ticked = time.perf_counter(), self.tokens
+                    self._start_clock()
 
-    def read(self, starts: Indices) -> list[Micro]:
-        """This process's micro-batches of a step, on their way to the device."""
-        return [
-            self._to_device(*self.batches.read(mine)) for mine in self.batches.share(starts, self.world.rank, self.world.size)
-        ]
+    def read(self, step: int) -> Batch:
+        """This process's part of a step's windows."""
+        starts = self.batches.starts(step)
+        shares = self.batches.share(starts, self.world.rank, self.world.size)
+        micros = [_tensors(*self.batches.read(mine)) for mine in shares]
+        return Batch(step, micros, self.batches.scored(starts), self.learning_rate(step))
 
-    def _to_device(self, tokens: NDArray[np.int64], targets: NDArray[np.int64]) -> Micro:
-        pair = torch.from_numpy(tokens), torch.from_numpy(targets)
-        if self.device.type != "cuda":
-            return pair
-        return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in pair)  # type: ignore[return-value]
+    def train(self, batch: Batch) -> None:
+        """Take a step; what it measured is read later.
 
-    def train_step(self, micros: list[Micro], total: int) -> tuple[float, float]:
-        """One optimizer step over `total` targets: mean loss in nats per token, gradient norm before clipping.
-
-        Nothing is changed where one of the two is not finite.
+        Raises:
+            UserError: memory ran out.
         """
-        set_learning_rate(self.optimizers, self.learning_rate(self.step))
-        seed_step(self.params.seed, self.step, self.world.rank)
-        loss = torch.zeros((), device=self.device)
-        for index, (tokens, targets) in enumerate(micros):
-            last = index == len(micros) - 1
-            with contextlib.nullcontext() if last else distributed.apart(self.module):
-                with self.autocast:
-                    part = self.module(tokens, targets, total)
-                distributed.backward(part, self.world)
-            loss += part.detach()
-        norm = distributed.gradient_norm([p.grad for p in self.trained if p.grad is not None])
-        values = float(self.world.sum(loss)), float(norm)
-        if all(map(math.isfinite, values)):
-            if 0.0 < self.params.grad_clip < values[1]:
-                torch._foreach_mul_([p.grad for p in self.trained if p.grad is not None], self.params.grad_clip / values[1])
-            for optimizer in self.optimizers:
-                optimizer.step()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        return values
+        try:
+            self.unread.append((batch.total, self.take(batch)))
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if (advice := _out_of_memory(error, self.params, self.device)) is None:
+                raise
+            raise UserError(advice) from error
+        self.step += 1
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step; 0 is the first."""
         p = self.params
         return learning_rate(step, self.steps, p.learning_rate, p.min_learning_rate, p.warmup_steps)
 
-    @property
-    def epoch(self) -> float:
-        """Epochs done."""
-        return self.step / self.steps_per_epoch
+    def _start_clock(self) -> None:
+        self._tick = time.perf_counter(), self.tokens
 
-    def _row(self, norm: float, speed: float) -> None:
+    def settle(self) -> str:
+        """Read what the steps since the last time measured, check it, and write the rows of the history that are due.
+
+        Returns:
+            loss and speed, for the eyes of people.
+
+        Raises:
+            UserError: a loss or gradient is not finite. Its step and those after it are not part of any checkpoint.
+        """
+        if not self.unread:
+            return self._pace
+        values = torch.stack([result for _, result in self.unread]).tolist()  # waits for the device
+        totals = [total for total, _ in self.unread]
+        self.unread.clear()
+        (then, tokens), now = self._tick, time.perf_counter()
+        speed = (self.tokens + sum(totals) - tokens) / (now - then)
+        every = max(1, self.steps // ROWS)
+        rows = len(self.history.training)
+        for step, total, (loss, norm) in zip(range(self.step - len(values) + 1, self.step + 1), totals, values, strict=True):
+            self._check(step, loss, norm)
+            self.history.add(loss, total)
+            if step % every == 0 or step == self.steps:
+                self._row(step, speed)
+        if len(self.history.training) > rows:
+            self._tick = now, self.tokens
+            self._pace = f"loss {self.history.training[-1]['train_loss']:.3f}, {speed:,.0f} tokens/s"
+        return self._pace
+
+    def _check(self, step: int, loss: float, norm: float) -> None:
+        """Whether the training is sound after this step. In fp16 a step may be skipped; the loss's scale is halved then."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.history.norm, self._skips = norm, 0
+            return
+        self._skips += 1
+        if not (self.take.scaler.is_enabled() and math.isfinite(loss) and self._skips < SKIPS):
+            raise UserError(self._not_finite(step, loss, norm))
+        self.history.skipped += 1
+
+    def _row(self, step: int, speed: float) -> None:
         """Close the interval: one row of the history."""
         row: Row = {
-            "step": self.step,
+            "step": step,
             "tokens": self.tokens,
-            "epoch": self.epoch,
+            "epoch": step / self.steps_per_epoch,
             "train_loss": self.history.since_row.take(),
-            "learning_rate": self.learning_rate(self.step - 1),  # of the step just done
-            "grad_norm": norm,
+            "learning_rate": self.learning_rate(step - 1),  # of the step just done
+            "grad_norm": self.history.norm,
         }
         self.history.training.append(row)
         if self.world.main:
             values = {key: value for key, value in row.items() if key not in ("step", "tokens")}
-            self.log(self.step, values | {"tokens_per_second": speed})
-
-    def _pace(self, speed: float) -> str:
-        return f"loss {self.history.training[-1]['train_loss']:.3f}, {speed:,.0f} tokens/s"
+            if self.take.scaler.is_enabled():
+                values["skipped_steps"] = self.history.skipped
+            self.log(step, values | {"tokens_per_second": speed})
 
     def _evaluate(self, epoch_ends: bool, progress: Any) -> None:
         """Validation loss on the same windows each time; it draws no random number, so the training stays as it was."""
-        val_loss = self.validation_loss()
-        self.history.validation.append({"step": self.step, "epoch": self.epoch, "val_loss": val_loss})
+        val_loss, epochs = self.validation_loss(), self.step / self.steps_per_epoch
+        self.history.validation.append({"step": self.step, "epoch": epochs, "val_loss": val_loss})
         if epoch_ends:
-            epoch, train_loss = round(self.epoch), self.history.since_epoch.take()
+            epoch, train_loss = round(epochs), self.history.since_epoch.take()
             self.history.epochs.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
             if self.world.main:
                 progress.write(
@@ -229,19 +251,21 @@ class Trainer:
     def validation_loss(self) -> float:
         """Mean nats per token over the validation windows, shared out among the processes."""
         self.module.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        losses, counts = [], []
         size = self.params.batch_size
         for first in range(0, len(self.validation[0]), size):
-            tokens, targets = self._to_device(*(part[first : first + size] for part in self.validation))
-            scored = int((targets >= 0).sum())
-            with self.autocast:
-                loss = self.module(tokens, targets, scored)
-            sums += torch.tensor([float(loss) * scored, scored], dtype=torch.float64)
+            tokens, targets = _tensors(*(part[first : first + size] for part in self.validation))
+            counts.append(int((targets >= 0).sum()))
+            with self.take.autocast, uncompiled(self.compiled):
+                losses.append(self.module(*on_device((tokens, targets), self.device), counts[-1]))
         self.module.train()
-        return float(sums[0] / sums[1])
+        mean = Mean()
+        for loss, count in zip(torch.stack(losses).tolist(), counts, strict=True):
+            mean.add(loss, count)
+        return mean.take()
 
     def _save(self) -> None:
-        state = State(self.step, {"tokens": self.tokens, **self.history.as_json()})
+        state = State(self.step, self.history.as_json(), self.take.scaler.state_dict())
         self.checkpoints.save(state, self.net, self.optimizers)
 
     def _restore(self) -> bool:
@@ -249,20 +273,24 @@ class Trainer:
         state = self.checkpoints.restore(self.net, self.optimizers)
         if state is None:
             return False
-        history = dict(state.history)
-        self.step, self.tokens = state.step, history.pop("tokens")
-        self.history = History.from_json(history)
+        self.step, self.history = state.step, History.from_json(state.history)
+        self.resumed = self.tokens
+        self.take.scaler.load_state_dict(state.scaler)
         if self.world.main:
             print(f"going on from step {self.step} of {self.steps}, where the training was interrupted")
         return True
 
-    def _not_finite(self, loss: float, norm: float, starts: Indices) -> str:
-        windows = ", ".join(str(start // self.params.stride) for start in starts[:16])
+    def _not_finite(self, step: int, loss: float, norm: float) -> str:
+        windows = ", ".join(str(start // self.params.stride) for start in self.batches.starts(step - 1)[:16])
         return (
-            f"training diverged at step {self.step + 1}: loss {loss}, gradient norm {norm}, learning rate "
-            f"{self.learning_rate(self.step):g} (training windows {windows}). The last good checkpoint is kept. "
+            f"training diverged at step {step}: loss {loss}, gradient norm {norm}, learning rate "
+            f"{self.learning_rate(step - 1):g} (training windows {windows}). The last good checkpoint is kept. "
             f"Lower learning_rate (half of it is a good start), raise warmup_steps, or set precision to fp32"
         )
+
+
+def _tensors(tokens: NDArray[np.int64], targets: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(tokens), torch.from_numpy(targets)
 
 
 def _evenly(stream: Stream, block_size: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -272,10 +300,16 @@ def _evenly(stream: Stream, block_size: int, most: int) -> tuple[NDArray[np.int6
     return read_windows(stream, chosen * block_size, block_size)
 
 
-def _out_of_memory(error: Exception, params: Params) -> str | None:
-    """What to lower, and by how much; None if the error is of another kind."""
+def _out_of_memory(error: Exception, params: Params, device: torch.device) -> str | None:
+    """What to lower, and by how much, with the numbers; None if the error is of another kind."""
     if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "memory" not in str(error).lower():
         return None
+    wanted = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+    numbers = [f"{wanted[1]} more wanted"] if wanted else []
+    if device.type == "cuda":
+        used, whole = torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+        numbers.append(f"{used / 2**30:.2f} GiB in use of {whole / 2**30:.2f} GiB")
+    known = f" ({', '.join(numbers)})" if numbers else ""
     if params.batch_size > 1:
         half = (params.batch_size + 1) // 2
         advice = (
@@ -284,4 +318,4 @@ def _out_of_memory(error: Exception, params: Params) -> str | None:
         )
     else:
         advice = f"lower block_size from {params.block_size} to {max(1, params.block_size // 2)}, or n_embd or n_layer"
-    return f"out of memory in a training step: {advice}"
+    return f"out of memory in a training step{known}: {advice}"

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from stage_runs import ROOT
+
+from stages.common.errors import UserError
+from stages.compute import machine
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SCRIPT = """
@@ -34,3 +38,43 @@ def test_large_buffers_are_in_huge_pages() -> None:
     taken, huge = map(int, done.stdout.split())
     assert taken < 8 << 10  # KiB
     assert huge > 64 << 10
+
+
+def test_fp16_needs_a_gpu() -> None:
+    """On a CPU `fp16` is refused in one sentence that says what to set, and `auto` never chooses it."""
+    with pytest.raises(UserError, match=r"precision: fp16 is for GPUs.*auto, bf16 or fp32"):
+        machine.pick_precision("fp16", "cpu")
+    assert machine.pick_precision("auto", "cpu") in ("bf16", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "bf16", "answer"), [((9, 0), True, "bf16"), ((7, 5), False, "fp16"), ((6, 1), False, "fp32")]
+)
+def test_auto_is_what_the_gpu_is_fast_at(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], bf16: bool, answer: str
+) -> None:
+    """bf16 on newer GPUs, fp16 on a T4 or V100, fp32 on what is older; what is asked for by name is taken."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert machine.pick_precision("auto", "cuda") == answer
+    assert machine.pick_precision("fp16", "cuda:1") == "fp16"
+
+
+EXACT = """
+import torch
+from stages.compute import machine
+
+machine.prefer_exact_cuda()
+assert torch.are_deterministic_algorithms_enabled()
+assert not torch.is_deterministic_algorithms_warn_only_enabled()
+assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
+assert not torch.backends.cuda.cudnn_sdp_enabled() and not torch.backends.cuda.mem_efficient_sdp_enabled()
+with machine.any_kernel():
+    assert not torch.are_deterministic_algorithms_enabled()
+assert torch.are_deterministic_algorithms_enabled()
+"""
+
+
+def test_exact_is_not_a_warning() -> None:
+    """Exact means exact: an operation without a deterministic kernel is an error, but for what the bits do not depend on."""
+    subprocess.run([sys.executable, "-c", EXACT], cwd=ROOT, check=True)
