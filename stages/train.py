@@ -29,11 +29,7 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Check every input, train (or go on training), write the model and its curves, forget the checkpoints.
-
-    Returns:
-        what `track` needs if the MLflow store was away: the params, and the machine's facts as tags.
-    """
+    """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
     params = load_params()
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
