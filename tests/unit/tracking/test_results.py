@@ -32,6 +32,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("train/epochs.csv", "epoch,train_loss,val_loss\n1,1.5,1.2\n")
     write("evaluate/loss_by_position.csv", "position,loss,tokens\n1,3.0,9\n2,2.0,9\n")
     write("evaluate/report.md", "# report\n")
+    write("explain/explorer.html", "page")
     write("generate/samples.md", "# samples\n")
     write("download/about.json", "{}")
     write("generate/samples.jsonl", '{"prompt": "Once", "text": "Once\\u2028a\\u001b[31m"}\n')
