@@ -5,6 +5,7 @@ TORCH ?=
 UV ?= $(shell command -v uv)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export USER ?= $(shell id -u)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .DEFAULT_GOAL := help
 
@@ -31,6 +32,7 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 
 .PHONY: repro
 repro: setup ## Run every stage that a change touches: data, tokens, training, evaluation, samples, MLflow
+	@test -s .dvc/tmp/rwlock || rm -f .dvc/tmp/rwlock  # DVC refuses the empty one that a power cut leaves
 	dvc repro
 
 .PHONY: gpt2-small

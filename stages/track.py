@@ -12,7 +12,7 @@ from stages.common import command, files, journal, session
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
 from stages.common.terminal import one_line
-from stages.tracking import figures, liveness, provenance, store
+from stages.tracking import figures, liveness, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
 from stages.tracking.run import COMPLETE, MODEL_MD5, Run, link, open_run
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     summary, where = results.summary(), "not logged"
     try:
         run = store.strictly(lambda: complete(params, results))
+        store.strictly(unrecorded.record)
         where = f"{run.id}  ({link(run)})"
         files.write_text(SUMMARY, summary + "\n")
     finally:

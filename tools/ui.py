@@ -10,7 +10,7 @@ import os
 import sys
 
 from stages.common import command
-from stages.tracking import store
+from stages.tracking import store, unrecorded
 
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # skips MLflow's evaluation workers, which this project does not use
 
@@ -18,6 +18,7 @@ LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # skips MLflow's evalua
 def main(args: argparse.Namespace) -> None:
     """Make the store if there is none yet, say where to look, and become the server."""
     client, experiment_id = store.strictly(store.connect)
+    store.strictly(unrecorded.record)
     uri = store.store_uri()
     if not client.search_runs([experiment_id], max_results=1):
         print("no run is recorded here yet. `dvc repro` makes one; `dvc repro -f -s track` records a result that is up to date")

@@ -1,0 +1,192 @@
+"""DVC dies, its container gets another name, its terminal closes: training saves itself, and its run goes on as one run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from project import Project, assert_complete, rows_of_history, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+SOON = 60  # seconds for what takes a few on an idle machine
+LONG = {"epochs": 60, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
+container = pytest.mark.skipif(
+    os.geteuid() != 0
+    or shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-u", "--pid", "--fork", "true"]).returncode,
+    reason="namespaces stand for containers, and need root",
+)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has its tokens. Copy it; don't write in it."""
+    project = Project.copy(tmp_path_factory.mktemp("lives") / "tokens", **LONG)
+    project.dvc("repro", "tokenize")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def project(tokens: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of it; nothing that was started there outlives the test."""
+    shutil.copytree(tokens.folder, tmp_path / "project", symlinks=True)
+    yield Project(tmp_path / "project")
+    for process in trainings(tmp_path):
+        process.kill()
+
+
+def trainings(folder: Path) -> list[psutil.Process]:
+    """The processes that train below a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words, place = process.info["cmdline"] or [], process.info["cwd"] or ""
+        if "stages.train" in words and Path(place).is_relative_to(folder):
+            found.append(process)
+    return found
+
+
+def under_way(project: Project, runs: int = 1) -> bool:
+    """Whether this many trainings log their steps."""
+    found = [run for run in project.runs() if len(run.steps("train_loss")) > 3]
+    return len(found) >= runs
+
+
+def in_container(project: Project, host: str, *words: str) -> subprocess.Popen[str]:
+    """Start a DVC command in process and host name spaces of its own, as `docker run` does."""
+    shell = f"hostname {host}; exec {sys.executable} -m dvc {' '.join(words)}"
+    return subprocess.Popen(
+        ["unshare", "-u", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", shell],
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def saved(project: Project) -> list[int]:
+    """The steps of the checkpoints."""
+    return [int(path.name.split("-")[1]) for path in (project.folder / ".checkpoints").glob("*/step-*-*.safetensors")]
+
+
+@container
+def test_another_host_name_after_a_kill(project: Project) -> None:
+    """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
+    project.set(checkpoint_every=10)
+    first = in_container(project, "container-a", "repro")
+    wait_for(lambda: under_way(project) and saved(project))
+    first.kill()
+    first.communicate()
+    second = in_container(project, "container-b", "repro")
+    said, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, said
+    assert "going on from step" in said
+    (run,) = project.runs()
+    assert_complete(run, project)
+    assert run.tags["pipeline.resumed"] == "1"
+    assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
+    assert not list((project.folder / ".dvc" / "tmp" / "sessions").iterdir())
+
+
+@container
+def test_two_containers_of_one_name(project: Project) -> None:
+    """Two experiments at once in containers of one host name, with the same process numbers: neither calls the other dead."""
+    both = []
+    for rate in ("0.001", "0.002"):
+        both.append(in_container(project, "twin", "exp", "run", "--temp", "-n", f"rate-{rate}", "-S", f"learning_rate={rate}"))
+        wait_for(lambda: under_way(project, len(both)) or both[-1].poll() is not None)
+    assert [run.status for run in project.runs()] == ["RUNNING", "RUNNING"], [process.poll() for process in both]
+    said = [process.communicate(timeout=900)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    runs = project.runs()
+    assert {run.name for run in runs} == {"rate-0.001", "rate-0.002"}
+    for run in runs:
+        assert run.complete and run.status == "FINISHED"
+        assert "pipeline.resumed" not in run.tags
+
+
+def assert_goes_on(project: Project) -> None:
+    """Training has ended by itself with a checkpoint, its run is not left RUNNING; `dvc repro` goes on with both."""
+    wait_for(lambda: not trainings(project.folder), SOON)
+    assert saved(project), "it saved itself"
+    wait_for(lambda: project.runs()[0].status == "KILLED", SOON)
+    said = project.dvc("repro")
+    assert "going on from step" in said
+    (run,) = project.runs()
+    assert_complete(run, project)
+    assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
+
+
+def test_dvc_is_killed(project: Project) -> None:
+    """`kill -9` of DVC alone: the training that it started saves itself and ends within seconds."""
+    process = project.start("repro")
+    wait_for(lambda: under_way(project))
+    process.kill()
+    process.wait()
+    assert_goes_on(project)
+
+
+def test_terminal_closes(project: Project) -> None:
+    """SIGHUP to all, and nobody reads the output any more: training saves itself, as on SIGTERM."""
+    process = project.start("repro")
+    wait_for(lambda: under_way(project))
+    assert process.stdout is not None
+    process.stdout.close()
+    os.killpg(process.pid, signal.SIGHUP)
+    process.wait()
+    assert_goes_on(project)
+
+
+def test_nohup(project: Project) -> None:
+    """Under nohup the end of the terminal ends nothing."""
+    words = ["nohup", sys.executable, "-m", "stages.train"]
+    process = subprocess.Popen(words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: under_way(project))
+    process.send_signal(signal.SIGHUP)
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 0
+    assert "trained to step" in said
+
+
+def test_queue_kill(project: Project) -> None:
+    """`dvc queue kill` of a running experiment: its training saves itself and ends; queued again it goes on as the same run."""
+    words = ("exp", "run", "--queue", "-n", "queued", "-S", "learning_rate=0.001")
+    project.dvc(*words)
+    project.dvc("queue", "start")
+    wait_for(lambda: under_way(project))
+    project.dvc("queue", "kill", "--force", "queued")
+    wait_for(lambda: not trainings(project.folder), SOON)
+    assert saved(project)
+    wait_for(lambda: project.runs()[0].status == "KILLED", SOON)
+    project.dvc("queue", "remove", "--all")
+    project.dvc(*words)
+    project.dvc("queue", "start")
+    wait_for(lambda: re.search("Success|Failed", project.dvc("queue", "status")))
+    (run,) = project.runs()
+    assert run.complete, project.dvc("queue", "logs", "queued")
+    assert run.name == "queued"
+    assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
+
+
+@container
+def test_without_proc(project: Project) -> None:
+    """Without /proc, as in some sandboxes, training, its run and the other stages are as ever."""
+    project.set(epochs=1)
+    stages = ("train", "evaluate", "generate", "explain", "track")
+    shell = "umount -l /proc; " + " && ".join(f"{sys.executable} -m stages.{stage}" for stage in stages)
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", shell], cwd=project.folder, env=project.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (run,) = project.runs()
+    assert_complete(run, project, by_dvc=False)
