@@ -32,7 +32,7 @@ def merge_heads(y: Tensor) -> Tensor:
     return y.transpose(1, 2).reshape(B, T, H * hs)
 
 
-def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0.0) -> Tensor:
+def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0.0, flash: bool | None = None) -> Tensor:
     """softmax(q k' / sqrt(hs)) v within each sequence (Vaswani et al. 2017, equation 1): (B, T, 3C) -> (B, T, C).
 
     Args:
@@ -40,18 +40,19 @@ def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0
         n_head: heads H; C = H * hs.
         causal: a token sees itself and the tokens before it only.
         dropout: share of the attention weights dropped.
+        flash: what `has_flash` says of the device; None = ask it, which compiled code cannot.
     """
-    if _has_fused_kernel(qkv) or qkv.size(1) > BY_HAND_UP_TO:
+    half = qkv.is_cuda and qkv.dtype != torch.float32  # on a GPU, without flash, these types are faster by hand
+    by_hand = not (has_flash(qkv.device) if flash is None else flash) if half else not qkv.is_cuda
+    if not by_hand or qkv.size(1) > BY_HAND_UP_TO:
         q, k, v = split_heads(qkv, n_head)
         return merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal))
     return _SelfAttention.apply(qkv, n_head, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _has_fused_kernel(qkv: Tensor) -> bool:
-    """Whether PyTorch's attention is one kernel here. On older GPUs, as on CPUs, the products by hand are faster."""
-    if qkv.device.type != "cuda":
-        return False
-    return qkv.dtype == torch.float32 or torch.cuda.get_device_capability(qkv.device) >= FLASH
+def has_flash(device: torch.device) -> bool:
+    """Whether this is a GPU with the flash kernel."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FLASH
 
 
 class _SelfAttention(torch.autograd.Function):

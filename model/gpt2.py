@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import self_attention
+from model.attention import has_flash, self_attention
 from model.config import GPT2Config
 from model.loss import Kernel, head_loss, loss_and_gradient, token_losses
 
@@ -43,10 +43,12 @@ class CausalSelfAttention(nn.Module):
         self.n_head, self.causal, self.dropout = config.n_head, config.causal, config.dropout
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key, value in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.flash: bool | None = None  # see self_attention
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.c_attn(x)  # (B, T, 3C)
-        y = self_attention(qkv, self.n_head, causal=self.causal, dropout=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        y = self_attention(qkv, self.n_head, causal=self.causal, dropout=dropout, flash=self.flash)
         y = self.c_proj(y)  # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 
@@ -119,7 +121,9 @@ class GPT2(nn.Module):
 
         The whole network at once would take several times as long to compile for a few per cent more speed.
         """
-        for block in self.h:
+        flash = has_flash(self.wte.weight.device)
+        for block in cast("list[Block]", self.h):
+            block.attn.flash = flash
             block.compile(dynamic=False)
         self.head_kernel = torch.compile(loss_and_gradient, dynamic=False)
 

@@ -78,8 +78,8 @@ def loss_and_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple
     log_p = torch.log_softmax(logits.masked_fill(column >= vocabulary, -torch.inf), dim=-1, dtype=torch.float32)  # (n, W)
     scored = targets != IGNORE
     losses = -log_p.gather(1, targets.clamp_min(0)[:, None])[:, 0] * scored
-    gradient = (log_p.exp() - (column == targets[:, None]).float()) * scored[:, None]
-    return losses, gradient.to(logits.dtype)
+    p = log_p.exp_().sub_((column == targets[:, None]).float()).mul_(scored[:, None])  # in place: these are the largest tensors
+    return losses, p.to(logits.dtype)
 
 
 class _PaddedHeadLoss(torch.autograd.Function):

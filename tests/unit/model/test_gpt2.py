@@ -216,6 +216,52 @@ def test_fused_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk: int
         )
 
 
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a CPU take the way of a GPU through the head."""
+
+    def padded(hidden: Tensor, weight: Tensor, targets: Tensor, total: Any, dtype: torch.dtype) -> Tensor:
+        kernel = model.loss.loss_and_gradient
+        return model.loss._PaddedHeadLoss.apply(hidden, weight, targets, total, dtype, kernel)  # type: ignore[no-any-return,no-untyped-call]
+
+    monkeypatch.setattr(model.loss._HeadLoss, "apply", padded)
+
+
+@pytest.mark.parametrize("chunk", [1, 1_000_000])  # 1: as many chunks as can be
+@pytest.mark.parametrize("total", [None, 13, torch.tensor(13)])
+@pytest.mark.parametrize("ignored", [0, 10, 300])
+def test_padded_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk: int, total: Any, ignored: int) -> None:
+    """The GPU's head, with its matrix padded to 128 rows, gives cross_entropy(net(x), y) and all its gradients, too."""
+    on_a_gpu(monkeypatch)
+    monkeypatch.setattr(model.loss, "CHUNK_GPU_PLAIN", chunk)
+    x, y = tokens(13)[:, :-1], tokens(13)[:, 1:].clone()  # 299 positions, more than two chunks of 128
+    y.view(-1)[torch.randperm(299, generator=torch.Generator().manual_seed(0))[:ignored]] = -100
+    results = []
+    for loss_of in (GPT2.loss, reference_loss):
+        net = make()
+        loss = loss_of(net, x, y, total)
+        (3.0 * loss).backward()
+        results.append((loss.detach(), {name: parameter.grad for name, parameter in net.named_parameters()}))
+    (ours, gradients), (theirs, expected) = results
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            gradient, expected[name], atol=3e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_padded_head_computes_its_loss_in_float32(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """In half precision the GPU's head loses nothing behind the logits: its loss is float32's of the same logits."""
+    on_a_gpu(monkeypatch)
+    torch.manual_seed(0)
+    weight, targets = torch.randn(61, 32) * 0.3, torch.randint(61, (300,))
+    hidden = torch.randn(300, 32) + 4 * weight[targets]
+    logits = hidden.to(dtype) @ weight.to(dtype).t()
+    with torch.autocast("cpu", dtype):
+        loss = model.loss.head_loss(hidden, weight, targets)
+    torch.testing.assert_close(loss, F.cross_entropy(logits.float(), targets), atol=1e-6, rtol=1e-6)
+
+
 def test_parts_of_a_batch_add_up() -> None:
     """With `total` = the whole batch's tokens, the losses and gradients of its parts add up to the batch's."""
     net, x = make(), tokens(4)

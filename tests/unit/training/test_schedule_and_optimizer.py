@@ -90,3 +90,30 @@ def test_muon_multiplies_in_the_precision_of_the_run(precision: str, kind: type)
     """In a bf16 run Muon's products are in bf16, in an fp32 run in float32."""
     net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=2, n_embd=8))
     assert type(make_optimizers(net, "muon", 1e-3, 0.1, precision)[1]) is kind
+
+
+@pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-5), ("bf16", 2e-2), ("fp16", 5e-3)])
+def test_stacked_muon_is_muon(precision: str, near: float) -> None:
+    """Matrices of one shape made orthogonal as one batch move as each would alone; a skipped step moves nothing."""
+    nets = []
+    for static in (False, True):
+        torch.manual_seed(0)
+        net = GPT2(GPT2Config(50, block_size=8, n_layer=3, n_head=2, n_embd=24))
+        _, muon = make_optimizers(net, "muon", 0.1, 0.1, precision if static else "fp32", static=static)
+        muon.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+        for step in range(3):
+            torch.manual_seed(step)
+            for p in net.parameters():
+                p.grad = torch.randn_like(p)
+            muon.step()
+        nets.append((net, muon))
+    (plain, _), (stacked, muon) = nets
+    for one, other in zip(plain.parameters(), stacked.parameters(), strict=True):
+        assert (one - other).norm() <= near * one.norm()
+    before = [p.detach().clone() for p in stacked.parameters()]
+    muon.found_inf.fill_(1.0)  # type: ignore[attr-defined]
+    for p in stacked.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    muon.step()
+    assert all(torch.equal(one, other) for one, other in zip(before, stacked.parameters(), strict=True))
+    assert all(state["momentum_buffer"].isfinite().all() for state in muon.state.values())
