@@ -10,7 +10,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## What can be typed
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # -- set-up -------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 # -- the pipeline -------------------------------------------------------------------------------------
 
 .PHONY: repro
-repro: setup ## Run every stage that a change touches: data, tokens, training, evaluation, samples, MLflow
+repro: setup ## Run every stage that a change touches: stories, tokens, training, evaluation, samples, MLflow
 	@test -s .dvc/tmp/rwlock || rm -f .dvc/tmp/rwlock  # DVC refuses the empty one that a power cut leaves
 	dvc repro
 
@@ -51,7 +51,7 @@ explore: setup ## Look inside the network of a run: make explore RUN=<MLflow run
 	@python -m tools.explore $(if $(RUN),"$(RUN)")
 
 .PHONY: compare
-compare: setup ## The experiments as a table: what was changed, what came out
+compare: setup ## The experiments as a table: changed params, and results
 	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
 	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
 	@dvc exp list --name-only | grep -q . || echo "No experiments yet. Make one: dvc exp run -S temperature=0.7"
@@ -65,11 +65,11 @@ register: $(VENV)/.ready-dev ## Put a run's model into MLflow's registry: make r
 	@python -m tools.register "$(RUN)"
 
 .PHONY: drawings
-drawings: setup ## Figures of docs/how-a-gpt-2-works.md, from the trained network: docs/images
+drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
 	@python -m docs.make.gpt2_figures
 
 .PHONY: bench
-bench: $(VENV)/.ready-dev ## Training and generation speed against transformers, as Markdown tables (some ten minutes, alone on the machine)
+bench: $(VENV)/.ready-dev ## Speed of training and generation beside transformers (about ten minutes; nothing else should run)
 	python -m benchmarks.train
 	python -m benchmarks.generate
 
@@ -80,7 +80,7 @@ test: $(VENV)/.ready-dev ## The whole test suite, on two cores
 	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
-test-unit: $(VENV)/.ready-dev ## The quick part of it: each file by itself, and the house rules
+test-unit: $(VENV)/.ready-dev ## The quick tests: each file by itself, and the rules of the source tree
 	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: faults
@@ -88,13 +88,18 @@ faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of eac
 	python -m pytest tests/reliability -m '' --write-table docs/reliability.md
 
 .PHONY: verify
-verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare the md5 of every file
+verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare every file
 	@python -m tools.verify
 
+.PHONY: compare-code
+compare-code: setup ## What a change of the code does: a small run of HEAD and of another commit: make compare-code BASE=main
+	@python -m tools.compare_code "$(BASE)"
+
 .PHONY: lint
-lint: $(VENV)/.ready-dev ## Style and types
+lint: $(VENV)/.ready-dev ## Style, types, and the workflows of continuous integration
 	ruff check .
 	ruff format --check .
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	mypy
 
 .PHONY: hooks

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from stages.common.params import read_yaml, write_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,25 +28,20 @@ def project(folder: Path, **params: Any) -> Path:
 
 
 def write_params(path: Path, changes: Mapping[str, Any]) -> None:
-    """Change values in a params.yaml and keep the rest of it, comments included.
+    """Change values in a params.yaml, which is read and written as the stages read it.
 
     Raises:
         KeyError: it has no such key, so that a renamed one cannot be left behind without a word.
     """
-    yaml = YAML()  # reads and writes YAML 1.2, as DVC does
-    yaml.width = 4096  # no line is folded
-    yaml.representer.add_representer(type(None), lambda out, _: out.represent_scalar("tag:yaml.org,2002:null", "null"))
-    params = yaml.load(path)
+    params = read_yaml(path.read_text(encoding="utf-8"))
     if unknown := changes.keys() - params.keys():
         raise KeyError(f"{path} has no {', '.join(sorted(unknown))}")
-    params.update(changes)
-    yaml.dump(params, path)
+    path.write_text(write_yaml(params | dict(changes)), encoding="utf-8")
 
 
 def parse(pairs: Iterable[str]) -> dict[str, Any]:
     """Changes as people type them, `key=value`, with the value read as params.yaml's are."""
-    yaml = YAML(typ="safe")
-    return {key: yaml.load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    return {key: read_yaml(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from model import captured_decoder
+import model.captured_decoder as captured_decoder
 from model.choice import Choice, Generators, choose
 from model.decoder import Decoder
 from model.decoder_head import logits_of

@@ -6,7 +6,6 @@ An interrupted training goes on where it stopped when the stage is started again
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -142,14 +141,7 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
     model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params))
-    for name, rows in (
-        ("history", loop.history.training),
-        ("validation", loop.history.validation),
-        ("epochs", loop.history.epochs),
-    ):
-        files.write_csv(FOLDER / f"{name}.csv", rows)
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in loop.history.samples)
-    files.write_text(FOLDER / "samples.jsonl", "".join(lines))
+    loop.history.write(FOLDER)
     files.write_json(FOLDER / "metrics.json", metrics)
 
 

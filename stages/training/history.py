@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from stages.common import files
 
 Row = dict[str, float]
 
@@ -45,6 +49,13 @@ class History:
         self.tokens += tokens
         self.since_row.add(loss, tokens)
         self.since_epoch.add(loss, tokens)
+
+    def write(self, folder: Path) -> None:
+        """Write the tables as history.csv, validation.csv and epochs.csv, and the samples as samples.jsonl."""
+        for name, rows in (("history", self.training), ("validation", self.validation), ("epochs", self.epochs)):
+            files.write_csv(folder / f"{name}.csv", rows)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.samples)
+        files.write_text(folder / "samples.jsonl", "".join(lines))
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values."""

@@ -135,10 +135,10 @@ def suite(reader: Reader) -> None:
 
 
 def lint(reader: Reader) -> None:
-    """Style of all files, and types. (The types are left to `make lint` itself: they take a minute.)"""
-    style, form, types = reader.type("make --dry-run lint").splitlines()
+    """Style of all files, the workflows, and types. (The types are left to `make lint` itself: they take a minute.)"""
+    style, form, workflows, types = reader.type("make --dry-run lint").splitlines()
     assert types == "mypy"
-    reader.type(f"{style} && {form}")
+    reader.type(f"{style} && {form} && {workflows}")
 
 
 HERE: dict[str, Callable[[Reader], None]] = {

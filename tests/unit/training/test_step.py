@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY
+from stage_runs import ROOT, TINY
 
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
