@@ -1,11 +1,12 @@
 """Fetch or make the stories: data/download/{train,validation}.parquet, and about.json with their origin and checksums.
 
-`dataset` in params.yaml says whence: the storybook (built in), a Hugging Face Hub data set, or a local file or folder.
+`dataset` in params.yaml names the source: the storybook (built in), a Hugging Face Hub data set, or a local file or folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stages.common.params import load_params
 from stages.common.progress import bar
 from stages.corpus import stories
 from stages.sources.resolve import open_source
-from stages.sources.source import Source, Stories
+from stages.sources.source import SEPARATOR, Source, Stories
 
 FOLDER = Path("data/download")
 
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | None) -> None:
-    """Write one split's stories and tell how many there are."""
+    """Write one split's stories and print how many there are."""
     chosen = Stories(source, split, limit)
     with bar(limit, f"download {split}", "story") as progress:
         for table in chosen:
@@ -49,6 +50,12 @@ def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | N
     dropped = f", {chosen.blank:,} blank ones dropped" if chosen.blank else ""
     few = f" ({limit:,} were asked for: that is all there is)" if limit and writer.stories < limit else ""
     print(f"{split}: {writer.stories:,} stories, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
+    if chosen.marked:
+        print(
+            f"note: {split}: {SEPARATOR} is within {chosen.marked:,} stories and is trained as letters, not as the end of a "
+            "story. If it is meant to end them, give the stories as .txt",
+            file=sys.stderr,
+        )
 
 
 def facts(split: str, writer: stories.StoryWriter) -> dict[str, Any]:

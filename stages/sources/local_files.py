@@ -1,39 +1,40 @@
-"""Local data set: stories from a file or a folder of files, in the formats that `datasets.load_dataset` reads."""
+"""Local data set: stories from a file or a folder of files."""
 
 from __future__ import annotations
 
-import glob
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from stages.common import files
 from stages.common.errors import UserError
+from stages.common.progress import bar
 from stages.sources import table_stream
-from stages.sources.source import TEXT, Source
+from stages.sources.data_file import UNPACKERS, DataFile, show
+from stages.sources.source import SEPARATOR, TEXT, Source
 
-CSV = {"encoding": "utf-8-sig", "keep_default_na": False, "converters": {"text": str}}  # a story "None" or "42" is a story
-READERS: dict[str, tuple[str, dict[str, Any]]] = {  # file name ends in -> reader of `datasets`, its options
-    ".jsonl": ("json", {}),
-    ".ndjson": ("json", {}),
-    ".json": ("json", {}),
-    ".csv": ("csv", CSV),
-    ".tsv": ("csv", CSV | {"sep": "\t"}),
-    ".parquet": ("parquet", {}),
-    ".txt": ("text", {"encoding": "utf-8-sig"}),
+READERS = {  # file name ends in -> reader
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",  # as `Dataset.save_to_disk` writes it
+    ".txt": "text",
 }
-PACKED = (".gz", ".bz2", ".xz", ".zst")
+PREFERRED = ("parquet", "arrow")  # where they are beside files of other kinds, those hold the same again, or facts about them
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
-SEPARATOR = "<|endoftext|>"  # alone on a line of a .txt file it ends a story, as in TinyStories' own files
-HEAD = 1 << 24  # characters of a .txt file in which the first such line is looked for
-ARRAY_BYTES, ARRAY_COST = 100 << 20, 8  # from which size on a JSON array is remarked on; memory it takes, in times its size
+NO_DATA = {"config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json"}  # facts, beside data of any kind
+STARTS = {"parquet": (b"PAR1",), "arrow": (b"ARRO", b"\xff\xff\xff\xff")}  # the first bytes of a file
+DELAY = 2.0  # seconds after which a pass over the files shows its progress
 
 
 def find(dataset: str) -> Path | None:
@@ -64,33 +65,22 @@ def open_source(dataset: str, path: Path) -> Source:
         UserError: there is nothing to read, or no way to read it.
     """
     by_split = _splits(dataset, path)
-    every = sorted(chain.from_iterable(by_split.values()))
-    kinds = sorted({str(_suffix(file)) for file in every})
-    if any(READERS[kind] != READERS[kinds[0]] for kind in kinds):
-        raise UserError(f"dataset: {dataset} mixes {', '.join(kinds)} files. Keep one kind in the folder")
-    reader, options = READERS[kinds[0]]
+    kind = READERS[str(_suffix(next(iter(by_split.values()))[0]))]
+    paths = sorted(chain.from_iterable(by_split.values()))
+    every = {one: DataFile(dataset if one == path else f"{dataset}: {show(one.relative_to(path))}", str(one)) for one in paths}
     with _explained(dataset):
-        for file in every:
-            _check(dataset, file, reader)
-        joined = reader == "text" and any(map(_separated, every))
-        parts = {f"part{number}": [file] for number, file in enumerate(every)}  # a story ends where its file ends
-        data_files = {
-            name: [glob.escape(str(file.absolute())) for file in found]
-            for name, found in (parts if joined else by_split).items()
-        }
-        builder = table_stream.library().load_dataset_builder(reader, data_files=data_files, **options)
+        for one, file in every.items():
+            _check(one, file, kind)
+        reader = "separated text" if kind == "text" and _separated(dataset, every) else kind
+        base = path if path.is_dir() else path.parent
+        digests = {one.relative_to(base).as_posix(): files.digest(one) for one in paths}
 
     def tables(split: str) -> Iterator[pa.Table]:
-        with _explained(dataset):
-            if joined:
-                for file in by_split[split]:
-                    yield from _joined(table_stream.tables(builder, f"part{every.index(file)}", TEXT.names))
-            else:
-                yield from table_stream.tables(builder, split, TEXT.names)
+        for one in by_split[split]:
+            with _explained(every[one].name):
+                yield from table_stream.tables(every[one], reader)
 
     name = dataset if not Path(dataset).expanduser().is_absolute() else path.resolve().name
-    base = path if path.is_dir() else path.parent
-    digests = {file.relative_to(base).as_posix(): files.digest(file) for file in every}
     held_out = next((split for split in ("validation", "test") if split in by_split), None)
     splits = {"train": "train"} | ({"validation": held_out} if held_out else {})
     return Source(name, None, None, TEXT, splits, tables, digests)
@@ -103,27 +93,55 @@ def _splits(dataset: str, path: Path) -> dict[str, list[Path]]:
     if not path.is_dir() and (not path.is_file() or _suffix(path) is None):
         kinds = ", ".join(READERS)
         raise UserError(
-            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also packed ({', '.join(PACKED)})"
+            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also packed ({', '.join(UNPACKERS)})"
         )
     if path.is_file():
         return {"train": [path]}
-    found = []
-    for folder, folders, names in os.walk(path):  # does not follow links to folders, so cannot go in circles
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".") and _suffix(Path(name))]
-    named = {file: _named(file.name) for file in found}
-    if not any(named.values()):
-        named = {file: _named(file.relative_to(path).parent.as_posix()) for file in found}
-    if twice := [file.relative_to(path).as_posix() for file, names in named.items() if len(names) > 1]:
-        raise UserError(f"dataset: {dataset}: {twice[0]} is named for more than one split. Rename it")
-    by_split = {split: [file for file in found if split in named[file]] for split in SPLIT_NAMES}
-    by_split = {split: chosen for split, chosen in by_split.items() if chosen} or {"train": found}
+    found = _inside(path)
+    by_kind: dict[str, list[Path]] = {}
+    for file in found:
+        by_kind.setdefault(READERS[str(_suffix(file))], []).append(file)
+    by_split = _by_name(dataset, path, found)
+    for kind in PREFERRED:
+        if kind in by_kind and len(by_kind) > 1 and ((named := _by_name(dataset, path, by_kind[kind])) or not by_split):
+            left = [show(file.relative_to(path)) for file in found if file not in by_kind[kind]]
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            print(f"note: {dataset}: its {kind} files are read; {', '.join(left[:3])}{more} not", file=sys.stderr)
+            found, by_split = by_kind[kind], named
+            break
+    by_split = by_split or {"train": found}
     if not by_split.get("train"):
         raise UserError(
             f"dataset: {dataset} has no files to train on: none is named train* and ends in {', '.join(READERS)}. "
             "Name them train* and validation*"
         )
+    endings = sorted({str(_suffix(file)) for file in chain.from_iterable(by_split.values())})
+    if len({READERS[ending] for ending in endings}) > 1:
+        raise UserError(f"dataset: {dataset} mixes {', '.join(endings)} files. Keep one kind in the folder")
     return by_split
+
+
+def _by_name(dataset: str, path: Path, found: list[Path]) -> dict[str, list[Path]]:
+    """The files whose names, or else whose folders' names, say a split; empty if none does."""
+    named = {file: _named(file.name) for file in found}
+    if not any(named.values()):
+        named = {file: _named(show(file.relative_to(path).parent)) for file in found}
+    if twice := [show(file.relative_to(path)) for file, names in named.items() if len(names) > 1]:
+        raise UserError(f"dataset: {dataset}: {twice[0]} is named for more than one split. Rename it")
+    by_split = {split: [file for file in found if split in named[file]] for split in SPLIT_NAMES}
+    return {split: chosen for split, chosen in by_split.items() if chosen}
+
+
+def _inside(path: Path) -> list[Path]:
+    """The files below a folder that can be read as stories, in the order of their names."""
+    found = []
+    for folder, folders, names in os.walk(path):  # does not follow links to folders, so cannot go in circles
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = sorted(name for name in names if not name.startswith(".") and name not in NO_DATA and _suffix(Path(name)))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # of `Dataset.save_to_disk`: what the data set's files are
+            names = [file["filename"] for file in json.loads(Path(folder, "state.json").read_bytes())["_data_files"]]
+        found += [Path(folder, name) for name in names]
+    return found
 
 
 def _named(name: str) -> list[str]:
@@ -134,66 +152,43 @@ def _named(name: str) -> list[str]:
 def _suffix(path: Path) -> str | None:
     """The file's kind by its name, without what packs it; None = unknown."""
     name = path.name.lower()
-    for packed in PACKED:
+    for packed in UNPACKERS:
         name = name.removesuffix(packed)
     suffix = Path(name).suffix
     return suffix if suffix in READERS else None
 
 
-def _check(dataset: str, file: Path, reader: str) -> None:
+def _check(path: Path, file: DataFile, reader: str) -> None:
     """Find within milliseconds what would be found late or said badly."""
-    if not file.is_file():
-        raise UserError(f"dataset: {dataset}: {file.name} leads nowhere or in a circle, or is not a file. Remove it")
-    if "::" in str(file.absolute()):
-        raise UserError(f"dataset: {dataset}: `::` in the path {file} would be taken for an address. Rename it")
-    with open(file, "rb") as opened:
-        start = opened.read(4)
+    if not path.is_file():
+        raise UserError(f"dataset: {file.name} leads nowhere or in a circle, or is not a file. Remove it")
+    if show(path.name) != path.name or show(path) != str(path):
+        raise UserError(f"dataset: {file.name}: its name is not UTF-8. Rename it")
+    try:
+        with open(path, "rb") as opened:
+            start = opened.read(4)
+    except PermissionError as error:
+        raise UserError(f"dataset: {file.name}: permission denied. Make it readable") from error
     if not start:
-        raise UserError(f"dataset: {dataset}: {file.name} is empty. Fill it or remove it")
-    if start.lstrip().startswith(b"[") and reader == "json" and (size := file.stat().st_size) >= ARRAY_BYTES:
-        print(
-            f"note: {file.name} is one JSON array of {size / 1e6:,.0f} MB: it is read whole, in about {ARRAY_COST} times as "
-            "much memory. One object a line (.jsonl) streams",
-            file=sys.stderr,
-        )
-    if reader == "parquet" and start != b"PAR1":
-        raise UserError(f"dataset: {dataset}: {file.name} is not a parquet file. Give it its true ending, or replace it")
+        raise UserError(f"dataset: {file.name} is empty. Fill it or remove it")
+    if reader in STARTS and start not in STARTS[reader]:
+        raise UserError(f"dataset: {file.name} is not a {reader} file. Give it its true ending, or replace it")
 
 
-def _separated(file: Path) -> bool:
-    """Whether a text file's stories end with a line of their own, not with each line."""
-    import fsspec
-
-    with fsspec.open(str(file), "rt", encoding="utf-8-sig", errors="replace", compression="infer") as opened:
-        return any(line.strip() == SEPARATOR for line in opened.read(HEAD).splitlines())
-
-
-def _joined(lines: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Lines to stories: a story goes on until a line that is the separator."""
-    story: list[str] = []
-    for table in lines:
-        stories = []
-        for line in table["text"].to_pylist():
-            if line.strip() == SEPARATOR:
-                stories.append("\n".join(story).strip())
-                story = []
-            else:
-                story.append(line)
-        yield pa.table({"text": stories}, schema=TEXT)
-    yield pa.table({"text": ["\n".join(story).strip()]}, schema=TEXT)
+def _separated(dataset: str, every: Mapping[Path, DataFile]) -> bool:
+    """Whether stories in the text files end with a separator, not with their line."""
+    size = sum(path.stat().st_size for path in every)
+    with bar(size, f"look through {dataset}", "B", delay=DELAY, unit_scale=True) as progress:
+        return any(file.holds(SEPARATOR.encode(), progress.update) for file in every.values())
 
 
 @contextmanager
-def _explained(dataset: str) -> Iterator[None]:
-    """Turn what the readers raise into one sentence."""
+def _explained(name: str) -> Iterator[None]:
+    """Turn what the readers raise about a file into one sentence."""
     try:
         yield
     except UserError:
         raise
-    except UnicodeDecodeError as error:
-        raise UserError(f"dataset: {dataset} is not UTF-8 text ({error}). Convert it: iconv -t UTF-8") from error
-    except PermissionError as error:
-        raise UserError(f"dataset: {dataset}: {error.filename or 'a file'}: permission denied. Make it readable") from error
-    except (pa.ArrowException, ValueError, EOFError, OSError, KeyError, StopIteration, RuntimeError) as error:
+    except (pa.ArrowException, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"dataset: {dataset} cannot be read: {what}. Is it whole, and what its ending says?") from error
+        raise UserError(f"dataset: {name} cannot be read: {what}. Is it whole, and what its ending says?") from error

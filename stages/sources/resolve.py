@@ -7,6 +7,7 @@ from itertools import islice
 
 import pyarrow as pa
 
+from stages.sources import local_files
 from stages.sources.source import TEXT, Source
 from stages.storybook import story as storybook
 
@@ -22,17 +23,19 @@ def open_source(dataset: str, revision: str | None) -> Source:
     """
     if dataset == "storybook":
         return Source(dataset, None, "MIT", TEXT_AND_LOGPROB, {"train": "train", "validation": "validation"}, _storybook)
-    from stages.sources import hub, local_files  # both need the package datasets, which takes 0.6 s to import
-
     path = local_files.find(dataset)
-    return local_files.open_source(dataset, path) if path else hub.open_source(dataset, revision)
+    if path:
+        return local_files.open_source(dataset, path)
+    from stages.sources import hub  # needs the package datasets, which takes 0.6 s to import
+
+    return hub.open_source(dataset, revision)
 
 
 def _storybook(split: str) -> Iterator[pa.Table]:
     """The storybook has no end: whoever reads it stops at a limit."""
     seed = storybook.TRAIN_SEED if split == "train" else storybook.VALIDATION_SEED
-    told = storybook.stories(2**62, seed)
+    stories = storybook.stories(2**62, seed)
     while True:
-        batch = list(islice(told, BATCH))
+        batch = list(islice(stories, BATCH))
         columns = {"text": [one.text for one in batch], "logprob": [one.logprob for one in batch]}
         yield pa.table(columns, schema=TEXT_AND_LOGPROB)

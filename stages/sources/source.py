@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.errors import UserError
-
 HOLD_OUT = 10  # without a validation split, every tenth story is validation's, and no other
 TEXT = pa.schema([("text", pa.string())])
+SEPARATOR = "<|endoftext|>"  # what ends a story in many text files, TinyStories' own among them
 
 
 @dataclass(frozen=True)
@@ -24,17 +23,22 @@ class Source:
     licence: str | None
     schema: pa.Schema
     splits: dict[str, str]  # "train" and, if there is one, "validation" -> the source's own name for it
-    tables: Callable[[str], Iterator[pa.Table]]  # the source's own name of a split -> its stories in order, blank ones too
+    tables: Callable[
+        [str], Iterator[pa.Table]
+    ]  # the source's own name of a split -> its stories in order, of `schema`, blank ones too
     files: dict[str, str] = field(default_factory=dict)  # a local source's files -> their sha256
     done: Callable[[], None] = lambda: None  # called when all that was asked for is written
 
 
 class Stories:
-    """A split's stories as tables, without blank ones, at most `limit` (None = all); counts the blank ones it passed."""
+    """A split's stories as tables, without blank ones, at most `limit` (None = all).
+
+    `blank` counts the blank stories passed, `marked` the stories with the letters `<|endoftext|>` in them.
+    """
 
     def __init__(self, source: Source, split: str, limit: int | None) -> None:
         self._source, self._split, self._limit = source, split, limit
-        self.blank = 0
+        self.blank = self.marked = 0
 
     def __iter__(self) -> Iterator[pa.Table]:
         left = self._limit
@@ -56,42 +60,23 @@ class Stories:
     def _chosen(self) -> Iterator[pa.Table]:
         """The split's own stories; without a validation split, its share of the training stories."""
         if "validation" in self._source.splits:
-            yield from self._told(self._source.splits[self._split])
+            yield from self._not_blank(self._source.splits[self._split])
             return
         seen = 0
-        for table in self._told(self._source.splits["train"]):
+        for table in self._not_blank(self._source.splits["train"]):
             held_out = (seen + np.arange(len(table))) % HOLD_OUT == HOLD_OUT - 1
             seen += len(table)
             yield table.filter(pa.array(held_out == (self._split == "validation")))
 
-    def _told(self, name: str) -> Iterator[pa.Table]:
-        """The stories that are not blank, checked."""
-        columns = self._source.schema.names
+    def _not_blank(self, name: str) -> Iterator[pa.Table]:
+        """The stories that are not blank."""
         for table in self._source.tables(name):
-            if missing := [column for column in columns if column not in table.column_names]:
-                raise UserError(
-                    f"dataset: {self._source.dataset} has no column `{missing[0]}`; it has {', '.join(table.column_names)}. "
-                    "Rename the column that holds the stories to `text`, or give another data set"
-                )
-            if not _is_text(table["text"].type):
-                raise UserError(
-                    f"dataset: {self._source.dataset}: the column `text` holds {table['text'].type}, not text. "
-                    "Give a data set with one story a row"
-                )
-            try:
-                table = table.select(columns).cast(self._source.schema)
-                table.validate(full=True)
-            except pa.ArrowInvalid as error:
-                raise UserError(
-                    f"dataset: {self._source.dataset} holds text that is not UTF-8 ({error}). Convert it: iconv -t UTF-8"
-                ) from error
-            told = pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(table["text"])), 0), False)
-            self.blank += len(table) - int(pc.sum(told).as_py() or 0)
-            yield table.filter(told)
+            text = table["text"]
+            kept = pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(text)), 0), False)
+            self.blank += len(table) - _count(kept)
+            self.marked += _count(pc.match_substring(text, SEPARATOR))
+            yield table.filter(kept)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text; one of nulls only may do so further on."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind))
+def _count(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags).as_py() or 0)

@@ -130,7 +130,7 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "mixed kinds": (folder_of(train_txt=text, validation_jsonl=rows), ["dataset: mine mixes", "Keep one kind"]),
     "noise as txt": (file("stories.txt", NOISE), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
     "noise as csv": (file("stories.csv", NOISE), ["stories.csv", "UTF-8"]),
-    "noise as jsonl": (file("stories.jsonl", NOISE), ["stories.jsonl", "cannot be read"]),
+    "noise as jsonl": (file("stories.jsonl", NOISE), ["stories.jsonl is not UTF-8 text"]),
     "noise as parquet": (file("stories.parquet", NOISE), ["stories.parquet is not a parquet file", "Give it its true ending"]),
     "noise as gz": (file("stories.txt.gz", NOISE), ["stories.txt.gz cannot be read", "Is it whole"]),
     # another encoding

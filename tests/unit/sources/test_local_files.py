@@ -9,6 +9,8 @@ import io
 import json
 import lzma
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.common.errors import UserError
-from stages.sources import local_files, resolve
+from stages.sources import data_file, local_files, resolve
 from stages.sources.source import Stories
 
 TEXTS = [f'Story {i}: "é, 日本" said Tom,\tand, 😀' for i in range(30)]
@@ -36,16 +38,39 @@ def table(texts: list[str], **options: Any) -> bytes:
     return out.getvalue().encode()
 
 
-def parquet(texts: list[str]) -> bytes:
+def parquet(texts: list[str], kind: pa.DataType | None = None) -> bytes:
+    """As Spark may write it, text as bytes; \\udce9 is the byte 0xe9."""
+    encoded = pa.array([text.encode("utf-8", "surrogateescape") for text in texts], pa.binary())
     out = io.BytesIO()
-    pq.write_table(pa.table({"title": ["x"] * len(texts), "text": texts}), out, row_group_size=7)
+    pq.write_table(
+        pa.table({"title": ["x"] * len(texts), "text": encoded.cast(kind) if kind else encoded}), out, row_group_size=7
+    )
     return out.getvalue()
+
+
+def columns(*names: str) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table([pa.array(TEXTS)] * len(names), names=names), out)
+    return out.getvalue()
+
+
+def arrow(texts: list[str], stream: bool = True) -> bytes:
+    """Arrow, as `Dataset.save_to_disk` writes it."""
+    out, table = io.BytesIO(), pa.table({"title": ["x"] * len(texts), "text": texts})
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+    return out.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.compress(content, "zstd", asbytes=True)
 
 
 def lines(texts: list[str]) -> bytes:
     return ("\n".join(texts) + "\n").encode()
 
 
+KINDS = [pa.string(), pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view()]
 FORMATS: dict[str, Callable[[list[str]], bytes]] = {
     "a.jsonl": jsonl,
     "a.ndjson": jsonl,
@@ -53,7 +78,13 @@ FORMATS: dict[str, Callable[[list[str]], bytes]] = {
     "strings.json": lambda texts: json.dumps(texts).encode(),
     "a.csv": table,
     "a.tsv": lambda texts: table(texts, delimiter="\t"),
-    "a.parquet": parquet,
+    "pretty.json": lambda texts: "\n".join(json.dumps({"text": text}, indent=2) for text in texts).encode(),
+    "bom.jsonl": lambda texts: b"\xef\xbb\xbf" + jsonl(texts),
+    "cr.jsonl": lambda texts: jsonl(texts).replace(b"\n", b"\r"),
+    "bytes.parquet": parquet,
+    **{f"{kind}.parquet": lambda texts, kind=kind: parquet(texts, kind) for kind in KINDS},
+    "a.arrow": arrow,
+    "file.arrow": lambda texts: arrow(texts, stream=False),
     "a.txt": lines,
     "A.TXT": lines,
     "bom.txt": lambda texts: b"\xef\xbb\xbf" + lines(texts),
@@ -63,6 +94,7 @@ FORMATS: dict[str, Callable[[list[str]], bytes]] = {
     "a.txt.gz": lambda texts: gzip.compress(lines(texts)),
     "a.csv.gz": lambda texts: gzip.compress(table(texts)),
     "a.jsonl.bz2": lambda texts: bz2.compress(jsonl(texts)),
+    "a.csv.zst": lambda texts: zstd(table(texts)),
     "a.jsonl.xz": lambda texts: lzma.compress(jsonl(texts)),
 }
 
@@ -126,18 +158,37 @@ def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
     assert told(tmp_path, "validation") == ["v"]
 
 
-def test_a_literal_end_of_text_within_a_line_is_text(tmp_path: Path) -> None:
-    """Only a line of its own separates."""
-    path = put(tmp_path, a_txt=b"a <|endoftext|> b\nc\n") / "a.txt"
-    assert told(path) == ["a <|endoftext|> b", "c"]
+LAYOUTS = {
+    "behind each story": b"one. <|endoftext|>\ntwo.\nmore<|endoftext|>\nthree.",
+    "on lines of their own": b"one.\n<|endoftext|>\ntwo.\nmore\n <|endoftext|> \n\nthree.\n<|endoftext|>\n",
+    "before each story": b"<|endoftext|>one.\n<|endoftext|>two.\nmore\n<|endoftext|>three.\n",
+    "all in one line": b"one.<|endoftext|>two.\rmore<|endoftext|>three.",
+    "mixed, CRLF": b"one.\r\n<|endoftext|>\r\ntwo.\r\nmore <|endoftext|> three.\r\n",
+}
 
 
-@pytest.mark.parametrize("name", ["a [1] *.jsonl", "so?.jsonl", "é 日本.jsonl", "100%25.jsonl", "x#y.parquet"])
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_separators_in_any_layout(tmp_path: Path, layout: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in a line the separators are, the stories are what is between them, however the file is cut in reading."""
+    monkeypatch.setattr(data_file, "BLOCK", block)
+    put(tmp_path, train_txt=LAYOUTS[layout], validation_txt=b"v")
+    assert [text for text in told(tmp_path) if text] == ["one.", "two.\nmore", "three."]
+
+
+def test_a_separator_far_down_decides_for_the_whole_file(tmp_path: Path) -> None:
+    """The whole file is looked through before its lines are taken for stories."""
+    put(tmp_path, train_txt=b"a line of a story\n" * 2_000_000 + b"<|endoftext|>\nlast", validation_txt=b"v")
+    first, last = told(tmp_path)
+    assert (first.count("\n"), last) == (1_999_999, "last")
+
+
+@pytest.mark.parametrize("name", ["a [1] *.jsonl", "a::b.jsonl", "so?.jsonl", "é 日本.jsonl", "100%25.jsonl", "x#y.parquet"])
 def test_any_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     """Signs that mean something in patterns and addresses mean nothing in a file's name."""
     folder = tmp_path / "a [b] *"
     folder.mkdir()
-    (folder / name).write_bytes(FORMATS["a" + Path(name).suffix](TEXTS))
+    (folder / name).write_bytes(FORMATS["a.jsonl" if name.endswith("jsonl") else "bytes.parquet"](TEXTS))
     (folder / "a 1 x.jsonl").write_bytes(jsonl(["not this one"]))
     assert told(folder / name, "validation") == TEXTS[9::10]
 
@@ -210,12 +261,12 @@ def test_what_can_only_be_a_path_must_exist(name: str) -> None:
 
 LATIN = "café\n".encode("latin-1")
 BAD_FILES: dict[str, tuple[bytes, str]] = {
-    "empty.jsonl": (b"", "empty.jsonl is empty"),
+    "empty.jsonl": (b"", "is empty. Fill it or remove it"),
     "latin.txt": (LATIN * 9, "not UTF-8.*iconv"),
     "latin.jsonl": (b'{"text": "caf\xe9"}\n' * 9, "not UTF-8.*iconv"),
     "latin.csv": (b"text\n" + LATIN * 9, "not UTF-8.*iconv"),
     "utf16.txt": ("hello\n".encode("utf-16") * 9, "not UTF-8"),
-    "binary.jsonl": (bytes(range(256)) * 20, "cannot be read"),
+    "binary.jsonl": (bytes(range(256)) * 20, "not UTF-8"),
     "binary.txt": (bytes(range(255, -1, -1)) * 20, "not UTF-8"),
     "binary.parquet": (bytes(range(256)) * 20, "not a parquet file"),
     "cut.parquet": (parquet(TEXTS)[:-40], "cannot be read"),
@@ -223,11 +274,20 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "false.jsonl.gz": (jsonl(TEXTS), "cannot be read.*gzip"),
     "broken.jsonl": (jsonl(TEXTS) + b'{"text":\n', "cannot be read.*JSON"),
     "surrogate.jsonl": (b'{"text": "\\ud800"}\n' * 9, "cannot be read.*surrogate"),
-    "numbers.jsonl": (b'{"text": 1}\n' * 9, "holds int64"),
-    "dates.jsonl": (b'{"text": "2020-01-01"}\n' * 9, "holds timestamp"),
+    "numbers.jsonl": (b'{"text": 1}\n' * 9, r"row 1 \(line 1\) holds a number"),
+    "names.jsonl": (b'{"text": "a", "text": "b"}\n' * 9, "row 1 .*gives `text` twice"),
+    "commas.jsonl": (b'{"text": "a"},\n' * 9, "a comma is behind the object in line 1.*Remove the commas"),
+    "open.json": (b'[{"text": "a"}', "the array has no end|a comma or the array's end is missing"),
+    "comma.json": (b'[{"text": "a"},]', "line 1 is not JSON .*comma before the array's end"),
+    "more.json": (b'[{"text": "a"}]\n{"text": "b"}', "line 2 is not JSON .*more behind the array's end"),
+    "brackets.json": (b"[" * 100_000, "too many brackets"),
+    "mixed.json": (b'[{"text": "a"}, "b"]', "row 2 .* is a text, the first row is an object"),
+    "list.jsonl": (b'{"text": "a"}\n\n["b"]\n', r"row 2 \(line 3\) is a list"),
+    "twice.csv": (b"text,text\na,b\n", "2 columns `text`"),
+    "twice.parquet": (columns("text", "text"), "2 columns `text`"),
+    "bytes.parquet": (parquet([*TEXTS, "caf\udce9"]), "row 31 of `text` is not UTF-8"),
     "story.jsonl": (b'{"story": "a"}\n' * 9, "no column `text`; it has story"),
     "mine.docx": (b"PK", r"not a kind of file that can be read.*\.jsonl"),
-    "a::b.jsonl": (jsonl(TEXTS), "would be taken for an address"),
     "noending": (b"hello", "not a kind of file that can be read"),
 }
 
@@ -281,3 +341,57 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").chmod(0)
     with pytest.raises(UserError, match="permission denied"):
         told(tmp_path / "a.jsonl")
+
+
+def test_a_saved_data_set(tmp_path: Path) -> None:
+    """A folder of `Dataset.save_to_disk` is read, its own list of files, not its facts; so is one of a `DatasetDict`."""
+    for name in ("one", "two/train", "two/validation"):
+        folder = put(tmp_path / name, dataset_info_json=b"{}", **{"data-00000-of-00001_arrow": arrow(TEXTS)})
+        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+        (folder / "cache-1234.arrow").write_bytes(arrow(["of a map"]))
+    (tmp_path / "two/dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    assert told(tmp_path / "one", "validation") == TEXTS[9::10]
+    assert told(tmp_path / "two") == told(tmp_path / "two", "validation") == TEXTS
+
+
+def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """TinyStories as `hf download` leaves it, parquet beside other texts: the parquet is read, with one note."""
+    put(tmp_path, data__train__00000_parquet=parquet(["t"]), data__validation__00000_parquet=parquet(["v"]))
+    names = ["TinyStories-train.txt", "TinyStories-valid.txt", "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"]
+    for name in (*names, "TinyStories_all_data.tar.gz", ".gitattributes", "README.md"):
+        (tmp_path / name).write_text("other\n")
+    assert (told(tmp_path), told(tmp_path, "validation")) == (["t"], ["v"])
+    (note, again) = capsys.readouterr().err.splitlines()
+    assert note == again and "its parquet files are read; TinyStories-train.txt" in note and "and 1 more not" in note
+
+
+def test_other_files_beside_named_ones_are_left_alone(tmp_path: Path) -> None:
+    """A table that no split is named in does not take the place of files that are."""
+    put(tmp_path, train_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["v"]), embeddings_parquet=parquet(["x"]))
+    assert told(tmp_path) == ["a"]
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """A file name in another encoding, as of a zip from Windows, is refused by a name that can be printed."""
+    try:
+        (tmp_path / os.fsdecode(b"train-\xe9.jsonl")).write_bytes(jsonl(TEXTS))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(UserError, match=r"train-\\xe9\.jsonl: its name is not UTF-8. Rename it"):
+        resolve.open_source(str(tmp_path), None)
+
+
+@pytest.mark.skipif(not shutil.which("iconv"), reason="needs iconv")
+@pytest.mark.parametrize("name", ["caf\u00e9 'x'.txt", "a.jsonl", "a.csv.gz", "utf16.txt"])
+def test_the_advice_on_encodings_works(tmp_path: Path, name: str) -> None:
+    """The command that the message gives turns exactly the named file into one that is read right."""
+    content = FORMATS["a.jsonl" if name == "a.jsonl" else "a.csv" if "csv" in name else "a.txt"](["caf\u00e9 \u20ac"] * 20)
+    content = content.replace(rb"caf\u00e9 \u20ac", "caf\u00e9 \u20ac".encode()).decode()
+    content = content.encode("utf-16" if name.startswith("utf16") else "windows-1252")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(UserError, match="Convert it: .*Then give the new file") as error:
+        told(tmp_path / name)
+    command = str(error.value).partition("Convert it: ")[2].rpartition(" (if ")[0]
+    subprocess.run(["bash", "-c", command], check=True)
+    (made,) = tmp_path.glob("*.utf8.*")
+    assert told(made) == ["caf\u00e9 \u20ac"] * 18

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.common.errors import UserError
 from stages.sources import resolve
 from stages.sources.source import TEXT, Source, Stories
 from stages.storybook import story as storybook
@@ -87,27 +86,11 @@ def test_blank_stories_are_dropped_and_counted() -> None:
     assert told.blank == 6
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (pa.table({"story": ["a"], "title": ["b"]}), "no column `text`; it has story, title"),
-        (pa.table({"text": [1, 2]}), "the column `text` holds int64, not text"),
-        (pa.table({"text": [["a"]]}), "the column `text` holds list<.*>, not text"),
-        (pa.table({"text": pa.array([b"caf\xe9"]).view(pa.string())}), "not UTF-8"),
-    ],
-)
-def test_wrong_columns_are_named(table: pa.Table, message: str) -> None:
-    """A table without text in a column `text` is refused with what it has instead."""
-    with pytest.raises(UserError, match=f"dataset: mine.*{message}"):
-        texts(Stories(source(table), "train", None))
-
-
-def test_any_kind_of_text_column_is_taken() -> None:
-    """large_string, string_view and dictionary columns are text too."""
-    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
-        table = pa.table({"text": pa.array(["a", "b"]).cast(kind)})
-        nothing = pa.table({"text": pa.nulls(3)})
-        assert texts(Stories(source(nothing, table), "train", None)) == ["a", "b"]
+def test_stories_with_separators_in_them_are_counted() -> None:
+    """Letters that look like a story's end are kept, and counted for the note about them."""
+    told = Stories(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
+    assert texts(told) == ["a<|endoftext|>b", "c", "<|endoftext|>"]
+    assert told.marked == 2
 
 
 @pytest.mark.parametrize(
