@@ -3,7 +3,7 @@
 python -m tools.reproduce RUN      (make reproduce RUN=<MLflow run id or name>)
 
 Exit code 0: every output has the recorded md5. On a machine that differs in what decides the bits (CPU, threads, torch...)
-the bytes may differ: then the metrics must lie in the recorded run's intervals.
+the bytes may differ: then the metrics must be in the recorded run's intervals.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
 
 
 def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
-    """Print the metrics that have an interval and return whether the new values lie in the recorded intervals."""
+    """Print the metrics that have an interval and return whether the new values are in the recorded intervals."""
     fits = bool(before)
     for key in (key.removesuffix("_low") for key in before if key.endswith("_low")):
         low, high, value = before[f"{key}_low"], before[f"{key}_high"], after.get(key, float("nan"))

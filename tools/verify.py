@@ -2,7 +2,7 @@
 
 python -m tools.verify      (make verify)
 
-Exit code 0: all are the same. The clones lie at different paths, and each has its own DVC cache and MLflow store.
+Exit code 0: all are the same. The clones are at different paths, and each has its own DVC cache and MLflow store.
 """
 
 from __future__ import annotations

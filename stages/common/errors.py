@@ -1,4 +1,4 @@
-"""Errors: what a user can put right, and the one warning that tracking gives."""
+"""Errors: what a user can put right, and the one warning about tracking."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ class UserError(Exception):
 
 
 def warn_of_tracking(reason: str) -> None:
-    """The one line that a failing MLflow store costs."""
+    """Warn once that MLflow failed; training goes on."""
     print(f"warning: MLflow: {reason} Training goes on; `dvc repro` completes the run later.", file=sys.stderr)

@@ -28,7 +28,7 @@ def safe_streams() -> Iterator[None]:
     """Standard output and error that end no stage, until the block ends.
 
     Without Unicode they show question marks. A stream that was closed before we began, or whose reader or terminal goes away,
-    takes what is written and drops it.
+    takes what is written and drops it; so does a standard error whose disk is full.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Lasting(sys.stdout, 1), _Lasting(sys.stderr, 2)
@@ -47,7 +47,7 @@ class _Lasting:
             stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (as long as the process)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-        self._stream = stream
+        self._stream, self._number = stream, number
 
     def write(self, text: str) -> int:
         self._try(self._stream.write, text)
@@ -60,8 +60,8 @@ class _Lasting:
         try:
             action(*values)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
+            if error.errno not in (errno.EPIPE, errno.EIO) and self._number == 1:
+                raise  # a result that could not be written
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())  # what is still buffered, and all that follows, goes nowhere
             os.close(null)

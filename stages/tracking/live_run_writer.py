@@ -1,4 +1,4 @@
-"""Live run writer: the process beside training that brings to the MLflow run what comes on its standard input.
+"""Live run writer: the process beside training that logs to the MLflow run what comes on its standard input.
 
 The other end of the pipe is stages/training/live_run.py.
 """
@@ -13,13 +13,14 @@ from threading import Thread
 from typing import IO
 
 from stages.common.errors import warn_of_tracking
+from stages.common.terminal import safe_streams
 from stages.tracking import provenance, store
 from stages.tracking.provenance import Provenance
 from stages.tracking.run import open_run
 
 
 def feed(lines: Iterator[str]) -> None:
-    """Bring to the run what training sends: its start, then metrics and samples, then how it ended."""
+    """Log what training sends: its start, then metrics and samples, then how it ended."""
     first, code = json.loads(next(lines)), Provenance.gather()
     run = open_run(first["params"], first["session"], code.name)
     run.tag(provenance.machine() | first["facts"])
@@ -42,7 +43,7 @@ def feed(lines: Iterator[str]) -> None:
 
 
 def read_ahead(pipe: IO[str]) -> Iterator[str]:
-    """The pipe's lines, taken from it at once: a full pipe would stop training while MLflow opens or a server hangs."""
+    """The pipe's lines, read as soon as they come: a full pipe would stop training while MLflow opens or a server hangs."""
     lines: SimpleQueue[str] = SimpleQueue()
 
     def read() -> None:
@@ -55,8 +56,9 @@ def read_ahead(pipe: IO[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    try:
-        feed(read_ahead(sys.stdin))
-    except Exception as error:  # whatever it is: training is worth more than its log
-        warn_of_tracking(store.explain(error))
-        sys.exit(1)
+    with safe_streams():  # training's terminal may be gone
+        try:
+            feed(read_ahead(sys.stdin))
+        except Exception as error:  # whatever it is: training is worth more than its log
+            warn_of_tracking(store.explain(error))
+            sys.exit(1)

@@ -14,8 +14,8 @@ from stages.tracking import liveness, provenance, store
 from stages.tracking.places import CHECKOUT
 from stages.tracking.provenance import Provenance
 
-BATCH = 500  # metrics a request; the server takes 1,000 at most
-SAMPLE_EVERY = 5.0  # seconds between two looks at the CPU, memory and GPU
+BATCH = 500  # metrics per request; the server takes 1,000 at most
+SAMPLE_EVERY = 5.0  # seconds between two measurements of CPU, memory and GPU
 FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
@@ -51,7 +51,7 @@ class Run:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send the metrics that are still waiting."""
         from mlflow.entities import Metric
 
         while self._waiting:
@@ -60,7 +60,7 @@ class Run:
         self._flushed = time.monotonic()
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """Set tags; one set before gets the new value."""
+        """Set tags; a tag that is set already gets the new value."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.id, tags=[RunTag(key, value[:TAG_LENGTH]) for key, value in tags.items() if value])
@@ -86,7 +86,7 @@ class Run:
         self.client.log_artifact(self.id, str(path), folder or None)
 
     def code(self, code: Provenance) -> None:
-        """Log what the run was made from: params.yaml, the code's commit, and what the commit has not as a patch."""
+        """Log what the run was made from: params.yaml, the code's commit, and a patch with what differs from the commit."""
         self.tag(code.tags())
         if code.patch:
             with tempfile.TemporaryDirectory(prefix="patch-") as folder:
@@ -141,7 +141,7 @@ class Run:
         return cast("Callable[[], None]", monitor.finish)
 
     def finish(self, status: str) -> None:
-        """Send what waits and close the run: FINISHED, FAILED or KILLED."""
+        """Send what is waiting and close the run: FINISHED, FAILED or KILLED."""
         self.flush()
         self.client.set_terminated(self.id, status)
 

@@ -120,7 +120,7 @@ def explain(error: Exception) -> str:
     if version := re.search(r"out-of-date database schema \(found version (\w+)", reason):
         return f"the store {shown} was made by {_other_version(version[1], uri)}"
     if isinstance(error, ModuleNotFoundError):
-        return f"the store {shown} needs the package {error.name}. Install it: pip install {error.name}."
+        return f"the store {shown} needs the Python module {error.name}. Install the package that has it."
     reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
     if sqlite_path(uri):
         todo = "Put back a copy, or move it away: a new one is made"

@@ -1,4 +1,4 @@
-"""Live run: training's wire to its MLflow run, whose other end is a process of its own.
+"""Live run: what training logs to its MLflow run, through a pipe to a process of its own.
 
 A process, because MLflow takes seconds to import and open, its calls hold Python's lock, and a server may hang: none of it
 may cost training time. It outlives a training that is killed outright, and marks the run. And training does not import what
@@ -23,7 +23,7 @@ PATIENCE = 60  # seconds that the end of training waits for the last points to b
 
 
 class LiveRun:
-    """The run as training sees it: it takes what it is given, and never raises."""
+    """The run as training sees it. Its methods return at once and never raise."""
 
     def __init__(self, pipe: IO[str] | None) -> None:
         self._pipe = pipe
@@ -37,7 +37,7 @@ class LiveRun:
         self._send({"step": step, "samples": list(texts)})
 
     def close(self, status: str) -> None:
-        """Tell how training ended."""
+        """Log how training ended."""
         self._send({"status": status})
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -179,7 +179,7 @@ def test_queue_kill(project: Project) -> None:
 
 @container
 def test_without_proc(project: Project) -> None:
-    """Without /proc, as in some sandboxes, training, its run and the other stages are as ever."""
+    """Without /proc, as in some sandboxes, training, its run and the other stages work as everywhere."""
     project.set(epochs=1)
     stages = ("train", "evaluate", "generate", "explain", "track")
     shell = "umount -l /proc; " + " && ".join(f"{sys.executable} -m stages.{stage}" for stage in stages)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,9 +14,9 @@ from pathlib import Path
 import faults
 import pytest
 from project import Project, assert_complete
-from reference import Reference, at_once
+from reference import QUIET, Reference, at_once
 from refusal import check_message, digests
-from stage_runs import run_stage
+from stage_runs import ROOT, environment, run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("odd environment")]
 
@@ -46,6 +49,7 @@ def test_without(reference: Reference, tmp_path: Path, record_property: Callable
         project, programs = reference.copy(tmp_path / "git"), tmp_path / "bin"
         programs.mkdir()
         (programs / "sh").symlink_to("/bin/sh")
+        (programs / "env").symlink_to("/usr/bin/env")
         (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would lose the environment
         (programs / "python").chmod(0o755)
         write_again(project, project.environment() | {"PATH": str(programs), "SHELL": "/bin/sh"})
@@ -85,3 +89,116 @@ def test_read_only_folder(reference: Reference, tmp_path: Path, record_property:
 
     cases = {"download": "data/download", "train": ".checkpoints", "generate": "data/generate"}
     at_once([partial(refuses, *case) for case in cases.items()], record_property)
+
+
+NOTEBOOK = {  # what Jupyter, Colab, an IDE or cron leave, or take away
+    "inline pictures": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+    "a backend that is not there": {"MPLBACKEND": "no_such_backend"},
+    "a backend of a screen": {"MPLBACKEND": "TkAgg", "DISPLAY": ":99"},
+    "no home": {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent/cache", "XDG_CONFIG_HOME": "/nonexistent/config"},
+    "a home that is a file": {"HOME": "/dev/null"},
+    "no folder for temporary files": {"TMPDIR": "/nonexistent"},
+    "a safe path": {"PYTHONSAFEPATH": "1"},
+    "other settings of Python": {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONWARNINGS": "error::UserWarning",
+    },
+    "another language": {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "de"},
+}
+
+
+def test_what_notebooks_leave(reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Variables that a notebook or an IDE leaves change no byte, and cost neither the run nor its pictures."""
+
+    def completes(name: str, wishes: dict[str, str]) -> None:
+        project = reference.copy(tmp_path / name)
+        known = {run.id for run in project.runs()}
+        said = dvc(project, "repro", "--force", "--single-item", "track", env=project.environment() | wishes)
+        assert "Traceback" not in said
+        assert "warning: " not in said, said
+        (run,) = [run for run in project.runs() if run.id not in known]
+        assert run.complete and "plots/loss.png" in run.artifacts()
+        assert reference.differences(project) == []
+
+    at_once([partial(completes, *case) for case in NOTEBOOK.items()], record_property)
+
+
+def test_no_python_on_the_path(reference: Reference, tmp_path: Path) -> None:
+    """`.venv/bin/dvc repro` from cron or an IDE, where nothing is activated: the stages find .venv's Python."""
+    project = reference.copy(tmp_path / "project")
+    (project.folder / ".venv" / "bin").mkdir(parents=True)
+    python = project.folder / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would lose the environment
+    python.chmod(0o755)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "env", "git"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    for shell in ("/bin/sh", "/bin/bash"):
+        env = project.environment() | {"PATH": str(programs), "SHELL": shell}
+        dvc(project, "repro", "--force", "--single-item", "generate", env=env)
+    assert reference.differences(project) == []
+
+
+def test_a_python_without_the_packages(tmp_path: Path) -> None:
+    """The system's Python, by accident: one sentence says what to activate."""
+    words = [sys.executable, "-S", "-m", "stages.generate"]  # -S: without the folder of the installed packages
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    check_message(done.stderr, [sys.executable, "does not have the project's packages", "activate", "make setup"])
+
+
+@pytest.mark.parametrize(
+    "closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "| head -c 0", "2> /dev/full", "> /dev/null 2>&1 < /dev/null"]
+)
+def test_streams_that_nobody_reads(closed: str, reference: Reference, tmp_path: Path) -> None:
+    """A daemon's closed streams, a reader that goes away: the stages write their bytes, and no message gets into a file."""
+    folder, store = reference.copy_data(tmp_path / "project"), f"sqlite:///{tmp_path}/runs.db"
+    before = digests(folder / "data")
+    (folder / "data" / "generate" / "samples.jsonl").unlink()
+    env = environment(folder, **QUIET, MLFLOW_TRACKING_URI=store)
+    for stage in ("generate", "track"):
+        script = f"{sys.executable} -m stages.{stage} {closed}"
+        done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    after = {name: digest for name, digest in digests(folder / "data").items() if name in before}
+    assert after == before
+    (run,) = Project(folder).runs(store)
+    assert run.complete
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_name(reference: Reference, tmp_path: Path) -> None:
+    """A container's user that /etc/passwd does not know, without a home: stages run by hand, with a complete run."""
+    with tempfile.TemporaryDirectory(prefix="nobody-", dir="/tmp") as name:
+        folder = reference.copy_data(Path(name) / "project")
+        for path in [Path(name), *Path(name).rglob("*")]:
+            os.chown(path, 54321, 54321)
+        store = f"sqlite:///{name}/runs.db"
+        env = environment(folder, **QUIET, MLFLOW_TRACKING_URI=store, HOME="/nonexistent")
+        env = {key: value for key, value in env.items() if key not in ("USER", "LOGNAME", "LNAME", "USERNAME")}
+        words = [sys.executable, "-m", "stages.track"]
+        done = subprocess.run(
+            words, cwd=folder, env=env, user=54321, group=54321, extra_groups=[], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        (run,) = Project(folder).runs(store)
+        assert run.complete and "plots/loss.png" in run.artifacts()
+
+
+def test_an_empty_rwlock(tmp_path: Path) -> None:
+    """DVC's lock file is empty after a power cut, and DVC cannot read it: `make repro` takes it away, and keeps a whole one."""
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in (".ready", "bin/dvc"):
+        (tmp_path / ".venv" / name).write_text("#!/bin/sh\nls .dvc/tmp\n")
+        (tmp_path / ".venv" / name).chmod(0o755)
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (tmp_path / "requirements.txt").touch()
+    os.utime(tmp_path / "requirements.txt", (0, 0))
+    lock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    for content, there in (("", False), ("{}", True)):
+        lock.write_text(content)
+        done = subprocess.run(["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert ("rwlock\n" in done.stdout.split("dvc repro\n")[1]) is there, done.stdout

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import fcntl
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import faults
 import pytest
@@ -58,6 +62,22 @@ BROKEN: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], list[str
 }
 
 
+@contextmanager
+def schema(path: Path, revision: str) -> Iterator[None]:
+    """Of another version of MLflow."""
+    with replaced(path, lambda whole: whole):
+        with closing(sqlite3.connect(path)) as store, store:
+            store.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        yield
+
+
+def an_older_revision() -> str:
+    """The schema that some earlier MLflow had."""
+    from mlflow.store import db_migrations
+
+    return min(path.name.split("_")[0] for path in Path(str(db_migrations.__file__)).parent.glob("versions/*_*.py"))
+
+
 @pytest.fixture
 def project(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A copy of the finished project's data, and its store beside it, for `track` in this process."""
@@ -83,10 +103,42 @@ def complete(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken(name: str, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A store that is locked, damaged or no file: told in one message with what to do; afterwards the run is completed."""
+    """A store that is locked, damaged or not a file: one message says so and what to do; afterwards the run is completed."""
     make, words = BROKEN[name]
     with make(project.folder.parent / "runs.db"):
         refused(project.folder, "track", ["the MLflow store", "runs.db cannot be used", *words, "Nothing else is lost"], capsys)
+    complete(project, monkeypatch)
+
+
+VERSIONS = {
+    "newer": (
+        lambda: "ffffffffffff",
+        ["was made by a newer MLflow than this one", "Install that version", "move mlflow.db away"],
+    ),
+    "older": (an_older_revision, ["was made by an older MLflow than this one", "Make a copy", "mlflow db upgrade sqlite:///"]),
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_other_version(
+    name: str, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store of a newer or an older MLflow: which of the two it is, and what helps then."""
+    revision, words = VERSIONS[name]
+    with schema(project.folder.parent / "runs.db", revision()):
+        said = refused(project.folder, "track", [*words, "Nothing else is lost"], capsys)
+    assert "server" not in said
+    complete(project, monkeypatch)
+
+
+def test_no_locks(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file system without locks, as some network disks: which file, and what to do."""
+
+    for kind in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", Mock(side_effect=OSError(kind, os.strerror(kind))))
+            words = ["runs.db.lock: its file system has no locks", "a disk of this machine"]
+            refused(project.folder, "track", words, capsys)
     complete(project, monkeypatch)
 
 

@@ -34,7 +34,7 @@ def test_nothing_recorded_is_not_identical() -> None:
 
 
 def test_machines(capsys: pytest.CaptureFixture[str]) -> None:
-    """A fact that decides bits is told; the host's name is not; nothing else that is no machine's fact."""
+    """A fact that decides bits is reported; the host's name is not, and neither is anything but the machine's facts."""
     assert not reproduce.show_machines(MACHINE, MACHINE | {"machine.host": "two", "device": "x"})
     assert reproduce.show_machines(MACHINE, MACHINE | {"machine.torch": "2.14"})
     assert "torch: 2.13 -> 2.14" in capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_machines(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("value", "fits"), [(3.05, True), (3.1, True), (3.2, False), (float("nan"), False), (2.0, False)])
 def test_metrics(value: float, fits: bool) -> None:
-    """A metric fits if it lies in the recorded interval; one that is no number does not."""
+    """A metric fits if it is in the recorded interval; one that is not a number does not."""
     assert reproduce.show_metrics(METRICS, METRICS | {"perplexity": value}) is fits
 
 

@@ -33,7 +33,7 @@ def conclude(one: dict[str, str], two: dict[str, str], monkeypatch: pytest.Monke
 
 
 def test_every_file_that_a_pipeline_makes_is_compared(tmp_path: Path) -> None:
-    """dvc.lock and all that lies in the stages' folders, each by its content; not what git brought."""
+    """dvc.lock and all files in the stages' folders, each by its content; not what git brought."""
     assert make(tmp_path) == {name: hashlib.md5(text.encode()).hexdigest() for name, text in MADE.items()}
 
 

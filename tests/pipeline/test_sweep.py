@@ -1,0 +1,83 @@
+"""Every point of a sweep is a run of its name, today's value too; a store that was deleted says what to type."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from project import Project, Recorded, assert_complete, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+RECORD = "from stages.tracking import unrecorded; print(unrecorded.record())"
+UI = "import argparse, os; os.execve = print; from tools import ui; ui.main(argparse.Namespace(port=5000))"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once, with the result committed."""
+    project = Project.copy(tmp_path_factory.mktemp("sweep"))
+    project.dvc("repro")
+    project.commit()
+    return project
+
+
+def queue(project: Project, *words: str) -> set[str]:
+    """Run queued experiments one after the other: the names of all experiments then."""
+    project.dvc("exp", "run", "--queue", *words)
+    before = len(re.findall("Success", project.dvc("queue", "status")))
+    waiting = len(re.findall("Queued", project.dvc("queue", "status")))
+    project.dvc("queue", "start")
+    wait_for(lambda: len(re.findall("Success|Failed", project.dvc("queue", "status"))) == before + waiting)
+    assert "Failed" not in project.dvc("queue", "status")
+    return set(project.dvc("exp", "list", "--name-only").split())
+
+
+def named(project: Project) -> dict[str, Recorded]:
+    """The runs of experiments, by name; no name twice."""
+    runs = project.runs()[1:]
+    assert len({run.name for run in runs}) == len(runs)
+    return {run.name: run for run in runs}
+
+
+def test_a_sweep_that_includes_today_s_value(project: Project) -> None:
+    """Three points, one of which changes nothing: three experiments in DVC, the same three names in MLflow, all complete."""
+    names = queue(project, "-S", "temperature=1.0,0.5,0.7")
+    assert len(names) == 3
+    runs = named(project)
+    if len(runs) == 2:  # the point that changes nothing came last: nobody was there to see it
+        project.python("-c", RECORD)
+        runs = named(project)
+    assert set(runs) == names
+    assert {run.params["temperature"] for run in runs.values()} == {"1.0", "0.5", "0.7"}
+    (same,) = [run for run in runs.values() if run.params["temperature"] == "1.0"]
+    assert_complete(same, project)
+    assert set(same.stages().values()) == {"cached"}
+    assert same.tags["trained_by"] == project.runs()[0].id
+    assert "identical: every output" in project.python("-m", "tools.reproduce", same.name)
+    assert "up to date" in project.dvc("repro")
+    assert "up to date" in project.dvc("status")
+    assert project.python("-c", RECORD).splitlines()[-1] == "[]"
+
+
+def test_what_a_user_deleted_stays_deleted(project: Project) -> None:
+    """A run whose experiment DVC still lists is not made again once it was deleted."""
+    names = queue(project, "-n", "nothing-new", "-S", "temperature=1.0")
+    assert "nothing-new" in names
+    assert "nothing-new" in project.python("-c", RECORD)
+    run = named(project)["nothing-new"]
+    run.client.delete_run(run.id)
+    assert project.python("-c", RECORD).splitlines()[-1] == "[]"
+    assert "nothing-new" not in named(project)
+
+
+def test_a_deleted_store(project: Project) -> None:
+    """Without mlflow.db `dvc repro` has nothing to do; `make ui` says how to record the result again, and that works."""
+    (project.folder / "mlflow.db").unlink()
+    assert "up to date" in project.dvc("repro")
+    assert "dvc repro -f -s track" in project.python("-c", UI)
+    project.dvc("repro", "-f", "-s", "track")
+    (run,) = project.runs()
+    assert_complete(run, project)
+    assert "dvc repro -f" not in project.python("-c", UI)
+    assert Path(project.folder / "mlruns" / run.id).is_dir()
