@@ -38,12 +38,13 @@ def store_uri() -> str:
     Raises:
         UserError: MLFLOW_TRACKING_URI names no store.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
+    uri = _given()
     scheme = uri.partition("://")[0] if "://" in uri else uri.partition(":")[0]
-    if uri.startswith("sqlite:"):
-        if not uri.startswith("sqlite:///") or sqlite_path(uri) is None:
+    if scheme == "sqlite":
+        if (path := database()) is None:
             raise _no_store("names no file", "Write sqlite:///mlflow.db")
-        return sqlite_uri(sqlite_path(uri) or Path())
+        # MLflow and SQLAlchemy disagree on `%` and `?` in a path: one makes a folder of another name. A relative path has none.
+        return sqlite_uri(Path(os.path.relpath(path)) if set("%?") & set(str(path)) else path)
     if scheme == "file" or uri.startswith((".", "/", "~")) or (":" not in uri and uri not in SERVICES):
         place = session.root() / Path((places.local_path(uri) or Path(uri)) if scheme == "file" else uri).expanduser()
         if place.suffix in (".db", ".sqlite", ".sqlite3"):
@@ -61,22 +62,23 @@ def store_uri() -> str:
     return uri
 
 
-def sqlite_uri(path: Path) -> str:
-    """The URI of a sqlite file, whatever characters its path has."""
-    return f"sqlite:///{path.as_posix().replace('%', '%25').replace('?', '%3F')}"
-
-
-def sqlite_path(uri: str) -> Path | None:
+def database() -> Path | None:
     """The file of a sqlite store; None for another kind of store, and for one that is kept in memory."""
+    uri = _given()
     name = unquote(uri.removeprefix("sqlite:///").partition("?")[0])
     if not uri.startswith("sqlite:///") or name in ("", ":memory:"):
         return None
     return session.root() / Path(name).expanduser()
 
 
+def sqlite_uri(path: Path) -> str:
+    """The URI of a sqlite file, whatever characters its path has."""
+    return f"sqlite:///{path.as_posix().replace('%', '%25').replace('?', '%3F')}"
+
+
 def is_of_this_checkout() -> bool:
     """Whether the store is a file in this checkout, so that all its runs are this checkout's."""
-    path = sqlite_path(store_uri())
+    path = database()
     return path is not None and path.is_relative_to(session.root())
 
 
@@ -87,7 +89,7 @@ def connect() -> tuple[Any, str]:
         UserError: the store is a file that cannot be read or written, or MLFLOW_TRACKING_URI names none.
     """
     uri = store_uri()
-    mlflow, path = _import_mlflow(), sqlite_path(uri)
+    mlflow, path = _import_mlflow(), database()
     with lock():
         if path is not None and path.exists():
             _try_sqlite(path)
@@ -122,7 +124,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"the store {shown} needs the Python module {error.name}. Install the package that has it."
     reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
-    if sqlite_path(uri):
+    if database():
         todo = "Put back a copy, or move it away: a new one is made"
     else:
         todo = f"Start {'the server' if uri.startswith('http') else 'it'}, or unset MLFLOW_TRACKING_URI to use mlflow.db here"
@@ -145,9 +147,13 @@ def strictly(action: Callable[[], Any]) -> Any:
 
 def lock() -> files.Lock:
     """Held by one process at a time: two that create one SQLite store at the same moment ruin it for good."""
-    beside = sqlite_path(store_uri()) or session.scratch() / "mlflow"
+    beside = database() or session.scratch() / "mlflow"
     beside.parent.mkdir(parents=True, exist_ok=True)
     return files.Lock(f"{beside}.lock", timeout=60)
+
+
+def _given() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
 
 
 def _no_store(reason: str, todo: str) -> UserError:

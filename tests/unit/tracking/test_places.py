@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 from stages.common import session
 from stages.tracking import places, store
@@ -29,6 +31,8 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Enter:
         monkeypatch.setenv("DVC_ROOT", str(folder))
         monkeypatch.chdir(folder)
         session.root.cache_clear()
+        utils._artifact_repos_cache.clear()  # what MLflow remembers, which in a process of its own would be nothing
+        utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
 
     return into
 
@@ -77,7 +81,7 @@ def test_moved(name: str, tmp_path: Path, enter: Enter, capsys: pytest.CaptureFi
     enter(tmp_path / name)
     assert read(old) == "old"
     assert read(make_run("new")) == "new"
-    assert not (tmp_path / "before").exists()
+    assert os.listdir(tmp_path) == [name], "and nothing beside it"
     left = [line for line in mentions(tmp_path / name / "mlflow.db", "/before/") if "/mlruns/0" not in line]
     assert not left
     assert capsys.readouterr().err.count("note: ") == 1
@@ -139,7 +143,9 @@ def test_paths_of_uris() -> None:
     for name in ODD:
         path = Path("/a", name, "mlruns")
         assert places.local_path(path.as_uri()) == places.local_path(str(path)) == path
-        assert store.sqlite_path(store.sqlite_uri(path)) == path
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(path))
+            assert store.database() == path
     assert places.local_path("s3://bucket/key") is None
     assert places.local_path("mlflow-artifacts:/1") is None
 

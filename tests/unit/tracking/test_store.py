@@ -32,7 +32,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///./a/runs.db", "sqlite:///{main}/a/runs.db"),
         ("sqlite:////abs/runs.db", "sqlite:////abs/runs.db"),
         ("sqlite:///~/runs.db", "sqlite:///{home}/runs.db"),
-        ("sqlite:////a%20b/100%25.db", "sqlite:////a b/100%25.db"),
+        ("sqlite:////a%20b/runs.db", "sqlite:////a b/runs.db"),
         ("fs", "file://{main}/fs"),
         ("./fs", "file://{main}/fs"),
         ("file:fs", "file://{main}/fs"),
