@@ -145,20 +145,3 @@ def head_loss(
         if hidden.device.type == "cuda":
             return _PaddedHeadLoss.apply(hidden, weight, targets, total, dtype, kernel)  # type: ignore[no-untyped-call,no-any-return]
         return _HeadLoss.apply(hidden, weight, targets, total, dtype)  # type: ignore[no-untyped-call,no-any-return]
-
-
-@torch.no_grad()
-def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """-log p(target) of each token, (N,) float32 nats; 0 where the target is -100."""
-    dtype = _compute_dtype(hidden)
-    parts = []
-    with torch.autocast(hidden.device.type, enabled=False):
-        w = weight.to(dtype)
-        size = _chunk(weight)
-        h = hidden.to(dtype)
-        for start in range(0, h.size(0), size):
-            y = targets[start : start + size]
-            logits = (h[start : start + size] @ w.t()).float()  # (n, V)
-            picked = logits.gather(1, y.clamp_min(0)[:, None])[:, 0]
-            parts.append((logits.logsumexp(dim=-1) - picked) * (y != IGNORE))
-    return torch.cat(parts)

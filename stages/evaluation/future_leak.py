@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from model.gpt2 import GPT2
 from stages.corpus.tokens import TokenFile
+from stages.evaluation.scoring import batch_tokens
 
 WINDOWS = 16
 
@@ -24,18 +27,23 @@ def future_leak(net: GPT2, split: TokenFile, windows: int = WINDOWS) -> float:
     context = min(net.config.block_size, len(split))  # T
     if context < 2:
         return 0.0
+    batch = max(1, batch_tokens(net) // context)
     starts = np.linspace(0, len(split) - context, windows).astype(np.int64)
     cuts = np.linspace(1, context - 1, windows).astype(np.int64)
-    worst = 0.0
-    for start, other, cut in zip(starts, np.roll(starts, 1), cuts, strict=True):
-        tokens = _window(split, start, context, net)
-        changed = _window(split, other, context, net)
-        changed[:, cut:] = torch.where(changed == tokens, (tokens + 1) % net.config.vocab_size, changed)[:, cut:]
-        changed[:, :cut] = tokens[:, :cut]
-        worst = max(worst, float((net(tokens) - net(changed))[:, :cut].abs().max()))
-    return worst
+    tokens, changed = _windows(split, starts, context), _windows(split, np.roll(starts, 1), context)  # (windows, T) each
+    changed = torch.where(changed == tokens, (tokens + 1) % net.config.vocab_size, changed)
+    later = torch.from_numpy(cuts)[:, None] <= torch.arange(context)  # (windows, T)
+    changed = torch.where(later, changed, tokens)
+    device = net.wte.weight.device
+    worst = torch.zeros((), device=device)
+    for now in torch.arange(windows).split(batch):
+        one, other = (net.hidden(part[now].to(device)) for part in (tokens, changed))  # (b, T, C) each
+        for row, cut in enumerate(cuts[now].tolist()):
+            change = (net.lm_head(one[row, :cut]) - net.lm_head(other[row, :cut])).abs().max()
+            worst = torch.maximum(worst, change)
+    return float(worst)
 
 
-def _window(split: TokenFile, start: int, context: int, net: GPT2) -> torch.Tensor:
-    """(1, T) int64."""
-    return torch.from_numpy(split.stream[start : start + context].astype(np.int64)).to(net.wte.weight.device)[None]
+def _windows(split: TokenFile, starts: NDArray[np.int64], context: int) -> Tensor:
+    """(windows, T) int64, on the CPU."""
+    return torch.from_numpy(split.stream[starts[:, None] + np.arange(context)].astype(np.int64))

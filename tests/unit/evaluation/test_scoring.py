@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from token_files import random_stories, tiny_net, token_file
 
 from model import GPT2
+from stages.common.errors import UserError
 from stages.corpus.tokens import TokenFile
 from stages.evaluation import scoring
-from stages.evaluation.scoring import RUNS, Scored, score, share
+from stages.evaluation.scoring import RUNS, Predictor, Scored, padded_half, score, share
 
 
 def naive(net: GPT2, split: TokenFile, stride: int) -> NDArray[np.float64]:
@@ -100,6 +102,68 @@ def test_chunks_of_the_head_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> No
     whole = score(tiny_net(), split, 8).nll
     monkeypatch.setattr(scoring, "CHUNK_BYTES", 1)
     assert score(tiny_net(), split, 8).nll == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("vocab_size", [20, 128, 300])
+def test_half_products_give_the_same_losses(vocab_size: int) -> None:
+    """The GPU's padded float16 head: losses and confidence within float16's rounding, the mean within 1e-4, the same hits."""
+    net, generator = tiny_net(vocab_size=vocab_size), torch.Generator().manual_seed(1)
+    windows = torch.randint(0, vocab_size, (40, 17), generator=generator)
+    predictor = Predictor(net)
+    predictor._half = padded_half(net.lm_head.weight.detach())
+    assert len(predictor._half) % 128 == 0
+    exact = predictor.start(windows)()
+    with torch.inference_mode():
+        hidden = net.hidden(windows[:, :-1]).flatten(0, 1)
+        half = predictor._chunked(hidden, windows[:, 1:], predictor._in_half)
+    torch.testing.assert_close(half[0], exact[0], atol=2e-2, rtol=1e-3)
+    torch.testing.assert_close(half[1], exact[1], atol=2e-3, rtol=1e-2)
+    assert float((half[0] - exact[0]).mean().abs()) < 1e-4 * float(exact[0].mean())
+    assert float((half[2] == exact[2]).float().mean()) > 0.99
+
+
+def test_overflow_is_scored_again_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose float16 losses are not finite is scored exactly; if that is not finite either, the weights are damaged."""
+    net, split = tiny_net(), token_file(random_stories(20))
+    expected = score(net, split, 8).nll
+    start = Predictor.start
+
+    def overflow(self: Predictor, windows: torch.Tensor, exact: bool = False) -> Any:
+        losses, *others = start(self, windows)()
+        return lambda: (losses if exact else losses / 0.0, *others)
+
+    monkeypatch.setattr(Predictor, "start", overflow)
+    assert score(net, split, 8).nll == pytest.approx(expected)
+    monkeypatch.setattr(Predictor, "start", lambda self, windows, exact=False: overflow(self, windows))
+    with pytest.raises(UserError, match="no finite loss"):
+        score(net, split, 8)
+
+
+def test_batches_in_flight_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where some batches are under way before the first result is read: the same bits."""
+    split = token_file(random_stories(60))
+    expected = score(tiny_net(), split, 8, batch=3).nll
+    make, start, under_way = Predictor.__init__, Predictor.start, []
+
+    def ahead(self: Predictor, net: GPT2) -> None:
+        make(self, net)
+        self.in_flight = 2
+
+    def noted(self: Predictor, windows: torch.Tensor, exact: bool = False) -> Any:
+        found = start(self, windows)
+        under_way.append(1)
+
+        def result() -> Any:
+            under_way.append(-1)
+            return found()
+
+        return result
+
+    monkeypatch.setattr(Predictor, "__init__", ahead)
+    monkeypatch.setattr(Predictor, "start", noted)
+    assert score(tiny_net(), split, 8, batch=3).nll.tobytes() == expected.tobytes()
+    assert under_way[:4] == [1, 1, 1, -1]
+    assert sum(under_way) == 0
 
 
 def test_huge_logits_do_not_overflow() -> None:

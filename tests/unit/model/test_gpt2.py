@@ -278,18 +278,6 @@ def test_parts_of_a_batch_add_up() -> None:
         torch.testing.assert_close(parameter.grad, whole[name], atol=1e-6, rtol=1e-4)
 
 
-def test_token_losses_are_each_token_s_cross_entropy() -> None:
-    """`token_losses` gives -log p of each target in float32, 0 where the target is -100, and no gradient."""
-    net, x, y = make(), tokens()[:, :-1], tokens()[:, 1:].clone()
-    y[0, :5] = -100
-    losses = net.token_losses(x, y)
-    with torch.no_grad():
-        expected = F.cross_entropy(net(x).flatten(0, 1), y.flatten(), ignore_index=-100, reduction="none").view(y.shape)
-    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=1e-5)
-    assert losses.dtype == torch.float32
-    assert not losses.requires_grad
-
-
 def test_bf16_loss_is_near_fp32() -> None:
     """Under bf16 autocast the loss differs from fp32's by less than 1 %, and the gradients point the same way."""
     net, x = make(), tokens(4)
