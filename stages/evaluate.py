@@ -57,8 +57,8 @@ def main(args: argparse.Namespace) -> None:
     metrics |= {"stories": validation.stories, "tokens": len(validation)}
 
     files.start_over(FOLDER, "metrics.json")
-    files.write_text(FOLDER / "loss_by_position.csv", position.csv())
-    files.write_text(FOLDER / "calibration.csv", calibration.csv())
+    files.write_csv(FOLDER / "loss_by_position.csv", position.rows())
+    files.write_csv(FOLDER / "calibration.csv", calibration.rows())
     files.write_text(FOLDER / "report.md", report.text(metrics))
     files.write_json(FOLDER / "metrics.json", metrics)
     print(f"\n{report.text(metrics)}")

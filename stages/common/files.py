@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -79,9 +81,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the keys of the first one as header; numbers in full precision."""
-    lines = [",".join(rows[0]) if rows else ""]
-    lines += [",".join(str(value) for value in row.values()) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:

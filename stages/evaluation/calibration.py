@@ -33,11 +33,10 @@ class Calibration:
         """Share of tokens whose likeliest prediction is right."""
         return float(self._hits.sum() / max(1, self._tokens.sum()))
 
-    def csv(self) -> str:
+    def rows(self) -> list[dict[str, object]]:
         """confidence (mean of the bin), accuracy, tokens; bins without tokens are left out."""
-        rows = [
-            f"{confidence / tokens:.6f},{hits / tokens:.6f},{tokens:.0f}"
+        return [
+            {"confidence": f"{confidence / tokens:.6f}", "accuracy": f"{hits / tokens:.6f}", "tokens": f"{tokens:.0f}"}
             for confidence, hits, tokens in zip(self._confidence, self._hits, self._tokens, strict=True)
             if tokens
         ]
-        return "\n".join(["confidence,accuracy,tokens", *rows, ""])

@@ -9,12 +9,14 @@ interval of a perplexity is exp of the interval of its loss.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 RESAMPLES = 2_000
 GROUPS = 4_000  # more stories than that are drawn in groups of neighbours: the cost stops growing, the interval stays
@@ -41,10 +43,10 @@ class Estimate:
 
 
 def ratio(amounts: ArrayLike, counts: ArrayLike, seed: int = 0) -> Estimate:
-    """sum(amounts) / sum(counts) over stories, as nats over tokens.
+    """sum(amounts) / sum(counts) over stories, such as nats per token.
 
     Args:
-        amounts: (S,), one a story.
+        amounts: (S,), one for each story.
         counts: (S,), above 0.
         seed: the same seed draws the same stories, so that quantities of one split are compared draw by draw.
 
@@ -52,17 +54,19 @@ def ratio(amounts: ArrayLike, counts: ArrayLike, seed: int = 0) -> Estimate:
         the estimate; with fewer than two stories its interval is the value alone.
     """
     pairs = _grouped(amounts, counts)
-    value = float(_divide(pairs.sum(axis=0)))
-    return _bca(value, _divide(_resample(pairs, seed)), _left_out(pairs) - value)
+    return _bca(_whole(pairs), [pairs], lambda stories, axis=-1: _ratio(pairs, stories, axis), seed)
 
 
 def difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike], seed: int = 0) -> Estimate:
     """`ratio(*first) - ratio(*second)` for two independent sets of stories."""
     one, two = _grouped(*first), _grouped(*second)
-    value_one, value_two = float(_divide(one.sum(axis=0))), float(_divide(two.sum(axis=0)))
-    draws = _divide(_resample(one, seed)) - _divide(_resample(two, seed + 1))
-    influence = np.concatenate([_left_out(one) - value_one, value_two - _left_out(two)])
-    return _bca(value_one - value_two, draws, influence)
+    value = _whole(one) - _whole(two)
+    return _bca(value, [one, two], lambda a, b, axis=-1: _ratio(one, a, axis) - _ratio(two, b, axis), seed)
+
+
+def exp(estimate: Estimate) -> Estimate:
+    """A loss in nats as a perplexity."""
+    return estimate.map(math.exp)
 
 
 def _grouped(amounts: ArrayLike, counts: ArrayLike) -> Array:
@@ -73,39 +77,32 @@ def _grouped(amounts: ArrayLike, counts: ArrayLike) -> Array:
     return np.add.reduceat(pairs, np.arange(GROUPS) * len(pairs) // GROUPS, axis=0)
 
 
-def _divide(pairs: Array) -> Array:
-    return pairs[..., 0] / pairs[..., 1]
+def _whole(pairs: Array) -> float:
+    """The ratio over all stories."""
+    amounts, counts = pairs.sum(axis=0)
+    return float(amounts / counts)
 
 
-def _resample(pairs: Array, seed: int) -> Array:
-    """Sums over as many stories as there are, drawn with replacement, (RESAMPLES, 2)."""
-    generator = np.random.default_rng(seed)
-    size = max(1, DRAWS // len(pairs))
-    parts = [min(size, RESAMPLES - done) for done in range(0, RESAMPLES, size)]
-    return np.concatenate([pairs[generator.integers(len(pairs), size=(part, len(pairs)))].sum(axis=1) for part in parts])
+def _ratio(pairs: Array, stories: NDArray[np.int64], axis: int) -> Any:
+    """The ratio over the stories with these numbers."""
+    return pairs[stories, 0].sum(axis=axis) / pairs[stories, 1].sum(axis=axis)
 
 
-def _left_out(pairs: Array) -> Array:
-    """The ratio without each story in turn (the jackknife), (S,)."""
-    return _divide(pairs.sum(axis=0) - pairs) if len(pairs) > 1 else _divide(pairs)
-
-
-def _bca(value: float, draws: Array, influence: Array) -> Estimate:
-    """The BCa interval of `value` from its resampled values and what leaving a story out adds to it."""
-    normal = NormalDist()
-    below = float((draws < value).mean() + (draws == value).mean() / 2)
-    bias = normal.inv_cdf(min(max(below, 1 / len(draws)), 1 - 1 / len(draws)))
-    spread = float((influence**2).sum())
-    acceleration = -float((influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-
-    def level(probability: float) -> float:
-        z = bias + normal.inv_cdf(probability)
-        return normal.cdf(bias + z / (1 - acceleration * z))
-
-    low, high = np.quantile(draws, [level(0.025), level(0.975)])
-    return Estimate(value, float(min(low, value)), float(max(high, value)))
-
-
-def exp(estimate: Estimate) -> Estimate:
-    """A loss in nats as a perplexity."""
-    return estimate.map(math.exp)
+def _bca(value: float, sets: list[Array], statistic: Callable[..., Any], seed: int) -> Estimate:
+    """The interval of `value`, the statistic of all stories; it is given story numbers, so each amount keeps its count."""
+    numbers = [np.arange(len(pairs)) for pairs in sets]
+    if min(map(len, numbers)) < 2:
+        return Estimate(value, value, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # stories that are all alike
+        found = bootstrap(
+            numbers,
+            statistic,
+            n_resamples=RESAMPLES,
+            batch=max(1, DRAWS // max(map(len, numbers))),
+            vectorized=True,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    low, high = (float(limit) if math.isfinite(limit) else value for limit in found)
+    return Estimate(value, min(low, value), max(high, value))

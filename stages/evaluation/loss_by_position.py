@@ -23,8 +23,10 @@ class LossByPosition:
         self._nats += scored.losses.sum(axis=0, dtype=np.float64)
         self._tokens += len(scored.losses)
 
-    def csv(self) -> str:
-        """position (tokens of context), loss (nats/token), tokens."""
+    def rows(self) -> list[dict[str, object]]:
+        """position (tokens of context), loss (nats per token), tokens."""
         losses = self._nats / max(1, self._tokens)
-        rows = [f"{position},{loss:.6f},{self._tokens}" for position, loss in enumerate(losses, start=1)]
-        return "\n".join(["position,loss,tokens", *rows, ""])
+        return [
+            {"position": position, "loss": f"{loss:.6f}", "tokens": self._tokens}
+            for position, loss in enumerate(losses, start=1)
+        ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +27,9 @@ def scored(
     )
 
 
-def rows(text: str) -> list[dict[str, float]]:
-    """A CSV's rows."""
-    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+def rows(table: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The table's cells as numbers."""
+    return [{key: float(value) for key, value in row.items()} for row in table]
 
 
 def test_loss_by_position_is_the_mean_over_windows() -> None:
@@ -38,7 +37,7 @@ def test_loss_by_position_is_the_mean_over_windows() -> None:
     curve, no = LossByPosition(2), [[False, True]] * 2
     curve.add(scored([[4.0, 1.0], [2.0, 3.0]], [[0.1] * 2] * 2, no, no))
     curve.add(scored([[6.0, 5.0]], [[0.1] * 2], [[False] * 2], [[False] * 2]))
-    assert rows(curve.csv()) == [
+    assert rows(curve.rows()) == [
         {"position": 1, "loss": 4.0, "tokens": 3},
         {"position": 2, "loss": 3.0, "tokens": 3},
     ]
@@ -55,7 +54,7 @@ def test_calibration_bins_each_scored_token_once() -> None:
             [[True, True, True, True, False]],
         )
     )
-    assert rows(curve.csv()) == [
+    assert rows(curve.rows()) == [
         {"confidence": 0.31, "accuracy": 0.0, "tokens": 1},
         {"confidence": 0.92, "accuracy": 0.5, "tokens": 2},
         {"confidence": 1.0, "accuracy": 1.0, "tokens": 1},
@@ -79,7 +78,7 @@ def test_they_watch_a_real_evaluation() -> None:
     net, split = tiny_net(), token_file(random_stories(65))
     position, calibration = LossByPosition(16), Calibration()
     sums = score(net, split, 16, watchers=[position, calibration])
-    assert sum(row["tokens"] for row in rows(calibration.csv())) == len(split)
-    losses = [row["loss"] for row in rows(position.csv())]
+    assert sum(row["tokens"] for row in rows(calibration.rows())) == len(split)
+    losses = [row["loss"] for row in rows(position.rows())]
     assert len(losses) == 16
     assert np.mean(losses) == pytest.approx(sums.nll.sum() / len(split), rel=0.02)
