@@ -122,9 +122,10 @@ class Writer:
         """Steps of the block until the last row was finished; `finished` (B,) on the CPU is brought up to date."""
         if not bool(self.finite):
             raise ValueError(NOT_FINITE)
-        for step, new in enumerate(made.cpu().unbind(1) if self.stop is not None else (), start=1):
-            if bool(finished.logical_or_(new == self.stop).all()):
-                return step
+        if self.stop is not None:
+            for step, stopped in enumerate((made == self.stop).cpu().unbind(1), start=1):
+                if bool(finished.logical_or_(stopped).all()):
+                    return step
         return made.size(1)
 
     # -- the steps: plain functions of the buffers --------------------------------------------------------
@@ -204,7 +205,7 @@ class Writer:
                 buffer.copy_(value)
 
         try:
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(2):  # libraries make their workspaces now, not while recording

@@ -15,5 +15,153 @@ from torch.nn import functional as F
 
 from model.attention import has_flash, self_attention
 from model.config import GPT2Config
+from model.loss import Kernel, head_loss, loss_and_gradient
+
+INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # of GPT-2 small's first weights, and its width
+POSITION_SCALE = 0.1  # of the sinusoidal table, see GPT2.positions
+
+
+def sinusoidal_positions(block_size: int, n_embd: int) -> Tensor:
+    """The fixed position table of Vaswani et al. 2017, section 3.5, (block_size, n_embd).
+
+    PE[pos, 2i] = sin(pos / 10000^(2i / n_embd)), PE[pos, 2i + 1] = cos(the same angle).
+    """
+    position = torch.arange(block_size, dtype=torch.float64)[:, None]  # (T, 1)
+    even = torch.arange(0, n_embd, 2, dtype=torch.float64)  # 2i
+    angle = position / 10_000.0 ** (even / n_embd)  # (T, ceil(C/2)); float64: float32 angles are off by 1e-5 at T = 1,000
+    table = torch.empty(block_size, n_embd, dtype=torch.float64)
+    table[:, 0::2] = angle.sin()
+    table[:, 1::2] = angle.cos()[:, : n_embd // 2]
+    return table.float()
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head self-attention: each token looks back at itself and the tokens before it."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.n_head, self.causal, self.dropout = config.n_head, config.causal, config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key, value in one product
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.flash: bool | None = None  # see self_attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.c_attn(x)  # (B, T, 3C)
+        dropout = self.dropout if self.training else 0.0
+        y = self_attention(qkv, self.n_head, causal=self.causal, dropout=dropout, flash=self.flash)
+        y = self.c_proj(y)  # (B, T, C)
+        return F.dropout(y, self.dropout, self.training)
+
+
+class MLP(nn.Module):
+    """Two layers with GPT-2's GELU (the tanh form) between them, applied to each token alone."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
+        return F.dropout(self.c_proj(x), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalised itself (pre-norm)."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return cast(Tensor, x + self.mlp(self.ln_2(x)))
+
+
+class GPT2(nn.Module):
+    """The language model: token ids in, logits of each next token out."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.wte.weight
+        self.head_kernel: Kernel = loss_and_gradient
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """GPT-2's initialisation: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
+
+        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalised vector
+        begins at the same size at every width (LeCun et al. 1998, "Efficient BackProp", section 4.6).
+        """
+        std = INITIAL_STD * math.sqrt(INITIAL_WIDTH / self.config.n_embd)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() >= 2:
+                residual = name.endswith("c_proj.weight")
+                nn.init.normal_(parameter, std=std / math.sqrt(2 * self.config.n_layer) if residual else std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        if self.config.position == "sinusoidal":
+            self.wpe.weight.copy_(sinusoidal_positions(self.config.block_size, self.config.n_embd))
+            self.wpe.weight.requires_grad_(False)
+
+    def compile_parts(self) -> None:
+        """Let torch.compile make kernels for a block, which serve all equal blocks, and for the head's loss.
+
+        The whole network at once would take several times as long to compile for a few per cent more speed.
+        """
+        flash = has_flash(self.wte.weight.device)
+        for block in cast("list[Block]", self.h):
+            block.attn.flash = flash
+            block.compile(dynamic=False)
+        self.head_kernel = torch.compile(loss_and_gradient, dynamic=False)
+
+    def positions(self) -> Tensor:
+        """What is added to the token embeddings, (block_size, C).
+
+        The sinusoidal table is scaled. In its paper the embeddings it is added to are multiplied by sqrt(C), to its own size of
+        about 1; GPT-2's begin at 0.02 and grow to some 0.2, so the table as it stands would drown the tokens.
+        """
+        table = self.wpe.weight
+        return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """(B, T) token ids -> (B, T, C), normalised, ready for the head.
+
+        Raises:
+            ValueError: more tokens than `block_size`.
+        """
+        T = tokens.size(1)
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")
+        x = self.wte(tokens) + self.positions()[:T]  # (B, T, C)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for block in self.h:
+            x = block(x)
+        return cast(Tensor, self.ln_f(x))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64 -> logits (B, T, V); position t predicts token t + 1."""
+        return cast(Tensor, self.lm_head(self.hidden(tokens)))
+
+    def loss(self, tokens: Tensor, targets: Tensor, total: int | Tensor | None = None) -> Tensor:
+        """Mean nats per token, the same maths as cross_entropy(net(tokens), targets) without ever holding all logits.
+
+        Args:
+            tokens: (B, T) int64.
+            targets: (B, T) int64; -100 = not scored.
+            total: divide the sum by this many tokens instead of those scored here (a part of a larger batch).
+        """
         hidden = self.hidden(tokens).flatten(0, 1)
         return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self.head_kernel)

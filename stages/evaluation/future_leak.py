@@ -36,7 +36,7 @@ def future_leak(net: GPT2, split: TokenFile, windows: int = WINDOWS) -> float:
     changed = torch.where(later, changed, tokens)
     device = net.wte.weight.device
     worst = torch.zeros((), device=device)
-    for now in torch.arange(windows).split(batch):
+    for now in torch.split(torch.arange(windows), batch):
         one, other = (net.hidden(part[now].to(device)) for part in (tokens, changed))  # (b, T, C) each
         for row, cut in enumerate(cuts[now].tolist()):
             change = (net.lm_head(one[row, :cut]) - net.lm_head(other[row, :cut])).abs().max()
