@@ -2,13 +2,13 @@
 
     python -m benchmarks.data_memory --samples 20000 200000 [--dataset PATH] [--stages download tokenize train]
 
-Peaks are of the stage and its children together, seen every 20 ms; children that live for less than half a second are left
-out, because one that has just been forked seems to have all its parent's memory once more. `own` is the memory that the kernel
-calls anonymous (RssAnon and RssShmem in /proc/PID/status): what the processes need. `resident` adds the pages of files that
-happen to be mapped, libraries and token files: the kernel drops and reads those again as it likes, so a stage that maps a file
-of any size needs no more memory for it, but its resident set grows while memory is free. Outside Linux both columns are
-psutil's rss. `start` is the time until train knows its data; `CPU s` hardly depends on who else computes. Train is a small
-network, stopped after its first checkpoint, at step 300. The last lines compare the largest corpus with the smallest.
+Peaks are of the stage and its child processes together, sampled every 20 ms. Children that live for less than half a second are
+left out, because a process that has just been forked seems to use all its parent's memory again. `own` is the memory that the
+kernel calls anonymous (RssAnon and RssShmem in /proc/PID/status): what the processes need. `resident` adds the pages of mapped
+files, such as libraries and token files. The kernel can drop those and read them again, so a stage that maps a large file needs
+no more memory for it, although its resident set grows while memory is free. Outside Linux both columns are psutil's rss.
+`start` is the time until train knows its data; `CPU s` hardly depends on other programs. Train is a small network, stopped
+after its first checkpoint, at step 300. The last lines compare the largest corpus with the smallest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks import scratch
 
 STAGES = ("download", "tokenize", "train")
 STEPS = 300  # of train
-SMALL = {  # a network whose memory does not drown the corpus's
+SMALL = {  # a network that needs little memory itself
     **{"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 128, "stride": 128, "epochs": 1, "threads": 1},
     **{"eval_every": 0, "checkpoint_every": STEPS},
 }
@@ -38,10 +38,10 @@ _STATUS = re.compile(r"(?m)^(RssAnon|RssFile|RssShmem):\s+(\d+) kB$")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a stage took."""
+    """What one run of a stage needed."""
 
     seconds: float
-    cpu: float  # seconds of the stage and the children that it waited for
+    cpu: float  # seconds, of the stage and the children that it waited for
     start: float | None  # seconds until train knew its data
     own: float  # peak, MB
     resident: float  # peak, MB

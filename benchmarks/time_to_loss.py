@@ -1,4 +1,4 @@
-"""Time to a loss: how soon the pipeline reaches the validation bits per byte that transformers' GPT2LMHeadModel ends with.
+"""Time to a loss: how soon the pipeline reaches the bits per byte that transformers' GPT2LMHeadModel ends with.
 
     python -m benchmarks.time_to_loss FOLDER [--seconds 300] [--rates 0.0005 0.0015 0.004] [-S key=value ...]
 
@@ -22,10 +22,10 @@ from benchmarks import scratch
 from stages.compute import machine
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 256, "block_size": 128, "stride": 128, "batch_size": 8}
-OURS = {  # found by trying; one pass over fresh text beats several over less
+OURS = {  # found by trying; one pass over more text beats several passes over less
     **{"epochs": 1, "optimizer": "muon", "learning_rate": 0.006, "min_learning_rate": 0.0005, "warmup_steps": 50},
     **{"vocabulary": "corpus", "eval_every": 0, "checkpoint_every": 100_000},
-    "max_samples": 900,  # fits a third of their time, without bf16 too
+    "max_samples": 900,  # takes less than a third of their time, even without bf16
 }
 WARM_UP = 0.05  # of their seconds
 
@@ -46,7 +46,7 @@ def seconds_of(folder: Path, module: str, *words: str) -> float:
 
 
 def losses(model: Path, folder: Path) -> tuple[float, float]:
-    """The validation text's bits per byte and nats per token, every token scored once with 64 tokens of context or more."""
+    """Bits per byte and nats per token of the validation text; each token is scored once, with 64 tokens of context or more."""
     from model import hf
     from stages.common import files
     from stages.corpus.tokens import TokenFile

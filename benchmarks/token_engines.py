@@ -3,9 +3,9 @@
     python -m benchmarks.token_engines [FILE.jsonl] [--stories 20000] [--rounds 3]
 
 Both sides encode the same stories (the storybook's, or the column `text` of a file of JSON lines) on all cores, in the batches
-of the stage tokenize, and must give the same ids. A round is two passes over all stories with new tokenizers, which remember
-the words that they met: the first pass is what a small corpus costs, the second one what every part of a large one does.
-CPU time hardly depends on what else the machine does.
+of the stage tokenize, and must give the same ids. A round is two passes over all stories with new tokenizers. A tokenizer
+caches the words that it has seen, so the first pass is the cost of a small corpus and the second the cost of each further part
+of a large one. CPU time hardly depends on other programs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Encode = Callable[[list[str]], Ids]
 
 
 def ours() -> Encode:
-    """The stage's path; its engine is made in the first pass."""
+    """The stage's code path; its engine is built in the first pass."""
     codec = tokenizer.gpt2()
     return lambda texts: codec.encode_batch(texts)[0]
 
 
 def theirs() -> Encode:
-    """GPT2TokenizerFast, from the same vocabulary; it is made before the first pass. It need not make an attention mask."""
+    """GPT2TokenizerFast with the same vocabulary, built before the first pass. It does not have to make an attention mask."""
     from transformers import GPT2TokenizerFast
 
     model = json.loads(tokenizer.gpt2().to_json())["model"]
@@ -47,13 +47,13 @@ def theirs() -> Encode:
 
 
 def batches(texts: list[str]) -> Iterator[list[str]]:
-    """The stories, a batch at a time."""
+    """The stories in batches."""
     for first in range(0, len(texts), BATCH):
         yield texts[first : first + BATCH]
 
 
 def timed(encode: Encode, texts: list[str]) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
-    """Seconds and CPU seconds of one pass, (2,), and all ids; what it takes to put them end to end is not counted."""
+    """Seconds and CPU seconds of one pass, (2,), and all ids; joining the ids is not counted."""
     seconds, ids = np.zeros(2), []
     for batch in batches(texts):
         start = time.perf_counter(), time.process_time()
@@ -67,7 +67,7 @@ def main() -> None:
     """Read the stories, then measure round after round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path, help="JSON lines with a column text (default: the storybook)")
-    parser.add_argument("--stories", type=int, default=20_000, help="at most so many")
+    parser.add_argument("--stories", type=int, default=20_000, help="at most this many")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "true"

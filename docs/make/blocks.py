@@ -1,4 +1,4 @@
-"""Block: the part of a page that a benchmark writes, between `<!-- numbers: <command> -->` and `<!-- end of numbers -->`."""
+"""Block: the part of a page that a script writes, between `<!-- numbers: <command> -->` and `<!-- end of numbers -->`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK = re.compile(r"(<!-- numbers: .*? -->\n).*?(<!-- end of numbers -->)", re.
 
 
 def write(page: Path, text: str) -> None:
-    """Put the text in place of what the page's one block holds."""
+    """Replace the text of the page's only block."""
     before = page.read_text(encoding="utf-8")
     after, count = BLOCK.subn(lambda found: f"{found[1]}{text}\n{found[2]}", before)
     assert count == 1, f"{page} has {count} blocks of numbers"

@@ -1,7 +1,7 @@
 """Draw the figures of docs/how-a-gpt-2-works.md and the README's loss curve: docs/images/gpt2-*.svg.
 
-python -m docs.make.gpt2_figures, or `make drawings`, after `dvc repro` or `dvc pull`: attention and sampling are the trained
-network's.
+python -m docs.make.gpt2_figures, or `make drawings`, after `dvc repro` or `dvc pull`: attention and sampling are those of the
+trained network.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def flow() -> Figure:
-    """The way of a batch through the network, with shapes."""
+    """How a batch passes through the network, with shapes."""
     figure = Figure(figsize=(7.2, 7.4), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 10), ylim=(0.4, 13.7))
@@ -102,7 +102,7 @@ def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float | 
 
 
 def positions(params: Params) -> Figure:
-    """The sinusoidal table, and how alike two positions are."""
+    """The sinusoidal table, and how similar two positions are."""
     table = sinusoidal_positions(params.block_size, params.n_embd)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -111,18 +111,18 @@ def positions(params: Params) -> Figure:
     figure.colorbar(picture, ax=left)
     for position in (params.block_size // 8, params.block_size // 2):
         right.plot(table @ table[position] * 2 / params.n_embd, label=f"with position {position}")
-    right.set(xlabel="position", ylabel="dot product / (C/2)", title="alike by distance, wherever they stand")
+    right.set(xlabel="position", ylabel="dot product / (C/2)", title="similarity depends only on the distance")
     right.legend()
     right.grid(alpha=0.3)
     return figure
 
 
 def attention(net: GPT2, codec: Tokenizer) -> Figure:
-    """The mask, and the three heads that look most at the token before, at equal tokens, and at the text's start."""
+    """The mask, and the heads that look most at the previous token, at earlier equal tokens, and at the start of the text."""
     ids = [codec.end_of_text, *codec.encode(TEXT)]
     weights = attention_weights(net, torch.tensor([ids]))
     T = len(ids)
-    before = torch.eye(T).roll(-1, 1).tril(-1)  # each row's weight on the token before
+    before = torch.eye(T).roll(-1, 1).tril(-1)  # each row's weight on the previous token
     same = torch.tensor([[float(one == other) for other in ids] for one in ids]).tril(-1)  # on the same token, earlier
     start = torch.zeros(T, T)
     start[1:, 0] = 1.0
@@ -133,7 +133,7 @@ def attention(net: GPT2, codec: Tokenizer) -> Figure:
     mask.imshow(torch.ones(T, T).tril(), cmap="Greys", vmin=0, vmax=2)
     mask.set_title("the mask: white = -∞, nothing to see", fontsize=10)
     for panel, (what, where) in zip(
-        panels, {"the token before": before, "the same token": same, "the start": start}.items(), strict=True
+        panels, {"the previous token": before, "the same token": same, "the start": start}.items(), strict=True
     ):
         share = (weights * where).sum((2, 3)) / where.any(1).sum()  # (L, H)
         layer, head = divmod(int(share.argmax()), net.config.n_head)
@@ -160,7 +160,7 @@ def schedule(params: Params, steps: int) -> Figure:
 
 @torch.no_grad()
 def sampling(net: GPT2, codec: Tokenizer) -> Figure:
-    """The likeliest next tokens at three temperatures, and what top-p keeps of them."""
+    """The likeliest next tokens at three temperatures, and those that top-p keeps."""
     logits = net(torch.tensor([[codec.end_of_text, *codec.encode(PROMPT)]]))[0, -1]  # (V,)
     best = logits.topk(LIKELIEST).indices
     figure = Figure(figsize=(9, 3), layout="constrained")

@@ -1,4 +1,4 @@
-"""The run without a mask beside the run with it: table, picture and samples for docs/why-1.23-was-wrong.md.
+"""Compare a run without a mask to the run with it: table, picture and samples for docs/why-1.23-was-wrong.md.
 
 dvc exp run -n no-mask -S causal=false
 python -m docs.make.no_mask
@@ -36,7 +36,7 @@ SMOOTH = 25  # steps averaged in the picture
 
 
 class Run:
-    """What a DVC revision or experiment left in data/; None = the workspace."""
+    """The results in data/ of a DVC revision or experiment; None = the workspace."""
 
     def __init__(self, revision: str | None) -> None:
         self._revision = revision
@@ -59,7 +59,7 @@ class Run:
 
 
 def table(masked: Run, unmasked: Run) -> str:
-    """The metrics of both, in Markdown."""
+    """The metrics of both runs, in Markdown."""
     lines = ["| | with the mask | without |", "|---|---:|---:|"]
     for label, (key, form) in ROWS.items():
         if key in masked.metrics:
@@ -68,7 +68,7 @@ def table(masked: Run, unmasked: Run) -> str:
 
 
 def picture(masked: Run, unmasked: Run) -> Figure:
-    """Training loss by step of both, and the floor."""
+    """The training loss of both runs by step, and the floor."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for run, label in ((masked, "with the mask"), (unmasked, "without")):
@@ -79,7 +79,7 @@ def picture(masked: Run, unmasked: Run) -> Figure:
         axes.axhline(
             math.log(masked.metrics["perplexity_floor"]), color="black", linestyle=":", label="the floor: true entropy"
         )
-    axes.set(xlabel="optimizer step", ylabel="training loss, nats a token", ylim=(0, None))
+    axes.set(xlabel="optimizer step", ylabel="training loss, nats per token", ylim=(0, None))
     axes.legend()
     return figure
 

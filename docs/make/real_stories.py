@@ -1,9 +1,9 @@
-"""Experiments on real stories: from one base, one change at a time. Table, picture and samples for docs/real-stories.md.
+"""Experiments on real stories: one base, and one change at a time. Table, picture and samples for docs/real-stories.md.
 
     python -m docs.make.real_stories run FOLDER      # FOLDER as `dataset`: queues them and starts two workers
-    python -m docs.make.real_stories show            # when `dvc queue status` says that all are done
+    python -m docs.make.real_stories show            # when `dvc queue status` shows that all have finished
 
-Each is a plain DVC experiment of one thread, so that two at a time share two cores fairly. `run` prints the commands.
+Each is a plain DVC experiment with one thread, so that two at a time share two cores equally. `run` prints the commands.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
     "learned-positions": {"position": "learned"},
     "full-vocabulary": {"vocabulary": "full"},
     "muon": {"optimizer": "muon"},
-    "stories-1000": {"max_samples": 1_000, "epochs": 10},  # as many steps as the base has, over less text
+    "stories-1000": {"max_samples": 1_000, "epochs": 10},  # as many steps as the base, over less text
     "stories-3000": {"max_samples": 3_000, "epochs": 3},
     "width-96": {"n_embd": 96},
     "width-384": {"n_embd": 384, "learning_rate": 0.0008},
 }
-PANELS = {  # of the picture: which curves stand beside each other
+PANELS = {  # of the picture: which curves are drawn together
     "positions and vocabulary": ("base", "learned-positions", "full-vocabulary"),
     "optimizer": ("base", "muon"),
     "training stories (same number of steps)": ("stories-1000", "stories-3000", "base"),
     "width": ("width-96", "base", "width-384"),
 }
-SHOWN = ("width-96", "base", "width-384")  # whose first samples stand side by side
+SHOWN = ("width-96", "base", "width-384")  # whose first samples are shown
 
 
 def run(dataset: str) -> None:
-    """Queue all of them and start two workers, which go on in the background."""
+    """Queue all experiments and start two workers, which continue in the background."""
     for name, changes in CHANGES.items():
         values = {"dataset": dataset} | BASE | changes
         dvc("exp", "run", "--queue", "-n", name, *(word for key, value in values.items() for word in ("-S", f"{key}={value}")))
@@ -69,7 +69,7 @@ def dvc(*words: str) -> None:
 
 
 class Recorded:
-    """One experiment's MLflow run, the newest that is complete."""
+    """The newest complete MLflow run of one experiment."""
 
     def __init__(self, client: Any, experiment_id: str, name: str) -> None:
         query = f"attributes.run_name = '{name}' and tags.`{COMPLETE}` = 'yes'"
@@ -91,9 +91,9 @@ class Recorded:
 
 
 def table(runs: Mapping[str, Recorded]) -> str:
-    """What was changed and what came out, in Markdown."""
+    """The changed params and the results, in Markdown."""
     lines = [
-        "| experiment | change | parameters | minutes | perplexity (95 % interval) | on training text | bits a byte |",
+        "| experiment | change | parameters | minutes | perplexity (95 % interval) | on training text | bits per byte |",
         "|---|---|---:|---:|---|---:|---:|",
     ]
     for name, one in runs.items():
@@ -117,7 +117,7 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.supxlabel("optimizer step")
-    figure.supylabel("validation loss, nats a token")
+    figure.supylabel("validation loss, nats per token")
     return figure
 
 
@@ -140,7 +140,7 @@ def show() -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Queue the experiments, or show what they gave."""
+    """Queue the experiments, or show their results."""
     if args.what == "show":
         show()
     elif args.folder:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, locked by one process at a time, and known by their checksum."""
+"""Files: written completely or not at all, locked by one process at a time, and identified by their checksum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.common.errors import UserError
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, sync it and put it in the place of `path`.
+    """Give a temporary path in the same folder; if the block ends without an error, sync the file and rename it to `path`.
 
     A crash, a full disk or an error in the block leaves `path` as it was.
     """
@@ -44,14 +44,14 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def start_over(folder: Path, marker: str) -> None:
-    """Make ready to write a stage's folder again: remove `marker`, the file that is written last and says that the rest is
-    whole, and the temporary files that a killed run left."""
+    """Prepare a stage's folder to be written again: remove temporary files that a killed run left, and `marker`, the file that
+    is written last and shows that the others are complete."""
     sweep(folder)
     (folder / marker).unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Make the folder if need be, and remove the temporary files that a killed run left in it."""
+    """Make the folder if it is missing, and remove temporary files that a killed run left in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
         if path.is_file() and path.name != ".gitignore":
@@ -59,7 +59,7 @@ def sweep(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut (where the system can sync folders)."""
+    """Make sure that a rename in `folder` survives a power cut (where the system can sync folders)."""
     with suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is the same for the same value: sorted as given, indented, no NaN."""
+    """Write JSON that is the same for the same value: keys in the given order, indented, no NaN."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

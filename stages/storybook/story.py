@@ -1,9 +1,10 @@
 """The storybook: the built-in corpus, mini-stories from a grammar that knows the exact probability of each.
 
-It writes in the manner of TinyStories (Eldan and Li 2023, arXiv:2305.07759): a named character, a want or a problem,
-help, an ending. What a sentence states (name, pronoun, colour, toy, friend) later sentences keep. No two derivations
-give the same text (a test parses thousands of stories), so `Story.logprob` is the text's exact log-probability, and its
-mean is the floor that no honest model can beat. It rests on `random.Random` and whole numbers, the same everywhere.
+The stories are in the style of TinyStories (Eldan and Li 2023, arXiv:2305.07759): a named character, a wish or a problem,
+help, an ending. What one sentence states (name, pronoun, colour, toy, friend) stays the same in later sentences. No two
+derivations give the same text (a test parses thousands of stories), so `Story.logprob` is the text's exact log-probability,
+and its mean is the floor that no honest model can beat. Only `random.Random` and whole numbers are used, so the stories are
+the same on every platform.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Story:
 
 @cache
 def grammar() -> Grammar:
-    """The compiled grammar; compiled at first use."""
+    """The grammar, compiled at first use."""
     return Grammar(RULES, SLOTS, "story")
 
 
 def story(seed: int, index: int) -> Story:
-    """Story number `index` of a seed: a pure function of the two, the same on every platform."""
+    """Story number `index` of a seed: a pure function of both, the same on every platform."""
     return _story(grammar(), random.Random(f"{seed}/{index}"))
 
 
@@ -55,7 +56,7 @@ def stories(count: int, seed: int) -> Iterator[Story]:
 
 
 def logprob(text: str) -> float:
-    """The natural logarithm of the probability that the storybook tells exactly this text; -inf if it never does."""
+    """The natural logarithm of the probability that the storybook writes exactly this text; -inf if it never does."""
     probability = math.fsum(grammar().derivations(text))
     return round(math.log(probability), _DECIMALS) if probability else -math.inf
 

@@ -1,4 +1,4 @@
-"""The storybook's words: the slots whose record is drawn once a story and then kept."""
+"""The storybook's words: slots, whose record is drawn once per story and then repeated."""
 
 from __future__ import annotations
 

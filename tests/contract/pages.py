@@ -1,4 +1,4 @@
-"""The pages as a reader takes them: the commands in their blocks, the code spans, the links."""
+"""What a reader uses of the pages: the commands in their blocks, code spans, links."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(page: str) -> str:
 def commands(text: str) -> Iterator[tuple[str, bool]]:
     """Each command of a page's blocks, and whether it is marked as needing the Hub or a GPU.
 
-    A block is indented by four blanks or fenced. A block that begins with the name of a file is a picture of the project.
+    A block is indented by four spaces or fenced. A block that begins with a file's name shows the tree and holds no command.
     """
     for block in _blocks(text):
         lines = re.sub(r"\\\n\s*", "", block).splitlines()
@@ -44,20 +44,20 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def code(text: str) -> Iterator[str]:
-    """What stands as code on a page: spans, and the lines of blocks."""
+    """All code on a page: spans, and the lines of blocks."""
     for block in _blocks(text):
         yield from (line.strip() for line in block.splitlines())
     yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
 
 
 def links(text: str) -> list[tuple[str, str]]:
-    """The text and the target of each link and picture."""
+    """The text and target of each link and picture."""
     prose = FENCE.sub("", text)
     return re.findall(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)", prose)
 
 
 def anchors(text: str) -> set[str]:
-    """What `#...` may name on a page: its headings, as GitHub spells them."""
+    """The anchors (`#...`) of a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -77,5 +77,5 @@ def defined(path: Path) -> set[str]:
 
 
 def targets() -> set[str]:
-    """The targets of the Makefile."""
+    """The Makefile's targets."""
     return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

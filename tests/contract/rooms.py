@@ -1,4 +1,4 @@
-"""The rules of the tree as functions of its imports, so that a planted import can be tried."""
+"""The rules of the source tree as functions of its imports, so that a forbidden import can be tried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import source_tree
 from source_tree import ROOT, STAGES
 
-Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the files of ours that it imports
+Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the project's files that it imports
 OWN = {
     **{"download": "sources", "train": "training", "evaluate": "evaluation", "generate": "generation"},
     **{"explain": "explanation", "track": "tracking"},
@@ -22,7 +22,7 @@ SHARED = ("stages/corpus", "stages/compute")
 
 
 def graph() -> dict[str, set[str]]:
-    """The imports between the files of model/ and stages/; package markers without code are left out."""
+    """The imports between the files of model/ and stages/, without `__init__` files that have no code."""
     files = {
         path for folder in ("model", "stages") for path in (ROOT / folder).rglob("*.py") if len(source_tree.tree(path).body) > 1
     }
@@ -39,7 +39,7 @@ def room(file: str) -> str:
 
 
 def upwards(imports: Graph) -> Iterator[str]:
-    """Imports that do not go down: to a room on the same floor or a higher one, or to another stage's room."""
+    """Imports that do not go down: to a room on the same or a higher floor, or to another stage's room."""
     for file, others in imports.items():
         for other in others:
             here, there = room(file), room(other)
@@ -52,14 +52,14 @@ def upwards(imports: Graph) -> Iterator[str]:
 
 
 def circles(imports: Graph) -> Iterator[str]:
-    """Files that import themselves by way of others."""
+    """Files that import themselves through others."""
     for file in imports:
         if file in reached(imports, imports[file]):
             yield file
 
 
 def reached(imports: Graph, start: Set[str]) -> set[str]:
-    """The files and all that they import, directly or not."""
+    """The files and everything that they import, directly or not."""
     seen, todo = set(start), list(start)
     while todo:
         for other in imports[todo.pop()] - seen:
@@ -69,7 +69,7 @@ def reached(imports: Graph, start: Set[str]) -> set[str]:
 
 
 def misplaced(imports: Graph, processes: Set[str]) -> Iterator[str]:
-    """Files that do not stand where their users say: in one stage's room, shared, or common.
+    """Files that are not where their users require: in one stage's room, shared, or common.
 
     Args:
         imports: who imports whom.
@@ -91,7 +91,7 @@ def misplaced(imports: Graph, processes: Set[str]) -> Iterator[str]:
 
 
 def crowded(imports: Graph, most: int) -> Iterator[str]:
-    """Rooms with too many files."""
+    """Rooms that have too many files."""
     for folder in FLOORS:
         if (count := sum(room(file) == folder for file in imports)) > most:
             yield f"{folder} has {count} files"

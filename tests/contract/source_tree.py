@@ -23,7 +23,7 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> frozenset[Path]:
-    """The project's own files that a file imports, wherever in it the import stands."""
+    """The project's own files that a file imports, anywhere in it."""
     found: set[Path] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def imports(path: Path) -> frozenset[Path]:
 
 
 def import_tree(path: Path) -> frozenset[Path]:
-    """The file and all that it imports, directly or not."""
+    """The file and everything that it imports, directly or not."""
     seen, todo = {path}, [path]
     while todo:
         for other in imports(todo.pop()) - seen:
@@ -50,13 +50,13 @@ def import_tree(path: Path) -> frozenset[Path]:
 
 
 def code_of(stage: str) -> set[str]:
-    """The source files that a stage depends on, as dvc.yaml names them; package markers without code are left out."""
+    """The source files that a stage depends on, as dvc.yaml names them, without `__init__` files that have no code."""
     files = import_tree(ROOT / "stages" / f"{stage}.py")
     return {path.relative_to(ROOT).as_posix() for path in files if len(tree(path).body) > 1}
 
 
 def deps_of(stage: str) -> list[str]:
-    """How dvc.yaml has to name those files: a folder where the stage imports all of it, else the file; sorted."""
+    """How dvc.yaml must name those files: a folder where the stage imports all of it, else the file; sorted."""
     files = code_of(stage)
     named: set[str] = set()
     for folder in {str(Path(file).parent) for file in files}:
@@ -66,7 +66,7 @@ def deps_of(stage: str) -> list[str]:
 
 
 def expanded(deps: Iterable[str]) -> set[str]:
-    """The source files, package markers apart, that these folders and files are."""
+    """The source files in these folders and files, without `__init__` files that have no code."""
     paths = [path for dep in deps for path in ((ROOT / dep).rglob("*.py") if (ROOT / dep).is_dir() else [ROOT / dep])]
     return {path.relative_to(ROOT).as_posix() for path in paths if len(tree(path).body) > 1}
 

@@ -1,4 +1,4 @@
-"""The design's promises, checked in the source: imports go one way, dvc.yaml says what is true."""
+"""The design's promises, checked in the source: imports go one way, and dvc.yaml is correct."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_model_is_tensors_only() -> None:
 
 
 def test_one_room_knows_mlflow() -> None:
-    """Of the pipeline, the room stages/tracking alone imports mlflow."""
+    """In the pipeline, only the room stages/tracking imports mlflow."""
     users = {path.parent.name for path in _sources("stages") if "mlflow" in _third_party(path)}
     assert users == {"tracking"}
 
 
 def test_stages_that_compute_do_not_know_mlflow() -> None:
-    """Of the stages, `track` alone reaches the room that imports mlflow; `train` starts it as a process of its own."""
+    """Only the stage `track` imports the room that uses mlflow; `train` starts it as a separate process."""
     assert {stage for stage in STAGES if any("stages/tracking/" in path for path in source_tree.code_of(stage))} == {"track"}
 
 
@@ -64,7 +64,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def _canonical(requirement: str) -> str:
-    """A package's name as all spell it."""
+    """The canonical form of a package's name."""
     return re.sub(r"[-_.]+", "-", re.split(r"[=<>~!; ]", requirement)[0]).lower()
 
 
@@ -82,9 +82,8 @@ def test_stage_is_script_is_folder() -> None:
 def test_deps_are_the_import_tree(stage: str) -> None:
     """A stage's code deps in dvc.yaml are exactly the files that it imports: no stale result, no needless rerun.
 
-    A folder is named where the stage imports all of it, else the file.
-
-    `track` depends on all code: when another stage runs again, even to the same bytes, it has a run to complete.
+    A folder is named where the stage imports all of it, else the file. `track` depends on all code: when another stage runs
+    again, even with the same bytes, there is a run to complete.
     """
     deps = source_tree.dvc()["stages"][stage]["deps"]
     declared = [dep for dep in deps if dep.startswith(("model", "stages"))]
@@ -107,13 +106,13 @@ def test_params_declared_are_params_read(stage: str) -> None:
 
 
 def test_every_param_has_a_reader() -> None:
-    """There is no dead knob: each key of params.yaml is read by a stage or starts one."""
+    """No key of params.yaml is unused: each one is read by a stage or starts one."""
     used = {key for stage in STAGES for key in source_tree.params_read(stage)} | {"launcher"}
     assert used == source_tree.PARAMS
 
 
 def test_params_yaml_is_flat_and_commented() -> None:
-    """params.yaml has one key a line, each with a comment that explains it, and the model class knows each one."""
+    """params.yaml has one key per line, each with a comment that explains it, and the class Params has the same keys."""
     from stages.common.params import Params
 
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -123,7 +122,7 @@ def test_params_yaml_is_flat_and_commented() -> None:
 
 
 def test_lock_is_of_this_code() -> None:
-    """The committed dvc.lock knows the committed source files: who clones the project has nothing to run again."""
+    """The committed dvc.lock belongs to the committed source files, so nobody who clones the project has to run anything."""
 
     if not (ROOT / ".git").exists():
         pytest.skip("this copy of the project is no git repository")

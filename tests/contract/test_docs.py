@@ -1,4 +1,4 @@
-"""What the pages name exists: make targets, modules, params, files, functions. A renamed thing cannot leave them behind."""
+"""Whatever the pages name exists: make targets, modules, params, files, functions. After renaming, they must be updated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from source_tree import PARAMS, ROOT, STAGES
 
-OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ is not there before the first run
+OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ does not exist before the first run
 
 
 @pytest.mark.parametrize("page", pages.PAGES)
@@ -28,7 +28,7 @@ def test_commands_name_what_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_files_named_exist(page: str) -> None:
-    """Each of our files that a page names as code exists."""
+    """Each file of the project that a page names as code exists."""
     for text in pages.code(pages.read(page)):
         if text.startswith(OWN) and re.fullmatch(r"[\w./-]+\.\w+", text):
             assert (ROOT / text).exists(), text
@@ -52,7 +52,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_one_version() -> None:
-    """pyproject.toml, CITATION.cff and CHANGELOG.md know the same version."""
+    """pyproject.toml, CITATION.cff and CHANGELOG.md give the same version."""
     found = re.search(r'^version = "(.+)"$', pages.read("pyproject.toml"), re.MULTILINE)
     assert found
     assert str(yaml.safe_load(pages.read("CITATION.cff"))["version"]) == found[1]

@@ -1,5 +1,5 @@
-"""README.md's commands do what it says: each one in a block runs here, on a tiny copy of the project, or in the test that is
-named for it, or is marked as needing the Hub or a GPU. One that nobody knows fails.
+"""README.md's commands do what it says. Each command in a block runs here on a tiny copy of the project, or in another test
+that is named here, or is marked as needing the Hub or a GPU. An unknown command fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from project import OUTER, Project, wait_for
 from source_tree import ROOT
 
 COMMANDS = list(pages.commands(pages.read("README.md")))
-ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words by which it is known there
+ELSEWHERE = {  # command: the test that runs it on a tiny project, and the words that prove it
     "dvc exp run -S max_samples=250000": ("pipeline/test_pages.py", "project", ['"exp", "run"', "max_samples="]),
     "dvc exp run --queue -S 'learning_rate=0.0015,0.003,0.006' && dvc queue start": (
         *("pipeline/test_runs.py", "test_queue_of_two_from_an_empty_store"),
@@ -36,13 +36,13 @@ ELSEWHERE = {  # command: the test that runs it in its tiny form, and the words 
 
 @dataclass
 class Reader:
-    """Somebody who has cloned the project and types what the README says; `said` is what `make repro` answered."""
+    """A user who has cloned the project and types what the README says; `said` is the output of `make repro`."""
 
     project: Project
     said: str = ""
 
     def type(self, command: str) -> str:
-        """Run a command in a shell, in the project's folder, and return what it says."""
+        """Run a command in a shell, in the project's folder, and return its output."""
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.project.folder, env=self.env, capture_output=True, text=True, check=False
         )
@@ -51,14 +51,14 @@ class Reader:
 
     @property
     def env(self) -> dict[str, str]:
-        """This environment, with the Python that runs the tests first: what an activated .venv is."""
+        """This environment, with the Python that runs the tests first on the path, as in an activated .venv."""
         kept = {key: value for key, value in os.environ.items() if key not in (*OUTER, "MAKEFLAGS", "MAKELEVEL")}
         return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """A reader after `make repro`. Installation is taken as done: the packages are those that the tests run with."""
+    """A user after `make repro`. Nothing is installed: the packages are those that the tests run with."""
     project = Project.copy(tmp_path_factory.mktemp("readme") / "project")
     (project.folder / ".venv").mkdir()
     for name in (".ready", ".ready-dev"):  # newer than the requirements: make has nothing to install
@@ -76,18 +76,18 @@ def clone(reader: Reader) -> None:
 
 
 def repro(reader: Reader) -> None:
-    """It ran every stage, and ended with perplexity, its interval, stories and the run's name."""
+    """It ran every stage and ended with the perplexity, its interval, stories and the run."""
     for word in ("Running stage 'download'", "Running stage 'track'", "95 % interval", "»", "MLflow run:"):
         assert word in reader.said
 
 
 def again(reader: Reader) -> None:
-    """Nothing was changed: nothing runs."""
+    """Nothing was changed, so nothing runs."""
     assert "up to date" in reader.type("dvc repro")
 
 
 def compare(reader: Reader) -> None:
-    """A table with the experiment and what came out of it."""
+    """The table has the experiment and its results."""
     reader.type("dvc exp run -n cold -S temperature=0.5")
     said = reader.type("make compare")
     assert "| Experiment" in said
@@ -96,7 +96,7 @@ def compare(reader: Reader) -> None:
 
 
 def ui(reader: Reader) -> None:
-    """The server answers; the README's port may be taken here, so it gets a free one."""
+    """The server answers. It gets a free port, because the README's may be in use here."""
     words, port = shlex.split(reader.type("make --dry-run ui")), servers.free_port()
     address, folder = f"http://127.0.0.1:{port}", reader.project.folder
 
@@ -112,7 +112,7 @@ def ui(reader: Reader) -> None:
 
 
 def pull(reader: Reader) -> None:
-    """After a colleague's push, model and data come back without computing them."""
+    """After a colleague's push, model and data come back without being computed."""
     reader.type("dvc push")
     shutil.rmtree(reader.project.folder / "data" / "train" / "model")
     shutil.rmtree(reader.project.folder / ".dvc" / "cache")
@@ -121,7 +121,7 @@ def pull(reader: Reader) -> None:
 
 
 def write(reader: Reader) -> None:
-    """The prompt, and text after it; no file changes."""
+    """It prints the prompt and text after it, and changes no file."""
     before = reader.type("git status --porcelain")
     said = reader.type('python -m stages.generate --prompt "The dragon"')
     assert said.startswith("The dragon")
@@ -130,7 +130,7 @@ def write(reader: Reader) -> None:
 
 
 def suite(reader: Reader) -> None:
-    """It is what runs this test."""
+    """It is the command that runs this test."""
     assert reader.type("make --dry-run test").startswith("python -m pytest")
 
 
@@ -162,15 +162,15 @@ def test_command_does_what_the_readme_says(command: str, reader: Reader) -> None
 
 
 def test_every_command_is_known() -> None:
-    """No command is without a test, but those marked `# needs the Hub` or `# needs a GPU`; no test is without its command."""
+    """Each command has a test, except those marked `# needs the Hub` or `# needs a GPU`, and each test has its command."""
     typed = {command for command, marked in COMMANDS if not marked}
-    assert typed - {*HERE, *ELSEWHERE} == set(), "say in tests/contract/test_readme.py what runs it, or fence it as ```text"
-    assert {*HERE, *ELSEWHERE} - typed == set(), "the README does not have it any more"
+    assert typed - {*HERE, *ELSEWHERE} == set(), "name in tests/contract/test_readme.py what runs it, or fence it as ```text"
+    assert {*HERE, *ELSEWHERE} - typed == set(), "the README no longer has it"
 
 
 @pytest.mark.parametrize("command", ELSEWHERE)
 def test_command_is_run_elsewhere(command: str) -> None:
-    """The test that is named for the command is there and types it."""
+    """The test that is named for the command exists and runs it."""
     file, name, words = ELSEWHERE[command]
     source = (ROOT / "tests" / file).read_text(encoding="utf-8")
     (test,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
@@ -202,7 +202,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_gpt2_small_is_the_original_experiment() -> None:
-    """`make gpt2-small`, which nobody can run without the Hub, gives DVC keys that exist and values that they may have."""
+    """`make gpt2-small`, which needs the Hub, gives DVC keys that exist, with valid values."""
     import yaml
 
     from stages.common.params import parse_params

@@ -1,4 +1,4 @@
-"""Verbs are scripts, nouns are rooms: who may import whom, and what stands where."""
+"""Verbs are scripts, nouns are rooms: which imports are allowed, and where each file belongs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ CODE = ("model", "stages", "tools", "benchmarks", "docs/make")
 
 
 def test_imports_go_down() -> None:
-    """Scripts import their own room, rooms what is shared, all of them common, the storybook and the network; never upwards."""
+    """Scripts import their own room, rooms what is shared, and all may import common, storybook and model; never upwards."""
     assert not list(rooms.upwards(rooms.graph()))
 
 
 def test_no_import_goes_in_circles() -> None:
-    """No file imports itself by way of others."""
+    """No file imports itself through others."""
     assert not list(rooms.circles(rooms.graph()))
 
 
 def test_each_file_stands_where_its_users_are() -> None:
-    """One stage's files are in its room; what all import is in common/; what some share is in corpus/ or compute/."""
+    """One stage's files are in its room; what all stages import is in common/; what some share is in corpus/ or compute/."""
     assert not list(rooms.misplaced(rooms.graph(), _processes()))
 
 
 def test_rooms_are_small() -> None:
-    """No room has over 12 files, no file over 350 lines, no script over 150."""
+    """No room has more than 12 files, no file more than 350 lines, no script more than 150."""
     assert not list(rooms.crowded(rooms.graph(), MOST_FILES))
     for path in (path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
         script = path.parent.name == "stages"
@@ -51,7 +51,7 @@ def test_rooms_are_small() -> None:
     ],
 )
 def test_a_planted_import_is_seen(rule: str, file: str, other: str) -> None:
-    """Each rule fails when the import that it forbids is there."""
+    """Each rule fails when an import that it forbids exists."""
     imports = rooms.graph()
     if rule == "misplaced":  # a file of the room corpus that one stage alone imports
         imports["stages/corpus/planted.py"] = set()
@@ -64,7 +64,7 @@ def test_a_planted_import_is_seen(rule: str, file: str, other: str) -> None:
 
 
 def test_names_of_rooms_say_something() -> None:
-    """There is no drawer: no folder called lib, utils, misc, helpers; each folder in stages/ is a room of the design."""
+    """No folder is called lib, utils, misc or helpers; each folder in stages/ is a room of the design."""
     folders = {path.name for path in (ROOT / "stages").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert {f"stages/{folder}" for folder in folders} == {room for room in rooms.FLOORS if room.startswith("stages/")}
     assert not folders & {"lib", "utils", "misc", "helpers"}
