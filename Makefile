@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?=
-UV ?= $(shell command -v uv)
+UV ?= $(shell command -v uv 2> /dev/null)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export USER ?= $(shell id -u)
