@@ -35,8 +35,8 @@ ROWS = {
 SMOOTH = 25  # steps averaged in the picture
 
 
-class Run:
-    """The results in data/ of a DVC revision or experiment; None = the workspace."""
+class Results:
+    """What a DVC revision or experiment left in data/; None = the workspace."""
 
     def __init__(self, revision: str | None) -> None:
         self._revision = revision
@@ -58,7 +58,7 @@ class Run:
             ) from error
 
 
-def table(masked: Run, unmasked: Run) -> str:
+def table(masked: Results, unmasked: Results) -> str:
     """The metrics of both runs, in Markdown."""
     lines = ["| | with the mask | without |", "|---|---:|---:|"]
     for label, (key, form) in ROWS.items():
@@ -67,7 +67,7 @@ def table(masked: Run, unmasked: Run) -> str:
     return "\n".join(lines)
 
 
-def picture(masked: Run, unmasked: Run) -> Figure:
+def picture(masked: Results, unmasked: Results) -> Figure:
     """The training loss of both runs by step, and the floor."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -86,7 +86,7 @@ def picture(masked: Run, unmasked: Run) -> Figure:
 
 def main(args: argparse.Namespace) -> None:
     """Write the picture, and the page's block of numbers."""
-    masked, unmasked = Run(args.masked), Run(args.unmasked)
+    masked, unmasked = Results(args.masked), Results(args.unmasked)
     with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
         picture(masked, unmasked).savefig(PICTURE, metadata={"Date": None})
     block = "\n\n".join(

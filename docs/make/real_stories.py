@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from docs.make import blocks
 from stages.common import command
 from stages.common.errors import UserError
-from stages.tracking import store
-from stages.tracking.run import COMPLETE
+from tools.recorded_run import Recorded
 
 PAGE, PICTURE = Path("docs/real-stories.md"), Path("docs/images/real-stories.svg")
 BASE: dict[str, Any] = {
@@ -68,26 +67,15 @@ def dvc(*words: str) -> None:
         raise UserError(f"dvc {' '.join(words)} failed; see above")
 
 
-class Recorded:
-    """The newest complete MLflow run of one experiment."""
+def curve(run: Recorded) -> list[tuple[int, float]]:
+    """Its validation loss by step."""
+    return sorted((point.step, point.value) for point in run.client.get_metric_history(run.id, "val_loss"))
 
-    def __init__(self, client: Any, experiment_id: str, name: str) -> None:
-        query = f"attributes.run_name = '{name}' and tags.`{COMPLETE}` = 'yes'"
-        runs = client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
-        if not runs:
-            raise UserError(
-                f"no complete run {name} in {store.store_uri()}. Run it: python -m docs.make.real_stories run FOLDER"
-            )
-        self.metrics: Mapping[str, float] = runs[0].data.metrics
-        self.machine = f"{runs[0].data.tags['machine.cpu']}, {runs[0].data.tags['machine.precision']}"
-        points = client.get_metric_history(runs[0].info.run_id, "val_loss")
-        self.curve = sorted((point.step, point.value) for point in points)
-        self._client, self._experiment_id, self._id = client, experiment_id, runs[0].info.run_id
 
-    def sample(self) -> str:
-        """Its first sample."""
-        table = self._client.load_table(self._experiment_id, "samples/samples.json", [self._id])
-        return " ".join(str(table["text"][0]).split())
+def sample(run: Recorded) -> str:
+    """Its first sample."""
+    table = run.client.load_table(run.experiment_id, "samples/samples.json", [run.id])
+    return " ".join(str(table["text"][0]).split())
 
 
 def table(runs: Mapping[str, Recorded]) -> str:
@@ -112,7 +100,7 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
         for name in names:
-            axes.plot(*zip(*runs[name].curve, strict=True), marker=".", label=name)
+            axes.plot(*zip(*curve(runs[name]), strict=True), marker=".", label=name)
         axes.set(title=title, ylim=(2.6, 4.5))
         axes.grid(alpha=0.3)
         axes.legend()
@@ -123,13 +111,13 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
 
 def show() -> None:
     """Write the picture, and the page's block."""
-    client, experiment_id = store.strictly(store.connect)
-    runs = {name: Recorded(client, experiment_id, name) for name in CHANGES}
+    runs = {name: Recorded(name) for name in CHANGES}
     with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
         picture(runs).savefig(PICTURE, metadata={"Date": None})
-    samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {runs[name].sample()}" for name in SHOWN]
+    samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {sample(runs[name])}" for name in SHOWN]
+    tags = runs["base"].tags
     parts = [
-        f"Each on one core of {runs['base'].machine}:",
+        f"Each on one core of {tags['machine.cpu']}, {tags['machine.precision']}:",
         table(runs),
         f"![Validation loss by step](images/{PICTURE.name})",
         *samples,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from project import Project
+from stage_runs import TINY
 
 pytestmark = pytest.mark.slow
 STAGES = ("download", "tokenize")
@@ -35,7 +36,7 @@ def test_stages_replace_links_and_leave_the_cache_alone(tmp_path: Path) -> None:
     assert after.keys() == before.keys() and links(project) == {1}
     assert all(after[name] != before[name] for name in before if name.endswith((".parquet", ".npy")))
 
-    project.set(max_samples=60, max_val_samples=30)
+    project.set(**{key: TINY[key] for key in ("max_samples", "max_val_samples")})
     project.dvc("checkout", "--force", *STAGES)
     assert contents(project) == before and links(project) == {2}
     project.dvc("repro", "--force", "tokenize")
