@@ -27,7 +27,7 @@ def rows(file: DataFile, delimiter: str) -> Iterator[str]:
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    first = 1  # line of the row
+    first, end = 1, ""  # line of the row; what rows end with
     several = bare = 0  # first line of the first row that goes over several; line of the first quote in an unquoted field
     try:
         header = next(filter(None, reader), [])
@@ -40,6 +40,8 @@ def rows(file: DataFile, delimiter: str) -> Iterator[str]:
         for row in reader:
             if len(row) != width and row:  # an empty line is no row
                 raise file.refusal(f"line {first:,} has {_fields(len(row))}, the header has {_fields(width)}", REMEDY)
+            if line[-1:] in "\r\n" and line[-1:] != (end := end or line[-1:]):  # the last line may have no end
+                raise file.refusal(f"line {first:,} does not end as the lines before it: \\r is a line end or a letter", REMEDY)
             if reader.line_num > first and row:
                 several = several or first
                 file.note(
