@@ -103,7 +103,12 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
             raise ValueError(f"it has no {', '.join(missing)}")
         return value
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). Make it again: dvc repro -f {made_by}") from error
+        raise damaged(path, error, made_by) from error
+
+
+def damaged(path: Path, error: object, made_by: str) -> UserError:
+    """The error for a file of the stage `made_by` that cannot be read as that stage wrote it."""
+    return UserError(f"{path} is damaged ({' '.join(str(error).split())}). Make it again: dvc repro -f {made_by}")
 
 
 def need(path: Path, made_by: str) -> Path:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from stages.common import files
 from stages.common.errors import UserError
 
-GROUP_STORIES = 8192  # a row group is written at so many stories
-GROUP_BYTES = 8 << 20  # or so many bytes of text, whichever comes first
+GROUP_STORIES = 8192  # a row group is written at this many stories
+GROUP_BYTES = 8 << 20  # or at this many bytes of text, whichever comes first
 READING = {"pre_buffer": False, "page_checksum_verification": True}  # a pre-buffer would come to hold the whole file
 
 
@@ -79,7 +79,7 @@ def read(path: Path, batch: int = 4096) -> Iterator[list[str]]:
             for rows in file.iter_batches(batch_size=batch, columns=["text"], use_threads=False):
                 yield rows.column(0).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+            raise files.damaged(path, error, "download") from error
 
 
 def logprobs(path: Path) -> NDArray[np.float64] | None:
@@ -94,7 +94,7 @@ def logprobs(path: Path) -> NDArray[np.float64] | None:
         try:
             return np.asarray(file.read(columns=["logprob"]).column(0).to_numpy(), np.float64)
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+            raise files.damaged(path, error, "download") from error
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -105,11 +105,7 @@ def _open(path: Path) -> pq.ParquetFile:
             raise pa.ArrowInvalid("it has no column text")
         return file
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} is damaged ({' '.join(str(error).split())}). Make it again: dvc repro -f download")
+        raise files.damaged(path, error, "download") from error
 
 
 def _read_back(path: Path, writer: StoryWriter) -> None:
