@@ -43,9 +43,10 @@ def main(args: argparse.Namespace) -> None:
         LossByPosition(min(net.config.block_size, len(validation))),
         Calibration(),
     )
-    ours = scoring.score(net, validation, params.eval_stride, watchers=[position, calibration], title="validation")
+    stride = params.eval_stride or max(1, net.config.block_size // 2)
+    ours = scoring.score(net, validation, stride, watchers=[position, calibration], title="validation")
     share = scoring.share(train.stories, validation.stories)
-    theirs = scoring.score(net, train, params.eval_stride, share, title="training share")
+    theirs = scoring.score(net, train, stride, share, title="training share")
     unigram, trigram = ngram_baselines.perplexities(train, validation, net.config.vocab_size)
     exact, near = overlap(train, validation)
     metrics = losses(ours, theirs, size) | floor(ours, logprobs)

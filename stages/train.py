@@ -30,6 +30,7 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
     params = load_params()
+    distributed.launch(params.launcher)
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")

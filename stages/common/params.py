@@ -67,7 +67,7 @@ class Params(BaseModel):
     launcher: Annotated[str, Field(strict=True, pattern=r"^(python|torchrun)( [\w.,:=/@-]+)*$")]
     sharding: Literal["ddp", "fsdp"]
     # evaluation
-    eval_stride: Size
+    eval_stride: Size | None
     # generation
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1000)]
     num_samples: Annotated[int, Field(ge=1, le=10_000, strict=True)]
@@ -83,7 +83,7 @@ class Params(BaseModel):
             wrong.append(f"n_head: {self.n_head} does not divide n_embd ({self.n_embd}); take a divisor")
         if self.stride > self.block_size:
             wrong.append(f"stride: {self.stride} is above block_size ({self.block_size}) and would skip tokens; lower it")
-        if self.eval_stride > self.block_size:
+        if self.eval_stride and self.eval_stride > self.block_size:
             wrong.append(
                 f"eval_stride: {self.eval_stride} is above block_size ({self.block_size}) and would skip tokens; lower it"
             )
@@ -101,8 +101,12 @@ class Params(BaseModel):
 
     @property
     def prompts(self) -> list[str]:
-        """The prompt or prompts as a list."""
-        return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
+        """The prompt or prompts as a list.
+
+        `$\\{` in params.yaml is `${` in the text: that itself is taken by `dvc exp run -S` for the name of another key.
+        """
+        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return [text.replace("$\\{", "${") for text in given]
 
 
 def read_yaml(text: str) -> Any:

@@ -8,6 +8,7 @@ Those that read shards talk to the other processes: every process must call them
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model import GPT2
+
+LAUNCHED = "GPT2_PIPELINE_LAUNCHED"  # set in a process that its launcher has started
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,21 @@ class World:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
+
+
+def launch(launcher: str) -> None:
+    """Replace this process by `launcher ... -m stages.train`, unless it is plain `python` or has been started so already.
+
+    `dvc.yaml` cannot do it: a command with `${launcher}` makes DVC's templates read all of params.yaml, where `${` in a prompt
+    is then taken for one. `python` and `torchrun` are this environment's own, whatever PATH says.
+    """
+    program, *options = launcher.split()
+    if launcher == "python" or LAUNCHED in os.environ or "RANK" in os.environ:
+        return
+    module = ["-m", "torch.distributed.run"] if program == "torchrun" else []
+    words = [sys.executable, *module, *options, "-m", "stages.train", *sys.argv[1:]]
+    sys.stdout.flush()
+    os.execve(sys.executable, words, os.environ | {LAUNCHED: "1"})
 
 
 @contextmanager

@@ -27,10 +27,11 @@ FORMAT = "1"  # of the checkpoint file
 def training_params(params: Params) -> dict[str, Any]:
     """The params that can change a training: those that the stage `train` declares in dvc.yaml.
 
-    The params of the data are not among them: the checksums of the tokens are part of the key.
+    The params of the data are not among them: the checksums of the tokens are part of the key. Nor is `launcher`: how many
+    processes it starts is a fact of the machine.
     """
     declared = read_yaml((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["params"]
-    return params.model_dump(include=set(declared))
+    return params.model_dump(include=set(declared) - {"launcher"})
 
 
 def training_key(params: Params, tokens: Path, facts: dict[str, str]) -> str:

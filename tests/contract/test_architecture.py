@@ -101,13 +101,12 @@ def test_params_declared_are_params_read(stage: str) -> None:
     if stage == "track":
         assert declared == [{"params.yaml": None}]
     else:
-        launcher = {"launcher"} if "${launcher}" in source_tree.dvc()["stages"][stage]["cmd"] else set()
-        assert set(declared) | launcher == source_tree.params_read(stage) | launcher
+        assert set(declared) == source_tree.params_read(stage)
 
 
 def test_every_param_has_a_reader() -> None:
-    """No key of params.yaml is unused: each one is read by a stage or starts one."""
-    used = {key for stage in STAGES for key in source_tree.params_read(stage)} | {"launcher"}
+    """No key of params.yaml is unused: each one is read by a stage."""
+    used = {key for stage in STAGES for key in source_tree.params_read(stage)}
     assert used == source_tree.PARAMS
 
 

@@ -97,6 +97,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [  # what is changed; what the 
     ({"n_head": 3}, ["n_head: 3 does not divide n_embd (16)", "take a divisor"]),
     ({"stride": 33}, ["stride: 33 is above block_size (32)", "lower it"]),
     ({"eval_stride": 33}, ["eval_stride: 33 is above block_size (32)", "lower it"]),
+    ({"eval_stride": 0}, ["eval_stride: 0", "greater than or equal to 1"]),
     ({"min_learning_rate": 1.0}, ["min_learning_rate: 1.0 is above learning_rate", "lower it"]),
     ({"max_samples": None}, ["max_samples: the storybook has no end", "give a number"]),
     ({"max_val_samples": None}, ["max_val_samples: the storybook has no end", "give a number"]),

@@ -207,6 +207,19 @@ def test_broken_files_are_explained(tmp_path: Path, text: str, word: str) -> Non
         load_params(path)
 
 
+def test_a_smaller_context_needs_no_other_key() -> None:
+    """`block_size` alone can be lowered below 64 and raised: the stride of evaluation follows it unless it is given."""
+    for size in (1, 16, 512):
+        assert parse_params(COMMITTED | {"block_size": size, "stride": size}).eval_stride is None
+
+
+def test_a_dollar_and_a_brace_in_a_prompt() -> None:
+    """Both spellings give the same text; the second one passes through `dvc exp run -S`."""
+    for written in ("a ${b} c", "a $\\{b} c"):
+        assert parse_params(COMMITTED | {"prompt": written}).prompts == ["a ${b} c"]
+        assert parse_params(COMMITTED | {"prompt": [written, "d"]}).prompts == ["a ${b} c", "d"]
+
+
 def test_params_cannot_be_changed() -> None:
     """Params are frozen: no stage can change what another one reads."""
     params = parse_params(COMMITTED)

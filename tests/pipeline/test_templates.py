@@ -1,0 +1,22 @@
+"""DVC's templates: nothing in params.yaml is taken for one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from project import Project
+
+pytestmark = pytest.mark.slow
+
+
+def test_braces_in_a_prompt(tmp_path: Path) -> None:
+    """A prompt with `${...}` passes through `dvc exp run -S`, again and again, and `dvc freeze train` is no template either."""
+    project = Project.copy(tmp_path, num_samples=1, max_new_tokens=4, eval_stride=None)
+    project.dvc("exp", "run", "-S", r"prompt='Seed $\{seed} of $\{'")
+    project.dvc("exp", "run", "-S", "temperature=0.5")
+    (line,) = (tmp_path / "data/generate/samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["prompt"] == "Seed ${seed} of ${"
+    project.dvc("freeze", "train")
+    project.dvc("unfreeze", "train")
