@@ -1,6 +1,7 @@
 """Speed of writing: our `generate` against transformers' (same weights, fp32, KV cache), and the memory's limit.
 
     python -m benchmarks.generate [--shape tiny default small] [--model FOLDER] [--batch 1 5] [--tokens 100] [--rounds 5]
+                                  [--device cuda]
 
 The two write in turns in one process, so that a busy machine slows both; the median round counts. Where our head is read in
 float16, what that changes is measured against float32 on text that the network writes itself. Prints Markdown.
@@ -44,7 +45,7 @@ def theirs(net: GPT2) -> Writer:
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         hf.save(net, folder)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).to(net.wte.weight.device)
 
     def write(prompt: Tensor, count: int, sample: bool) -> Tensor:
         mask = torch.ones_like(prompt)
@@ -59,19 +60,19 @@ def theirs(net: GPT2) -> Writer:
 def seconds(writer: Writer, prompt: Tensor, count: int, sample: bool) -> float:
     """How long writing takes."""
     start = time.perf_counter()
-    tokens = writer(prompt, count, sample)
+    tokens = writer(prompt, count, sample).cpu()  # a GPU is done only then
     taken = time.perf_counter() - start
     assert tokens.shape == (prompt.size(0), PROMPT + count)
     return taken
 
 
-def read_rate() -> float:
-    """Bytes a second that all threads together read from memory: the best of a few sums of 1 GiB."""
-    block = torch.ones(1 << 28)
+def read_rate(device: str) -> float:
+    """Bytes per second that the device, or all threads together, read from memory: the best of a few sums of 1 GiB."""
+    block = torch.ones(1 << 28, device=device)
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        block.sum()
+        float(block.sum())
         times.append(time.perf_counter() - start)
     return block.numel() * block.element_size() / min(times)
 
@@ -81,7 +82,7 @@ def compare(name: str, net: GPT2, batches: list[int], count: int, rounds: int, r
     weights = 4 * net.config.parameters  # bytes that a step reads in float32, whatever the batch
     contestants = {"ours": ours(net), "transformers": theirs(net)}
     for batch in batches:
-        prompt = torch.randint(net.config.vocab_size, (batch, PROMPT))
+        prompt = torch.randint(net.config.vocab_size, (batch, PROMPT)).to(net.wte.weight.device)
         for sample in (False, True):
             times: dict[str, list[float]] = {key: [] for key in contestants}
             for turn in range(rounds + 1):  # the first warms up
@@ -105,7 +106,7 @@ def rounding(net: GPT2, rows: int = 40) -> str:
     head = logits_of(net)
     if head.half is None:
         return "the head is small and is read in float32"
-    text = generate(net, torch.randint(net.config.vocab_size, (rows, 1)), net.config.block_size - 1)
+    text = generate(net, torch.randint(net.config.vocab_size, (rows, 1)).to(net.wte.weight.device), net.config.block_size - 1)
     hidden = net.hidden(text).flatten(0, 1)  # (N, C)
     exact, rough = net.lm_head(hidden), head(hidden)  # (N, V)
     p = exact.log_softmax(-1)
@@ -127,14 +128,18 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--tokens", type=int, default=100, help="new tokens; with the prompt of 5 within the context")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     args = parser.parse_args()
     machine.keep_freed_memory()
     threads = machine.set_threads(0)
     torch.manual_seed(0)
     nets = {name: GPT2(GPT2Config(**SHAPES[name], block_size=CONTEXT, position="sinusoidal")).eval() for name in args.shape}
     nets |= {folder: hf.load(folder) for folder in args.model}
-    rate = read_rate()
-    print(f"{machine.cpu_name()}, {threads} threads, torch {torch.__version__}; memory is read at {rate / 1e9:.0f} GB/s\n")
+    device = machine.pick_device(args.device)
+    nets = {name: net.to(device) for name, net in nets.items()}
+    rate = read_rate(device)
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{machine.cpu_name()}, {threads} threads"
+    print(f"{name}, torch {torch.__version__}; memory is read at {rate / 1e9:.0f} GB/s\n")
     print("| network | batch | tokens are | ours, tokens/s | transformers, tokens/s | ratio | memory's limit, tokens/s |")
     print("|---|---:|---|---:|---:|---:|---:|")
     for name, net in nets.items():
