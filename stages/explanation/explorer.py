@@ -24,7 +24,7 @@ from stages.explanation.token_text import TokenText, visible
 from stages.explanation.true_distribution import true_distribution
 from stages.storybook import story as storybook
 
-STORIES, SAMPLES, STAGES = 8, 3, 8  # shown: validation stories, generated samples, moments of the training
+STORIES, SAMPLES, MOMENTS = 8, 3, 6  # shown: validation stories, generated samples, moments of the training
 LONGEST = 128  # tokens of a story or sample
 MEASURED = 48  # stories that the heads' roles are measured on
 WEIGHTS = 3_200_000  # attention weights kept, of all stories together: what makes the page large
@@ -73,7 +73,7 @@ class Explorer:
             "heads": heads,
             "samples": written,
             "temperatures": list(TEMPERATURES),
-            "training": [_moment(row) for row in _evenly(training, STAGES)],
+            "training": [_moment(row) for row in _evenly(training, MOMENTS)],
             **self._vocabulary(),
         }
 

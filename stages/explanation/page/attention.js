@@ -46,9 +46,10 @@ function attentionPanel(body, data) {
 
   function draw() {
     const [layer, at] = head;
-    const { role, scores: all } = roles.of(layer, at);
+    const { role, score, chance, scores: all } = roles.of(layer, at);
     title.textContent = `Layer ${layer + 1}, head ${at + 1}`;
-    const does = role ? `It looks at ${ROLES[role][1]}. ` : "No single rule explains where it looks. ";
+    const much = `It gives ${percent(score)} of its attention to`;
+    const does = role ? `${much} ${ROLES[role][1]} (by chance it would be ${percent(chance)}). ` : "No simple rule explains where it looks. ";
     scores.textContent = does + roles.names.map((name, k) => `${ROLES[name][0]} ${percent(all[k])}`).join(" · ");
     drawMatrix(canvas, matrix(story.attention, layer, at), story.attention.shape[2]);
     look(query);

@@ -9,15 +9,16 @@ const ROLES = {
   first: ["F", "the first token, where a head rests that finds nothing"],
   next: ["N", "the next token, the one to predict: the answer"],
 };
-const CLEAR = 0.35; // share of a head's attention that a role has to explain to give the head its letter
+const CLEAR = 0.15; // share of a head's attention that a role has to explain to give the head its letter,
+const ABOVE_CHANCE = 2; // and so many times what a head would give that looks at all tokens alike
 
 /** What the heads measurably do: `of(layer, head)` gives the role, its score, and all scores. */
 function headRoles(heads) {
   const of = (layer, head) => {
     const scores = Array.from(heads.scores.row(layer, head), (byte) => byte / 255);
     const best = scores.indexOf(Math.max(...scores));
-    const clear = scores[best] >= CLEAR && scores[best] >= 1.5 * heads.chance[best];
-    return { role: clear ? heads.roles[best] : null, score: scores[best], scores };
+    const clear = scores[best] >= CLEAR && scores[best] >= ABOVE_CHANCE * heads.chance[best];
+    return { role: clear ? heads.roles[best] : null, score: scores[best], chance: heads.chance[best], scores };
   };
   /** The head that does a role most. */
   const champion = (role) => {

@@ -21,6 +21,10 @@ async function start() {
 
   const builders = { surprise: surprisePanel, attention: attentionPanel, layers: layersPanel, samples: samplesPanel, positions: positionsPanel, training: trainingPanel };
   const panels = Object.entries(builders).map(([id, build]) => build(document.querySelector(`#${id} .body`), view));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#']"); // MLflow shows the page in a frame where links to its parts do nothing
+    document.querySelector(link?.getAttribute("href") ?? "nothing")?.scrollIntoView();
+  });
   const picker = document.getElementById("story");
   data.stories.forEach((story, index) => {
     const begin = view.texts(story).slice(1, 18).join("").replace(/\s+/g, " ").slice(0, 70);

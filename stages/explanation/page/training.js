@@ -11,7 +11,7 @@ function trainingPanel(body, data) {
     "li", { "data-step": moment.step },
     make("h3", {}, moment.step === 0 ? "Before the first step" : `After step ${number(moment.step)}`),
     make("p", { class: "note" }, moment.val_loss === null ? "nothing is learned yet" : `validation loss ${moment.val_loss.toFixed(2)} nats per token, perplexity ${Math.exp(moment.val_loss).toFixed(1)}`),
-    ...moment.texts.map((text) => make("blockquote", { dir: "auto" }, text)),
+    make("div", { class: "texts" }, ...moment.texts.map((text) => make("blockquote", { dir: "auto" }, text))),
   ));
   body.append(make("ol", { class: "moments" }, ...rows));
   return { show() {}, repaint() {} };

@@ -18,13 +18,13 @@ from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.explanation.attention_weights import attention_weights
-from stages.explanation.explorer import SAMPLES, STAGES, STORIES, Explorer
+from stages.explanation.explorer import MOMENTS, SAMPLES, STORIES, Explorer
 from stages.explanation.packed import NEVER, PER_NAT
 from stages.explanation.page import page
 from stages.explanation.true_distribution import true_distribution
 from stages.storybook import story as storybook
 
-MOMENTS = [{"step": step, "texts": [f"text {step}", "\x00"], "val_loss": 1.0 if step else None} for step in range(0, 120, 10)]
+TRAINING = [{"step": step, "texts": [f"text {step}", "\x00"], "val_loss": 1.0 if step else None} for step in range(0, 120, 10)]
 
 
 def network(codec: Tokenizer, block_size: int = 64, **changes: Any) -> GPT2:
@@ -65,7 +65,7 @@ def validation(tokenized: Path) -> TokenFile:
 def test_a_story_s_numbers(codec: Tokenizer, validation: TokenFile) -> None:
     """Probability, rank, alternatives, layers, attention and truth of a whole story equal the network's and the storybook's."""
     net = network(codec, block_size=96)
-    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], MOMENTS)
+    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], TRAINING)
     assert len(data["stories"]) == min(STORIES, validation.stories)
     story = next(story for story in data["stories"] if story["whole"])
     tokens = torch.from_numpy(grid(story["tokens"]))
@@ -93,8 +93,8 @@ def test_a_story_s_numbers(codec: Tokenizer, validation: TokenFile) -> None:
 def test_moments_of_the_training(codec: Tokenizer, validation: TokenFile) -> None:
     """The first, the last and some between; control characters get a sign. None is shown where none was kept."""
     explorer = Explorer(network(codec), codec, validation, False)
-    shown = explorer.data("mine", [], MOMENTS)["training"]
-    assert len(shown) == STAGES
+    shown = explorer.data("mine", [], TRAINING)["training"]
+    assert len(shown) == MOMENTS
     assert (shown[0]["step"], shown[-1]["step"]) == (0, 110)
     assert shown[0]["texts"] == ["text 0", "⟨U+0000⟩"]
     assert explorer.data("mine", [], [])["training"] == []
@@ -117,7 +117,7 @@ def test_every_kind_of_network(changes: dict[str, Any], codec: Tokenizer, valida
     """Without a mask, with learned positions, of one head, of one token of context, long: all give a page, the same twice."""
     net = network(codec, **changes)
     samples = [a_sample(codec), a_sample(codec, finished=False)]
-    one, two = (Explorer(net, codec, validation, True).data("storybook", samples, MOMENTS) for _ in range(2))
+    one, two = (Explorer(net, codec, validation, True).data("storybook", samples, TRAINING) for _ in range(2))
     assert page(one) == page(two)
     assert one["model"]["causal"] is net.config.causal
     assert ("next" in one["heads"]["roles"]) is not net.config.causal
@@ -127,7 +127,7 @@ def test_every_kind_of_network(changes: dict[str, Any], codec: Tokenizer, valida
 def test_without_a_mask_the_truth_is_still_told(codec: Tokenizer, validation: TokenFile) -> None:
     """A network that copies the answer shows attention to the next token; its samples' numbers are of what it saw then."""
     net = network(codec, causal=False)
-    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], MOMENTS)
+    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], TRAINING)
     weights = grid(data["stories"][0]["attention"])
     assert np.triu(weights, 1).any()
     sample = data["samples"][0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from token_files import tiny_net
 
-from model.sampling import keep
+from model.choice import keep
 from stages.common.errors import UserError
 from stages.explanation.logit_lens import logit_lens
 from stages.explanation.predictions import log_probabilities, log_probabilities_at_once, rank
