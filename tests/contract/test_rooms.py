@@ -80,6 +80,13 @@ def test_the_readme_s_tree_is_the_rooms_own_words() -> None:
         assert re.search(rf"^ +{name} +{re.escape(first)}$", readme, re.MULTILINE), f"{path.parent.name}: {first}"
 
 
+def test_no_test_imports_conftest() -> None:
+    """pytest has imported tests/conftest.py already, under a name of its own: what tests share is in tests/fixtures."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.module == "conftest"), path
+
+
 def _processes() -> set[str]:
     """Files in rooms that are started as processes of their own."""
     return {

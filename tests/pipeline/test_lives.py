@@ -87,7 +87,7 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
     project.set(checkpoint_every=10)
     first = in_container(project, "container-a", "repro")
-    wait_for(lambda: under_way(project) and saved(project))
+    wait_for(lambda: under_way(project) and saved(project), pause=0.2)
     first.kill()
     first.communicate()
     second = in_container(project, "container-b", "repro")
@@ -107,7 +107,7 @@ def test_two_containers_of_one_name(project: Project) -> None:
     both = []
     for rate in ("0.001", "0.002"):
         both.append(in_container(project, "twin", "exp", "run", "--temp", "-n", f"rate-{rate}", "-S", f"learning_rate={rate}"))
-        wait_for(lambda: under_way(project, len(both)) or both[-1].poll() is not None)
+        wait_for(lambda: under_way(project, len(both)) or both[-1].poll() is not None, pause=0.2)
     assert [run.status for run in project.runs()] == ["RUNNING", "RUNNING"], [process.poll() for process in both]
     said = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -120,9 +120,9 @@ def test_two_containers_of_one_name(project: Project) -> None:
 
 def assert_goes_on(project: Project) -> None:
     """Training has ended by itself with a checkpoint, its run is not left RUNNING; `dvc repro` goes on with both."""
-    wait_for(lambda: not trainings(project.folder), SOON)
+    wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
     assert saved(project), "it saved itself"
-    wait_for(lambda: project.runs()[0].status == "KILLED", SOON)
+    wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
     said = project.dvc("repro")
     assert "going on from step" in said
     (run,) = project.runs()
@@ -133,7 +133,7 @@ def assert_goes_on(project: Project) -> None:
 def test_dvc_is_killed(project: Project) -> None:
     """`kill -9` of DVC alone: the training that it started saves itself and ends within seconds."""
     process = project.start("repro")
-    wait_for(lambda: under_way(project))
+    wait_for(lambda: under_way(project), pause=0.2)
     process.kill()
     process.wait()
     assert_goes_on(project)
@@ -142,7 +142,7 @@ def test_dvc_is_killed(project: Project) -> None:
 def test_terminal_closes(project: Project) -> None:
     """SIGHUP to all, and nobody reads the output any more: training saves itself, as on SIGTERM."""
     process = project.start("repro")
-    wait_for(lambda: under_way(project))
+    wait_for(lambda: under_way(project), pause=0.2)
     assert process.stdout is not None
     process.stdout.close()
     os.killpg(process.pid, signal.SIGHUP)
@@ -154,7 +154,7 @@ def test_nohup(project: Project) -> None:
     """Under nohup the end of the terminal ends nothing."""
     words = ["nohup", sys.executable, "-m", "stages.train"]
     process = subprocess.Popen(words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: under_way(project))
+    wait_for(lambda: under_way(project), pause=0.2)
     process.send_signal(signal.SIGHUP)
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0
@@ -166,15 +166,15 @@ def test_queue_kill(project: Project) -> None:
     words = ("exp", "run", "--queue", "-n", "queued", "-S", "learning_rate=0.001")
     project.dvc(*words)
     project.dvc("queue", "start")
-    wait_for(lambda: under_way(project))
+    wait_for(lambda: under_way(project), pause=0.2)
     project.dvc("queue", "kill", "--force", "queued")
-    wait_for(lambda: not trainings(project.folder), SOON)
+    wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
     assert saved(project)
-    wait_for(lambda: project.runs()[0].status == "KILLED", SOON)
+    wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
     project.dvc("queue", "remove", "--all")
     project.dvc(*words)
     project.dvc("queue", "start")
-    wait_for(lambda: re.search("Success|Failed", project.dvc("queue", "status")))
+    wait_for(lambda: re.search("Success|Failed", project.dvc("queue", "status")), pause=2)
     (run,) = project.runs()
     assert run.complete, project.dvc("queue", "logs", "queued")
     assert run.name == "queued"

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 from project import Project, assert_complete
+from reference import Reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def original(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run, with the result committed. Copy it; don't write in it."""
-    project = Project.copy(tmp_path_factory.mktemp("places") / "original")
+    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("places") / "original"))
     project.dvc("repro")
     project.commit()
     return project

@@ -55,7 +55,7 @@ def interrupt(project: Project, news: News, number: signal.Signals, *words: str)
     process = project.start(*words)
     wait_for(lambda: project.checkpointed() or process.poll() is not None)
     signal_group(process, signal.SIGSTOP)  # training rests while its log is looked at, however fast it is
-    wait_for(lambda: any(run.steps("train_loss") and run.steps(CPU) for run in news.runs()))
+    wait_for(lambda: any(run.steps("train_loss") and run.steps(CPU) for run in news.runs()), pause=0.2)
     signal_group(process, number)
     signal_group(process, signal.SIGCONT)
     text, _ = process.communicate(timeout=900)
@@ -139,7 +139,7 @@ def test_killed_and_resumed_is_one_run(project: Project) -> None:
     long_training(project, seed=1)
     interrupt(project, news, signal.SIGKILL, "repro")
     killed = news.only()
-    wait_for(lambda: news.only().status == "KILLED")  # told by the process that logs
+    wait_for(lambda: news.only().status == "KILLED", pause=0.2)  # set by the process that logs
     assert not killed.complete
     assert "going on from step" in project.dvc("repro")
     run = news.only()
@@ -197,7 +197,7 @@ def test_queue_of_two_from_an_empty_store(tmp_path: Path) -> None:
     project = Project.copy(tmp_path)
     project.dvc("exp", "run", "--queue", "-S", "learning_rate=0.001,0.003")
     project.dvc("queue", "start", "-j", "2")
-    wait_for(lambda: len(re.findall("Success|Failed", project.dvc("queue", "status"))) == 2)
+    wait_for(lambda: len(re.findall("Success|Failed", project.dvc("queue", "status"))) == 2, pause=2)
     assert "Failed" not in project.dvc("queue", "status")
     one, two = project.runs()
     for run in (one, two):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import servers
 from project import Project, assert_complete, signal_group, wait_for
-from reference import Reference
+from reference import STAGES, Reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipe
 def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with data and samples, of which no run is logged yet."""
     project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("server")))
-    project.dvc("repro", "evaluate", "generate")
+    project.dvc("repro", *STAGES[:-1])
     return project
 
 
@@ -57,7 +57,7 @@ def test_server_killed_during_training(project: Project, tmp_path: Path) -> None
         process = project.start("repro")
         wait_for(lambda: project.checkpointed() or process.poll() is not None)
         signal_group(process, signal.SIGSTOP)  # training rests until its first points are stored, however fast it is
-        wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)))
+        wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)), pause=0.2)
         servers.end_group(server, signal.SIGKILL)
         server.wait()
         signal_group(process, signal.SIGCONT)
