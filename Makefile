@@ -89,7 +89,7 @@ bench: $(VENV)/.ready-dev ## Speed of training and generation beside transformer
 
 .PHONY: test
 test: $(VENV)/.ready-dev ## The whole test suite, on two cores
-	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready-dev ## The quick tests: each file by itself, and the rules of the source tree

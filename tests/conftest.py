@@ -1,4 +1,4 @@
-"""For the whole suite: which tests share a worker and which come first; the tokenized project."""
+"""For the whole suite: which tests come first, and the tokenized project."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow tests of a file share a worker, because they share a project; they begin, and the quick ones fill the gaps."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Files with slow tests come first: the quick ones then fill the gap until both workers are done.
+
+    Each file has one worker (`--dist loadfile`), because its tests share a project. Not `loadgroup`: pytest-xdist 3.8 takes no
+    notice of the groups with pytest 9.2.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
