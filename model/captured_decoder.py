@@ -1,8 +1,8 @@
 """Generation on a GPU: one step, from token to token, recorded as a CUDA graph and replayed.
 
-At batch sizes of a few rows a GPU waits for the CPU that launches some two hundred small kernels a step. Replaying a graph
+At batch sizes of a few rows a GPU waits for the CPU that launches some two hundred small kernels per step. Replaying a graph
 launches them all at once. For that a step must not depend on anything that the CPU would have to ask the GPU for: tokens,
-position, cache, mask and random numbers stand in buffers that never move, the attention reads the whole cache behind a mask,
+position, cache, mask and random numbers are kept in buffers that never move, the attention reads the whole cache behind a mask,
 and the CPU looks at the tokens only every `STEPS` steps. What was written beyond the last row's stop token is discarded.
 
 The steps are plain functions of those buffers: tests run them on a CPU, without a graph, against `Decoder`.

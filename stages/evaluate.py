@@ -25,11 +25,11 @@ from stages.evaluation.scoring import StorySums
 
 MODEL, TOKENS, STORIES = Path("data/train/model"), Path("data/tokenize"), Path("data/download/validation.parquet")
 FOLDER = Path("data/evaluate")
-MOST_NATS = 100.0  # a word: more has a text without blanks, as Chinese, whose "words" mean nothing (and exp soon overflows)
+MOST_NATS = 100.0  # per word; above this the text has no spaces (Chinese, say): perplexity_per_word is left out
 
 
 def main(args: argparse.Namespace) -> None:
-    """Open every input first, so that a missing or foreign file is told before any work."""
+    """Open every input first, so that a missing or foreign file is reported before any work."""
     params = load_params()
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
@@ -44,12 +44,12 @@ def main(args: argparse.Namespace) -> None:
         Calibration(),
     )
     stride = params.eval_stride or max(1, net.config.block_size // 2)
-    ours = scoring.score(net, validation, stride, watchers=[position, calibration], title="validation")
+    validation_sums = scoring.score(net, validation, stride, watchers=[position, calibration], title="validation")
     share = scoring.share(train.stories, validation.stories)
-    theirs = scoring.score(net, train, stride, share, title="training share")
+    train_sums = scoring.score(net, train, stride, share, title="training share")
     unigram, trigram = ngram_baselines.perplexities(train, validation, net.config.vocab_size)
     exact, near = overlap(train, validation)
-    metrics = losses(ours, theirs, size) | floor(ours, logprobs)
+    metrics = losses(validation_sums, train_sums, size) | floor(validation_sums, logprobs)
     metrics |= {"unigram_perplexity": unigram, "trigram_perplexity": trigram}
     leak = future_leak(net, validation)
     metrics |= {"future_leak": leak, "leaks": int(leak > report.LEAK)}
@@ -65,26 +65,26 @@ def main(args: argparse.Namespace) -> None:
     print(f"\n{report.text(metrics)}")
 
 
-def losses(ours: StorySums, theirs: StorySums, size: dict[str, int]) -> dict[str, float]:
-    """What the nats come to: ours = validation, theirs = the training share, size = bytes and words of the validation text."""
-    loss, nats = ratio(ours.nll, ours.tokens), float(ours.nll.sum())
+def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dict[str, float]:
+    """What the nats come to; `size` holds the bytes and words of the validation text."""
+    loss, nats = ratio(validation.nll, validation.tokens), float(validation.nll.sum())
     per_word = nats / max(1, size["words"])
     return {
         **exp(loss).named("perplexity"),
-        **exp(ratio(theirs.nll, theirs.tokens)).named("train_perplexity"),
-        **difference((ours.nll, ours.tokens), (theirs.nll, theirs.tokens)).named("generalisation_gap"),
+        **exp(ratio(train.nll, train.tokens)).named("train_perplexity"),
+        **difference((validation.nll, validation.tokens), (train.nll, train.tokens)).named("generalisation_gap"),
         "nats_per_token": loss.value,
         "bits_per_byte": nats / math.log(2) / size["bytes"],
         **({"perplexity_per_word": math.exp(per_word)} if per_word < MOST_NATS else {}),
     }
 
 
-def floor(ours: StorySums, logprobs: NDArray[Any] | None) -> dict[str, float]:
-    """The text's true entropy as a perplexity, and ours over it; nothing where the text's probability is not known."""
+def floor(validation: StorySums, logprobs: NDArray[Any] | None) -> dict[str, float]:
+    """The text's true entropy as a perplexity, and the network's over it; nothing where the text's probability is not known."""
     if logprobs is None:
         return {}
-    above = exp(ratio(ours.nll + logprobs, ours.tokens))  # story by story: most of the chance cancels
-    least = exp(ratio(-logprobs, ours.tokens))
+    above = exp(ratio(validation.nll + logprobs, validation.tokens))  # story by story: most of the chance cancels
+    least = exp(ratio(-logprobs, validation.tokens))
     return {**least.named("perplexity_floor"), **above.named("floor_ratio"), "below_floor": int(above.high < 1)}
 
 

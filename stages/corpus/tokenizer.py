@@ -53,7 +53,7 @@ class Tokenizer:
         """All texts' token ids end to end, and how many each text has. Same ids as `encode`, on all cores.
 
         gigatoken does the work: it reads the same tokenizer.json and gives the same ids, many times faster
-        (benchmarks/token_engines.py). It remembers every word it meets, so it is made anew before that takes much memory.
+        (benchmarks/token_engines.py). It remembers every word it meets, so it is made again before that takes much memory.
         """
         import awkward
         import gigatoken
@@ -100,7 +100,7 @@ class Tokenizer:
         return Tokenizer(_byte_level(vocabulary, merges)), table
 
     def _drop_engine(self) -> None:
-        """Free the engine's memory before something else takes as much; glibc gives freed blocks back only when told to."""
+        """Free the engine's memory before something else takes as much; glibc gives freed blocks back only on request."""
         self._engine = None
         with suppress(OSError, AttributeError):  # another system
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.corpus.tokens import TokenFile
 
-MAX_TOKENS = 1 << 23  # training tokens counted; beyond that the first ones stand for all (0.4 GB, some seconds)
+MAX_TOKENS = 1 << 23  # training tokens counted; of a longer text only the first ones (0.4 GB, some seconds)
 CHUNK = 1 << 20  # tokens scored at a time
 
 Keys = NDArray[np.uint64]  # n-grams as numbers in base vocab_size, the oldest token first
@@ -35,7 +35,7 @@ class KneserNey:
 
     Args:
         stream: (N,) token ids, the first one is context only.
-        vocab_size: V; V^order must fit 64 bits (16 bits a token leave room for order 4).
+        vocab_size: V; V^order must fit 64 bits (16 bits per token leave room for order 4).
         order: 1 = unigram, 3 = trigram.
     """
 
@@ -44,7 +44,7 @@ class KneserNey:
         self._vocab_size = vocab_size
         grams, counts = np.unique(_keys(stream, vocab_size, order), return_counts=True)
         self._orders = [_smooth(grams, counts, vocab_size)]
-        for lower in range(order - 1, 0, -1):  # how many different tokens stand before each shorter n-gram
+        for lower in range(order - 1, 0, -1):  # how many different tokens come before each shorter n-gram
             grams, counts = np.unique(grams % np.uint64(vocab_size**lower), return_counts=True)
             self._orders.insert(0, _smooth(grams, counts, vocab_size))
 
@@ -75,7 +75,7 @@ def perplexities(train: TokenFile, validation: TokenFile, vocab_size: int) -> tu
 
 
 def _keys(stream: NDArray[np.uint16], vocab_size: int, order: int) -> Keys:
-    """The n-gram that ends at each token but the first, (N - 1,); before the stream stands its first token again."""
+    """The n-gram that ends at each token but the first, (N - 1,); the stream's first token is repeated before it."""
     padded = np.concatenate([np.repeat(stream[:1], max(0, order - 2)), stream])  # (N + order - 2,)
     padded = padded[1:] if order == 1 else padded
     keys = np.zeros(len(stream) - 1, dtype=np.uint64)

@@ -32,9 +32,9 @@ def _table(m: Metrics) -> Iterator[str]:
 
 def _findings(m: Metrics) -> Iterator[str]:
     low, high = m["generalisation_gap_low"], m["generalisation_gap_high"]
-    per_word = f"a perplexity of {m['perplexity_per_word']:.4g} a word, " if "perplexity_per_word" in m else ""
+    per_word = f"a perplexity of {m['perplexity_per_word']:.4g} per word, " if "perplexity_per_word" in m else ""
     yield (
-        f"{m['nats_per_token']:.4f} nats a token, {m['bits_per_byte']:.4f} bits a byte, {per_word}"
+        f"{m['nats_per_token']:.4f} nats per token, {m['bits_per_byte']:.4f} bits per byte, {per_word}"
         f"over {m['tokens']:,} tokens of {m['stories']:,} stories; "
         f"the likeliest token is right in {m['accuracy']:.1%}"
     )
@@ -58,12 +58,12 @@ def _findings(m: Metrics) -> Iterator[str]:
     meaning = "none that can be seen" if low <= 0 <= high else "it knows the text that it was trained on better"
     if high < 0:
         meaning = "the validation text is the easier one"
-    yield f"generalisation gap {m['generalisation_gap']:+.4f} nats a token ({low:+.4f} to {high:+.4f}): {meaning}"
+    yield f"generalisation gap {m['generalisation_gap']:+.4f} nats per token ({low:+.4f} to {high:+.4f}): {meaning}"
     if m["perplexity"] >= m["trigram_perplexity"]:
         yield "no better than counting trigrams: train longer, or look at the learning rate"
     so = "; they make the perplexity look better than it is" if m["overlap_near"] > 0.01 else ""
     yield (
-        f"of the validation stories {m['overlap_exact']:.2%} stand in the training split word for word, "
+        f"of the validation stories {m['overlap_exact']:.2%} are in the training split word for word, "
         f"{m['overlap_near']:.2%} nearly{so}"
     )
     yield f"calibration error {m['calibration_error']:.4f}: mean distance of the best guess's probability from its accuracy"

@@ -60,7 +60,7 @@ class Scored:
 
 
 class Watcher(Protocol):
-    """Something that looks at every batch, as the curves do."""
+    """Something that is shown every batch, such as the curves."""
 
     def add(self, scored: Scored) -> None:
         """Take in a batch."""
@@ -75,12 +75,12 @@ def score(
     batch: int | None = None,
     title: str = "score",
 ) -> StorySums:
-    """Score stories in float32, each token exactly once. Memory: 8 bytes a story beside one batch.
+    """Score stories, each token exactly once. Memory: 8 bytes per story beside a few batches.
 
     Args:
         net: in evaluation mode, on the device to use.
         split: the tokens.
-        stride: targets scored a window, 1 to block_size.
+        stride: targets that each window scores, 1 to block_size.
         stories: runs of story numbers, in order and apart; None = all.
         watchers: get every batch.
         batch: windows a forward pass (the result does not depend on it beyond float32 rounding); None = what is fast.

@@ -1,4 +1,4 @@
-"""Copying: the longest stretch of generated tokens that stands word for word in the training stream."""
+"""Copying: the longest stretch of generated tokens that is word for word in the training stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK = 1 << 20  # training tokens at a time
 
 
 def longest_copy(samples: Sequence[Sequence[int]], stream: NDArray[np.uint16]) -> int:
-    """Tokens in the longest run of any sample that stands in the stream too.
+    """Tokens in the longest run of any sample that is in the stream too.
 
     The stream, a memory map of any size, is read once: each chunk is asked for a run longer than the best so far, which it
     seldom has.

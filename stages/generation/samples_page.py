@@ -13,7 +13,7 @@ LINE_START = re.compile(r"^(\d*)([+\-=.)])")  # and at its start: lists, rules, 
 
 
 def text(samples: Sequence[Sample], settings: str) -> str:
-    """One quotation a sample, its prompt in bold, and whether it ended by itself."""
+    """One quotation for each sample, its prompt in bold, and whether it ended by itself."""
     parts = ["# Samples", f"{_inline(settings)}. The prompt is in bold."]
     for place, sample in enumerate(samples, 1):
         parts += [

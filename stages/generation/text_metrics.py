@@ -13,10 +13,10 @@ NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
 
 
 def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
-    """What can be said about the samples alone (of the continuations, unless told):
+    """What can be said about the samples alone (of the continuations, unless said otherwise):
 
     distinct_2: different pairs of neighbouring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
-    mean_tokens: tokens a sample, end-of-text not counted.
+    mean_tokens: tokens per sample, end-of-text not counted.
     finished: share that ended by itself.
     name_kept: share of whole texts that name one character and never another, as each story of the storybook does.
     """
