@@ -59,10 +59,12 @@ def test_moved(copy: Callable[[str], Project], original: Project, tmp_path: Path
     before = digests(original.folder)
     project = copy("first place")
     project.dvc("exp", "run", "-n", "one", "-S", "temperature=0.5")
-    (tmp_path / "first place").rename(tmp_path / "100% ä")
-    project = Project(tmp_path / "100% ä")
+    (tmp_path / "first place").rename(tmp_path / "100% #2 ä")
+    project = Project(tmp_path / "100% #2 ä")
     said = project.dvc("exp", "run", "-n", "two", "-S", "temperature=0.7")
     assert said.count("note: this checkout was at") == 1
+    project.folder.rename(tmp_path / "third place")  # DVC's --temp does not work in the second
+    project = Project(tmp_path / "third place")
     project.dvc("exp", "run", "--temp", "-n", "three", "-S", "temperature=0.8")
     assert os.listdir(tmp_path) == [project.folder.name]
     assert [run.name for run in project.runs()][1:] == ["one", "two", "three"]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from project import Project, Recorded, assert_complete, wait_for
+from project import LoggedRun, Project, assert_complete, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 RECORD = "from stages.tracking import unrecorded; print(unrecorded.record())"
@@ -33,7 +33,7 @@ def queue(project: Project, *words: str) -> set[str]:
     return set(project.dvc("exp", "list", "--name-only").split())
 
 
-def named(project: Project) -> dict[str, Recorded]:
+def named(project: Project) -> dict[str, LoggedRun]:
     """The runs of experiments, by name; no name twice."""
     runs = project.runs()[1:]
     assert len({run.name for run in runs}) == len(runs)

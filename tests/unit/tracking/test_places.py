@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._tracking_service import utils
 
 from stages.common import session
@@ -33,6 +34,7 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Enter:
         session.root.cache_clear()
         utils._artifact_repos_cache.clear()  # what MLflow remembers, which in a process of its own would be nothing
         utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+        SqlAlchemyStore._engine_map.clear()
 
     return into
 
