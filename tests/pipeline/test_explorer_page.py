@@ -230,6 +230,18 @@ def test_a_head_draws_its_weights(how: str, shown: Page, codec: Tokenizer, net: 
     shown.run("document.querySelectorAll('#attention .token')[9].click()")  # let it go again
 
 
+def test_a_role_s_button_shows_its_head_at_work(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+    """The button of "the token before" chooses the head that looks there most, and the token that does it most."""
+    shown.run("document.querySelector('[data-role=previous]').click()")
+    layer, head = map(int, shown.run("return document.querySelector('.heads [aria-checked=true]').dataset.head").split(","))
+    drawn = shown.run("return document.querySelectorAll('#attention .token').length")
+    weights = attention_weights(net, torch.tensor([tokens_of(shown, codec, "surprise")]))[layer, head, :drawn, :drawn]
+    chosen = int(shown.find("#attention .token.chosen").get_attribute("data-index"))
+    before = weights.diagonal(-1)  # of query 1, 2, ...
+    assert round(float(before[chosen - 1]) * 255) == round(float(before.max()) * 255)
+    assert f"layer {layer + 1}, head {head + 1}:" in shown.find("[data-role=previous]").text
+
+
 def test_layers_show_the_answer_being_formed(shown: Page, codec: Tokenizer, net: GPT2) -> None:
     """There is a row for the embedding and each block; the last one has the network's own probability."""
     shown.run("document.querySelectorAll('#layers .token')[7].click()")

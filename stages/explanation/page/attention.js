@@ -34,7 +34,7 @@ function attentionPanel(body, data) {
       const best = roles.champion(role);
       const where = `layer ${best.layer + 1}, head ${best.head + 1}`;
       const button = make(
-        "button", { type: "button", "data-role": role, onclick: () => grid.choose(best.layer, best.head) },
+        "button", { type: "button", "data-role": role, onclick: () => feature(best) },
         make("span", { class: `badge ${role}` }, ROLES[role][0]),
         make("span", { class: "what" }, ROLES[role][1]),
         make("span", { class: "where" }, `${where}: ${percent(best.score)} (by chance ${percent(roles.chance[at])})`),
@@ -42,6 +42,20 @@ function attentionPanel(body, data) {
       list.append(make("li", {}, button));
     }
     return list;
+  }
+
+  /** Choose the head that does a role most, and a token that shows it. */
+  function feature({ role, layer, head: at }) {
+    grid.choose(layer, at);
+    let [most, best] = [-1, query];
+    for (let row = 1; row < story.attention.shape[2]; row += 1) {
+      story.attention.row(layer, at, row).forEach((byte, key) => {
+        if (byte > most && ROLES[role][2](story.tokens.values, row, key)) {
+          [most, best] = [byte, row];
+        }
+      });
+    }
+    strip.choose(best);
   }
 
   function draw() {
@@ -104,7 +118,7 @@ function attentionPanel(body, data) {
       strip.choose(query);
       if (title.textContent === "") {
         const [best] = roles.names.filter((name) => name !== "first").map(roles.champion).sort((a, b) => b.score - a.score);
-        grid.choose(best.layer, best.head);
+        feature(best);
       } else {
         draw();
       }

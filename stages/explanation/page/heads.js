@@ -2,12 +2,13 @@
 
 // Heads: all attention heads as small pictures to choose from, each with the letter of what it does.
 
+// letter, words, and whether token number k is what a head of this role looks for from token number q
 const ROLES = {
-  previous: ["P", "the token before"],
-  same: ["S", "the same token, earlier"],
-  induction: ["I", "what followed the same token before (induction)"],
-  first: ["F", "the first token, where a head rests that finds nothing"],
-  next: ["N", "the next token, the one to predict: the answer"],
+  previous: ["P", "the token before", (tokens, q, k) => k === q - 1],
+  same: ["S", "the same token, earlier", (tokens, q, k) => k < q && tokens[k] === tokens[q]],
+  induction: ["I", "what followed the same token before (induction)", (tokens, q, k) => k < q && tokens[k - 1] === tokens[q]],
+  first: ["F", "the first token, where a head rests that finds nothing", (tokens, q, k) => k === 0],
+  next: ["N", "the next token, the one to predict: the answer", (tokens, q, k) => k === q + 1],
 };
 const CLEAR = 0.15; // share of a head's attention that a role has to explain to give the head its letter,
 const ABOVE_CHANCE = 2; // and so many times what a head would give that looks at all tokens alike
@@ -28,7 +29,7 @@ function headRoles(heads) {
     for (let layer = 0; layer < layers; layer += 1) {
       for (let head = 0; head < count; head += 1) {
         const score = heads.scores.at(layer, head, at) / 255;
-        found = score > found.score ? { layer, head, score } : found;
+        found = score > found.score ? { role, layer, head, score } : found;
       }
     }
     return found;
