@@ -67,8 +67,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             try:
                 loop.fit(stop)
             except trainer.Stopped as signal:
-                told = f"stopped ({signal}) after step {loop.step} of {loop.steps}; saved. Run `dvc repro` to go on"
-                print(told, file=sys.stderr)
+                at = f"stopped ({signal}) after step {loop.step} of {loop.steps}"
+                print(f"{at}; saved. Run `dvc repro` to go on", file=sys.stderr)
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
             speed = (loop.tokens - loop.resumed) / seconds
@@ -136,9 +136,8 @@ def summary(loop: trainer.Trainer, seconds: float, speed: float, use: dict[str, 
 
 def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:
     """The stage's outputs; nothing in them depends on when or how fast they were made."""
-    last = loop.history.epochs[-1]
-    metrics = {"train_loss": last["train_loss"], "val_loss": last["val_loss"]}
-    metrics |= {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
+    sizes = {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
+    metrics = {key: loop.history.epochs[-1][key] for key in ("train_loss", "val_loss")} | sizes
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
     model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params))
