@@ -27,8 +27,8 @@ STEPS = 16  # between two looks at the tokens
 Step = Callable[[], None]
 
 
-def suits(net: GPT2, choice: Choice, generator: Generators) -> bool:
-    """Whether `write` can do it: on a GPU, with the mask, and with random numbers from the CPU whose number is known."""
+def can_capture(net: GPT2, choice: Choice, generator: Generators) -> bool:
+    """Whether `captured_steps` can do it: on a GPU, with the mask, random numbers from the CPU, their count known."""
     if not net.wte.weight.is_cuda or not net.config.causal:
         return False
     own = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
@@ -36,7 +36,9 @@ def suits(net: GPT2, choice: Choice, generator: Generators) -> bool:
     return choice.greedy or (on_cpu and choice.candidates(net.config.vocab_size) is not None)
 
 
-def write(net: GPT2, prompt: Tensor, count: int, choice: Choice, generator: Generators, stop: int | None) -> Iterator[Tensor]:
+def captured_steps(
+    net: GPT2, prompt: Tensor, count: int, choice: Choice, generator: Generators, stop: int | None
+) -> Iterator[Tensor]:
     """The steps of `stream`; same arguments, checked there. The same tokens as a CPU's, except for rounding."""
     writer = _writer(net, prompt.size(0), choice, stop)
     noise = None if choice.greedy else Noise(prompt.size(0), choice.candidates(net.config.vocab_size) or 0, generator)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-import model.captured_decoder as captured_decoder
+from model.captured_decoder import can_capture, captured_steps
 from model.choice import Choice, Generators, choose
 from model.decoder import Decoder
 from model.decoder_head import logits_of
@@ -67,8 +67,8 @@ def stream(
     _check(net, prompt, max_new_tokens, temperature, top_k, top_p, generator)
     top_k = None if top_k is None or top_k >= net.config.vocab_size else top_k
     choice = Choice(temperature, top_k, None if top_p == 1.0 else top_p)
-    if captured_decoder.suits(net, choice, generator):
-        yield from captured_decoder.write(net, prompt, max_new_tokens, choice, generator, stop)
+    if can_capture(net, choice, generator):
+        yield from captured_steps(net, prompt, max_new_tokens, choice, generator, stop)
         return
     B, context = prompt.size(0), net.config.block_size
     tokens = torch.cat([prompt, prompt.new_empty(B, max_new_tokens)], dim=1)

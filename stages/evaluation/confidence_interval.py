@@ -93,7 +93,7 @@ def _bca(value: float, sets: list[Array], statistic: Callable[..., Any], seed: i
     numbers = [np.arange(len(pairs)) for pairs in sets]
     if min(map(len, numbers)) < 2:
         return Estimate(value, value, value)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)  # stories that are all alike
         found = bootstrap(
             numbers,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model import GPT2, GPT2Config, captured_decoder, generate
-from model.captured_decoder import Writer, suits
+from model.captured_decoder import Writer, can_capture
 from model.choice import Choice
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -41,7 +41,7 @@ def test_the_cpu_s_text(settings: tuple[float, int | None, int | None], length: 
     start = torch.randint(0, 500, (rows, length), generator=torch.Generator().manual_seed(1))
     expected = generate(net, start, 60, *settings, generator=seeded(rows), stop=7)
     net.cuda()
-    assert suits(net, Choice(*settings), seeded(rows))
+    assert can_capture(net, Choice(*settings), seeded(rows))
     assert torch.equal(generate(net, start.cuda(), 60, *settings, generator=seeded(rows), stop=7).cpu(), expected)
 
 

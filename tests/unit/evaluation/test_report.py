@@ -73,7 +73,7 @@ def test_without_a_floor() -> None:
 
 
 def test_text_without_blanks_between_words() -> None:
-    """Where a perplexity a word would mean nothing, none is told."""
+    """Where a perplexity per word would mean nothing, none is reported."""
     known = {key: value for key, value in HONEST.items() if key != "perplexity_per_word"}
-    assert "a word" in report.text(HONEST)
-    assert "a word" not in report.text(known)
+    assert "per word" in report.text(HONEST)
+    assert "per word" not in report.text(known)

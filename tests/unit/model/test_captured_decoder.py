@@ -12,7 +12,7 @@ from test_sampling import make, prompt, seeded
 from torch import Tensor
 
 from model import GPT2, generate
-from model.captured_decoder import STEPS, Writer, suits
+from model.captured_decoder import STEPS, Writer, can_capture
 from model.choice import NUCLEUS, Choice, Generators, Noise
 
 CHOICES = {
@@ -121,7 +121,7 @@ def test_noise_ahead_is_noise_step_by_step() -> None:
 
 def test_where_it_does_not_suit() -> None:
     """Without a GPU, and where the number of candidates depends on the logits, the plain loop writes."""
-    assert not suits(make(), Choice(), None)
+    assert not can_capture(make(), Choice(), None)
     assert Choice(1.0, top_p=0.9).candidates(NUCLEUS + 1) is None
     assert Choice(1.0, top_k=5, top_p=0.9).candidates(NUCLEUS + 1) == 5
     assert Choice(1.0, top_k=80).candidates(50) == 50
