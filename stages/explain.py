@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import command, files
-from stages.common.errors import UserError
 from stages.common.params import load_params
 from stages.compute import machine, saved_model
 from stages.corpus import tokenizer
@@ -53,7 +52,7 @@ def read_lines(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in lines if line]
         return [{key: row[key] for key in keys} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}). Make it again: dvc repro -f {made_by}") from error
+        raise files.damaged(path, repr(error), made_by) from error
 
 
 def val_losses(path: Path) -> dict[int, float]:
@@ -62,7 +61,7 @@ def val_losses(path: Path) -> dict[int, float]:
         try:
             return {int(row["step"]): float(row["val_loss"]) for row in csv.DictReader(file)}
         except (ValueError, KeyError, TypeError, csv.Error) as error:
-            raise UserError(f"{path} is damaged ({error!r}). Make it again: dvc repro -f train") from error
+            raise files.damaged(path, repr(error), "train") from error
 
 
 if __name__ == "__main__":

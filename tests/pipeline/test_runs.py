@@ -77,6 +77,19 @@ def test_first_repro_is_one_complete_run(project: Project) -> None:
         assert word in said
 
 
+def test_explore_fetches_the_page_of_a_run(project: Project) -> None:
+    """`make explore RUN=...` finds a run by its name or the beginning of its id, and has the very page that the run keeps."""
+    (run,) = project.runs()[:1]
+    page = (project.folder / "data/explain/explorer.html").read_bytes()
+    for name in (run.name, run.id[:8]):
+        said = project.python("-m", "tools.explore", name, "--no-browser")
+        assert Path(said.splitlines()[0]).read_bytes() == page
+    said = project.python("-m", "tools.explore", "--no-browser")
+    assert (project.folder / said.splitlines()[0]).read_bytes() == page
+    said = project.python("-m", "tools.explore", "nobody", ok=False)
+    assert "no run 'nobody'" in said
+
+
 def test_nothing_to_do_makes_no_run(project: Project) -> None:
     """A second `dvc repro` does nothing and adds no run."""
     news = News(project)
