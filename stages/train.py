@@ -146,5 +146,4 @@ def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]
 
 
 if __name__ == "__main__":
-    without = "train without MLflow; the stage track can make the run afterwards"
-    command.run(main, __doc__, lambda parser: parser.add_argument("--no-log", action="store_true", help=without))
+    command.run(main, __doc__, lambda p: p.add_argument("--no-log", action="store_true", help="train without MLflow"))
