@@ -95,6 +95,10 @@ test: $(VENV)/.ready-dev ## The whole test suite, on two cores
 test-unit: $(VENV)/.ready-dev ## The quick tests: each file by itself, and the rules of the source tree
 	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
 
+.PHONY: test-gpu
+test-gpu: $(VENV)/.ready-dev ## What only a GPU can show: the same bytes twice and after kill -9, no waits; skipped without one
+	python -m pytest tests/gpu -v
+
 .PHONY: faults
 faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
 	python -m pytest tests/reliability -m '' --write-table docs/reliability.md

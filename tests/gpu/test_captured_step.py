@@ -1,0 +1,263 @@
+"""A step as a CUDA graph: the eager step's bits, no trace of its recording, nothing that waits, and a way out when it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from step_pair import same, state, trainer
+
+from model import GPT2, GPT2Config
+from model.attention import has_flash, self_attention
+from stages.common.errors import UserError
+from stages.compute import machine
+from stages.training.signals import Stop
+from stages.training.step import CapturedStep, Replay, cuda_graph
+from stages.training.trainer import Trainer
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+GPU: dict[str, Any] = {"device": "cuda", "record": None}
+
+
+@pytest.fixture(autouse=True)
+def _exact() -> Iterator[None]:
+    """As in the stage `train`: kernels that give the same bits each time."""
+    flags = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+    machine.prefer_exact_cuda()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cuda.enable_cudnn_sdp(flags[0])
+    torch.backends.cuda.enable_mem_efficient_sdp(flags[1])
+
+
+@pytest.fixture
+def precision() -> str:
+    """What `auto` is here: bf16, or fp16 on older GPUs."""
+    return machine.pick_precision("auto", "cuda")
+
+
+def captured(made: Trainer) -> CapturedStep:
+    """Its step, which must be a captured one."""
+    assert isinstance(made.take, CapturedStep)
+    assert made.take.eager is None, "the capture failed"
+    return made.take
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_captured_is_eager(tmp_path: Path, optimizer: str, kind: str, dropout: float) -> None:
+    """Two epochs with accumulation, clipping and a smaller last batch: weights, moments, history are the eager step's bits."""
+    if kind == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        pytest.skip("no bf16 on this GPU")
+    results = []
+    for step in ("eager", "captured"):
+        made = trainer(tmp_path / step, step, kind, optimizer=optimizer, dropout=dropout, compile=False, **GPU)
+        with made.checkpoints:
+            made.fit(Stop())
+        results.append(state(made))
+    assert len(captured(made).recorded) == 2  # a full batch and an epoch's last one
+    same(*results)
+
+
+@pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str, precision: str) -> None:
+    """A training that goes on after any step, with graphs of its own, ends with the same weights and moments, with dropout."""
+    straight = trainer(tmp_path / "a", "captured", precision, optimizer=optimizer, **GPU)
+    straight.fit(Stop())
+    first = trainer(tmp_path / "b", "captured", precision, optimizer=optimizer, **GPU)
+    with first.checkpoints:
+        for _ in range(at):
+            first.train(first.read(first.step))
+        first.settle()
+        if at == 8:
+            first.history.since_epoch.take()
+        first._save()
+        second = trainer(tmp_path / "b", "captured", precision, optimizer=optimizer, **GPU)
+        second.fit(Stop())
+    captured(second)
+    for part in ("weights", "moments", "scale"):
+        same(state(straight)[part], state(second)[part])
+    assert straight.history.training == second.history.training
+
+
+def test_recording_leaves_no_trace(tmp_path: Path, precision: str) -> None:
+    """Recording another shape in the middle of a training changes no weight, no moment and not the loss's scale."""
+    made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
+    for _ in range(2):
+        made.train(made.read(made.step))
+    made.settle()
+    before = state(made)
+    batch = made.read(7)
+    captured(made)._prepare(batch, tuple(tokens.shape for tokens, _ in batch.micros))
+    torch.cuda.synchronize()
+    same(before, state(made))
+    assert all(p.grad is None for p in made.net.parameters())
+
+
+def test_no_step_waits(tmp_path: Path, precision: str) -> None:
+    """Once recorded, a step has nothing in it that waits for the GPU, the reading of its results apart."""
+    made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
+    batches = [made.read(step) for step in range(6)]
+    made.train(batches[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[1:]:
+            made.train(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    made.settle()
+    assert made.history.tokens == sum(batch.total for batch in batches)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path, precision: str) -> None:
+    """A poisoned weight: the step is skipped on the GPU, and the message names it when it is read, three steps later."""
+    made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
+    for _ in range(2):
+        made.train(made.read(made.step))
+    made.settle()
+    before = state(made)["moments"]
+    with torch.no_grad():
+        made.net.ln_f.bias[0] = torch.inf
+    for _ in range(3):
+        made.train(made.read(made.step))
+    same(before, state(made)["moments"])
+    with pytest.raises(UserError, match=r"diverged at step 3: "):
+        made.settle()
+
+
+def test_fp16_skips_and_lowers_its_scale(tmp_path: Path) -> None:
+    """In the graph, too, a gradient that float16 cannot hold costs a step and half of the scale, and is counted."""
+    made = trainer(tmp_path, "captured", "fp16", **GPU)
+    made.take.scaler.load_state_dict(made.take.scaler.state_dict() | {"scale": 2.0**40})
+    with made.checkpoints:
+        made.fit(Stop())
+    captured(made)
+    scale = made.take.scaler.get_scale()
+    assert 2.0 ** (40 - made.history.skipped) == scale < 2.0**40
+
+
+@pytest.mark.parametrize("how", ["a wait in the capture", "before the capture"])
+def test_a_failed_capture_costs_one_line(tmp_path: Path, how: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """If recording fails, the training goes on eagerly, bit for bit as if it had been eager from the start, with dropout."""
+    record = cuda_graph(torch.device("cuda:0"))
+
+    def fails(run: Replay) -> Replay:
+        if how == "before the capture":
+            run()
+            raise RuntimeError("no such thing on this driver")
+
+        def with_a_wait() -> None:
+            run()
+            float(made.take.result[0])  # type: ignore[attr-defined]
+
+        return record(with_a_wait)
+
+    results = []
+    for kind in ("eager", "captured"):
+        made = trainer(tmp_path / kind, kind, precision, optimizer="muon", device="cuda", record=fails, compile=False)
+        with made.checkpoints:
+            made.fit(Stop())
+        results.append(state(made))
+    same(*results)
+    assert capsys.readouterr().err.count("could not be captured") == 1
+
+
+def test_compiled_trains_the_same_twice(tmp_path: Path, precision: str) -> None:
+    """With compiled blocks two trainings are the same bits, and near the uncompiled one."""
+    pytest.importorskip("triton")
+    if not has_flash(torch.device("cuda:0")):
+        pytest.skip("not compiled on this GPU")
+    runs = []
+    for compiled in (True, True, False):
+        made = trainer(tmp_path / "x", "captured", precision, compile=compiled, dropout=0.0, **GPU)
+        made.fit(Stop())
+        captured(made)
+        assert made.compiled is compiled
+        runs.append(made)
+    same(state(runs[0])["weights"], state(runs[1])["weights"])
+    last = [made.history.training[-1]["train_loss"] for made in runs]
+    assert last[0] == pytest.approx(last[2], rel=1e-2)
+
+
+@pytest.fixture
+def _small_gpu() -> Iterator[None]:
+    """A GPU with 1 % of its memory."""
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.01)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.usefixtures("_small_gpu")
+def test_out_of_memory_gives_the_numbers(tmp_path: Path) -> None:
+    """Out of GPU memory: how much was wanted, what is in use of how much, and which key to lower."""
+    sizes = {"block_size": 1024, "batch_size": 700, "stride": 1, "grad_accumulation": 1}
+    made = trainer(tmp_path, "eager", "fp32", **GPU, **sizes)
+    numbers = r"\([\d.]+ [GM]iB more wanted, [\d.]+ GiB in use of [\d.]+ GiB\)"
+    with made.checkpoints, pytest.raises(UserError, match=rf"out of memory in a training step {numbers}: lower batch_size"):
+        made.fit(Stop())
+
+
+# -- the parts of a step ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "near"), [("fp32", 2e-3), ("auto", 3e-2)])
+def test_the_head_is_the_cpus(kind: str, near: float, precision: str) -> None:
+    """Loss and gradients of a network with GPT-2's vocabulary are the CPU's in float32, within the precision's rounding."""
+    kind = precision if kind == "auto" else kind
+    torch.manual_seed(0)
+    net = GPT2(GPT2Config(50_257, block_size=64, n_layer=2, n_head=2, n_embd=64))
+    tokens = torch.randint(50_257, (8, 65))
+    found = []
+    for device in ("cpu", "cuda"):
+        net.to(device).zero_grad()
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind, torch.bfloat16)
+        with torch.autocast(device, dtype, enabled=device == "cuda" and kind != "fp32"):
+            loss = net.loss(tokens[:, :-1].to(device), tokens[:, 1:].to(device))
+        loss.backward()
+        found.append((loss.item(), torch.cat([p.grad.flatten().cpu() for p in net.parameters() if p.grad is not None])))
+    (exact, expected), (loss_here, gradient) = found
+    assert loss_here == pytest.approx(exact, rel=near / 10)
+    assert (gradient - expected).norm() < near * expected.norm()
+
+
+def test_attention_by_hand_is_pytorchs() -> None:
+    """What a GPU without the flash kernel computes is PyTorch's attention, with its gradient, in float16."""
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 150, 3 * 4 * 16, device="cuda")
+    exact = self_attention(wide := qkv.clone().requires_grad_(), 4, causal=True)
+    by_hand = self_attention(half := qkv.half().requires_grad_(), 4, causal=True, flash=False)
+    torch.testing.assert_close(by_hand.float(), exact, atol=5e-3, rtol=5e-3)
+    weights = torch.randn_like(exact)
+    (exact * weights).sum().backward()
+    (by_hand.float() * weights).sum().backward()
+    torch.testing.assert_close(half.grad.float(), wide.grad, atol=2e-2, rtol=2e-2)
+
+
+def test_the_limit_is_measured() -> None:
+    """The matrix limit is a GPU's: between 1 and 10,000 TFLOP/s, and it leaves no trace in the peak of memory."""
+    limit = machine.matrix_limit("cuda", machine.pick_precision("auto", "cuda"))
+    assert 1e12 < limit < 1e16
+    assert torch.cuda.max_memory_allocated() == torch.cuda.memory_allocated()
+
+
+def test_speed(tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the tokens/s of the tests' small network, which is all launches; `python -m benchmarks.train` compares."""
+    made = trainer(tmp_path, "captured", precision, batch_size=6, grad_accumulation=1, **GPU)
+    batch = made.read(0)
+    made.train(batch)
+    made.settle()
+    begin = time.perf_counter()
+    for _ in range(200):
+        made.take(batch)
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - begin
+    with capsys.disabled():
+        print(f"\n{torch.cuda.get_device_name()}: {200 * batch.total / seconds:,.0f} tokens/s, {seconds * 5:.2f} ms a step")
