@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import environment, run_stage, write_params
+from stage_runs import environment, run_stage, write_params
 
 from model.attention import has_flash
 
