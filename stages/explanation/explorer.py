@@ -59,9 +59,9 @@ class Explorer:
         """
         stories = story_choice.choose(self.validation, STORIES, self.drawn, self.longest)
         with bar(len(stories) + 2, "explain", " parts") as progress:
-            told = []
+            shown = []
             for story in stories:
-                told.append(self._story(story))
+                shown.append(self._story(story))
                 progress.update()
             written = [self._sample(sample) for sample in samples[:SAMPLES] if self._has_room(sample)]
             progress.update()
@@ -69,7 +69,7 @@ class Explorer:
             progress.update()
         return {
             "model": self._model(dataset),
-            "stories": told,
+            "stories": shown,
             "heads": heads,
             "samples": written,
             "temperatures": list(TEMPERATURES),
