@@ -176,7 +176,7 @@ def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> 
     """Raise ValueError where a size in the config is not the weights': a network of that size might never be built."""
     sizes = {"n_layer": len({name.split(".")[1] for name in weights if name.startswith("h.")})}
     for name, keys in (("wte.weight", ("vocab_size", "n_embd")), ("wpe.weight", ("block_size", "n_embd"))):
-        if name in weights:  # its absence is told later
+        if name in weights:  # its absence is reported later
             sizes |= zip(keys, weights[name].shape, strict=False)
     for key, size in sizes.items():
         if getattr(config, key) != size:

@@ -90,7 +90,7 @@ class DataFile:
         yield from io.StringIO("".join(parts), newline="")
 
     def holds(self, word: bytes, read: Callable[[int], object]) -> bool:
-        """Whether the bytes are anywhere in the file; `read` is told how many bytes were read."""
+        """Whether the bytes are anywhere in the file; `read` is called with the number of bytes read."""
         edge = b""
         with self.open() as file:
             while block := file.read(BLOCK):

@@ -15,7 +15,7 @@ from stages.sources.partial_download import Parts
 from stages.sources.source import TEXT
 
 Reader = Callable[[DataFile, int], Iterator[pa.Table]]  # a file's stories from a row on
-BATCH, CHARACTERS = 2048, 1 << 23  # a table has so many rows, or so much text
+BATCH, CHARACTERS = 2048, 1 << 23  # most rows and characters of a table
 TRIES, WAIT = 3, 10.0  # retries, and seconds between them, once huggingface_hub's own (5 in 23 s) are used up
 
 

@@ -35,7 +35,7 @@ from stages.training.step import Batch, CapturedStep, EagerStep, Step, compiles,
 ROWS = 1_000  # rows of the history at most: longer trainings average over more steps a row
 VALIDATION_WINDOWS = 128  # evaluated during training, evenly spaced; the stage evaluate takes the whole split
 UNREAD = 20  # steps whose results a GPU may owe us: reading them waits for it
-SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss's scale, and after so many there is nothing left of it
+SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and 30 halvings leave nothing of it
 
 
 class Stopped(Exception):

@@ -34,7 +34,7 @@ def _name(path: Path) -> str:
 
 
 def room(file: str) -> str:
-    """The folder that a file stands in."""
+    """The folder that holds a file."""
     return file.rpartition("/")[0]
 
 

@@ -214,4 +214,4 @@ def test_refused(
     """The stage that reads it names the file, says what is wrong and which stage to run, before any work."""
     damage(finished / "data" / name)
     refused(finished, stage, words, capsys)
-    assert not (finished / "owned").exists(), "what stands in a file is never run"
+    assert not (finished / "owned").exists(), "the content of a file is never run"

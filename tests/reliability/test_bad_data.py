@@ -1,4 +1,4 @@
-"""Data sets: whatever is wrong with the files that `dataset` names is said in one message that names them."""
+"""Data sets: whatever is wrong with the files that `dataset` names is reported in one message that names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""params.yaml: whatever is wrong in it is said in one message, before any work."""
+"""params.yaml: whatever is wrong in it is reported in one message, before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd places to run in: what can work gives the same bytes, what cannot is said in one message."""
+"""Odd places to run in: what can work gives the same bytes, what cannot is reported in one message."""
 
 from __future__ import annotations
 

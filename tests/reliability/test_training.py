@@ -194,7 +194,7 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: 
 
 
 def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    """A save that the disk has no room for raises, and the checkpoint before it stays valid (a file-size limit stands in)."""
+    """A save that the disk has no room for raises, and the old checkpoint stays valid (tried with a file-size limit)."""
     with Checkpoints(tmp_path / "ck") as checkpoints:
         checkpoints.save(*_state(1))
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)

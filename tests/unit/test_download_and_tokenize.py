@@ -127,7 +127,7 @@ def test_more_stories_begin_with_the_same_ones(project: Path) -> None:
 
 
 def test_the_storybooks_floor_is_stored(tokenized: Path) -> None:
-    """The mean of logprob is the text's entropy: a number of nats a story that no honest model beats."""
+    """The mean of logprob is the text's entropy: a number of nats per story that no honest model beats."""
     logprobs = pq.read_table(tokenized / "data/download/validation.parquet")["logprob"].to_numpy()
     assert np.all(logprobs < 0) and math.isfinite(logprobs.mean())
 

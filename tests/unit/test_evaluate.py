@@ -144,10 +144,10 @@ def test_the_floor_is_the_texts_own_entropy() -> None:
     assert evaluate.floor(StorySums(-logprobs, tokens), None) == {}
 
 
-@pytest.mark.parametrize(("words", "told"), [(500, True), (2, False), (0, False)])
-def test_words_count_only_where_there_are_some(words: int, told: bool) -> None:
+@pytest.mark.parametrize(("words", "reported"), [(500, True), (2, False), (0, False)])
+def test_words_count_only_where_there_are_some(words: int, reported: bool) -> None:
     """A text without blanks has no perplexity a word, and is scored all the same."""
     sums = StorySums(np.array([500.0, 900.0]), np.array([300, 400]))
     found = evaluate.losses(sums, sums, {"bytes": 3_000, "words": words})
-    assert ("perplexity_per_word" in found) is told
+    assert ("perplexity_per_word" in found) is reported
     assert found["perplexity"] == pytest.approx(np.exp(2.0))

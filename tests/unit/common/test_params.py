@@ -41,7 +41,7 @@ def test_all_problems_in_one_message() -> None:
     st.sampled_from(sorted(COMMITTED)), st.integers(-5, 10**7) | st.floats() | st.text(max_size=20) | st.none() | st.booleans()
 )
 def test_any_value_is_taken_or_explained(key: str, value: object) -> None:
-    """Whatever stands in a key, it is either accepted as it stands or refused by that key's name."""
+    """Any value of a key is either accepted as it is or refused by that key's name."""
     try:
         params = parse_params(COMMITTED | {key: value})
     except UserError as error:

@@ -145,7 +145,7 @@ def test_decode_leaves_end_of_text_out() -> None:
 
 
 def test_engine_is_renewed_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making the engine anew after each batch, which bounds its memory, changes no id."""
+    """Making a new engine after each batch, which bounds its memory, changes no id."""
     monkeypatch.setattr(tokenizer, "ENGINE_LIFE", 0)
     codec, _ = pruned()
     assert encoded(codec, CORPUS[:50]) == encoded(codec, CORPUS[:50]) == [codec.encode(text) for text in CORPUS[:50]]

@@ -14,8 +14,8 @@ from stages.storybook import story as storybook
 
 def floor_data(count: int, seed: int) -> tuple[list[float], list[int]]:
     """Nats and words (for tokens: a count that goes with the length) of storybook stories."""
-    told = list(storybook.stories(count, seed))
-    return [-story.logprob for story in told], [len(story.text.split()) + 1 for story in told]
+    sample = list(storybook.stories(count, seed))
+    return [-story.logprob for story in sample], [len(story.text.split()) + 1 for story in sample]
 
 
 @pytest.mark.slow

@@ -120,8 +120,8 @@ def test_equal_stretches_have_equal_hashes_wherever_they_stand() -> None:
 
 def test_random_stories_share_little() -> None:
     """The longest copy of random text is short, and a story of the stream is found whole."""
-    told = random_stories(200, vocab_size=1_000)
-    stream = token_file(told).stream
-    longest = max(told, key=len)
+    train_stories = random_stories(200, vocab_size=1_000)
+    stream = token_file(train_stories).stream
+    longest = max(train_stories, key=len)
     assert longest_copy([longest], stream) == len(longest)
     assert longest_copy([np.random.default_rng(10).integers(1, 1_000, 100).tolist()], stream) <= 3

@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_transformers_gives_the_same_loss(tmp_path: Path) -> None:
-    """An independent computation with transformers on the exported folder agrees within 1e-4 nats a token."""
+    """An independent computation with transformers on the exported folder agrees within 1e-4 nats per token."""
     transformers = pytest.importorskip("transformers")
     from model import hf
 

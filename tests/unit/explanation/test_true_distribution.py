@@ -59,16 +59,16 @@ def test_a_small_grammar_by_brute_force() -> None:
 def test_a_story_s_tokens_multiply_to_its_probability(index: int) -> None:
     """With GPT-2's tokens, over the whole storybook: the product with end-of-text is the story's own probability."""
     codec = tokenizer.gpt2()
-    told = storybook.story(storybook.VALIDATION_SEED, index)
-    tokens = [*codec.encode(told.text), codec.end_of_text]
+    sample = storybook.story(storybook.VALIDATION_SEED, index)
+    tokens = [*codec.encode(sample.text), codec.end_of_text]
     nats = []
     for token, found in zip(
         tokens, true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, tokens), strict=True
     ):
         assert math.fsum(found.values()) == pytest.approx(1, abs=1e-9)
         nats.append(math.log(found[token]))
-    assert math.fsum(nats) == pytest.approx(told.logprob, abs=1e-8)
-    assert math.exp(math.fsum(nats)) == pytest.approx(math.fsum(storybook.grammar().derivations(told.text)))
+    assert math.fsum(nats) == pytest.approx(sample.logprob, abs=1e-8)
+    assert math.exp(math.fsum(nats)) == pytest.approx(math.fsum(storybook.grammar().derivations(sample.text)))
 
 
 def test_words_are_cut_as_the_tokenizer_cuts_the_text() -> None:

@@ -128,7 +128,7 @@ def test_pieces_hold_whole_characters(ready: Ready, monkeypatch: pytest.MonkeyPa
 
 
 def test_long_prompts_use_their_tail_and_say_so(ready: Ready, capsys: pytest.CaptureFixture[str]) -> None:
-    """Beyond the context the last tokens count: another beginning changes nothing; the user is told, once a prompt."""
+    """Beyond the context the last tokens count: another beginning changes nothing; the user is warned once per prompt."""
     net, codec, params = ready
     tail = " a b c d" * 40
     one = sampler.write(net, codec, params(prompt=f"First{tail}"))

@@ -64,7 +64,7 @@ def test_mistakes_are_named(change: dict[str, object], words: str) -> None:
 
 
 def test_all_mistakes_in_one_message() -> None:
-    """Several mistakes are told together."""
+    """Several mistakes are reported together."""
     with pytest.raises(ValueError, match=r"n_layer.*dropout.*position"):
         GPT2Config(vocab_size=10, n_layer=0, dropout=-0.5, position="none")  # type: ignore[arg-type]
 

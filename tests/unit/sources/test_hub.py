@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_had_is_said(tmp_path: Path, download: Download, case: str) -> None:
-    """Whatever is wrong with the Hub or the data set is said in one message that names the key, and nothing is written."""
+    """Whatever is wrong with the Hub or the data set is reported in one message that names the key, and nothing is written."""
     server, params, message = REFUSED[case]
     with serve(hub(**server)) as running:
         done = download(running, **params)
@@ -237,7 +237,7 @@ def test_offline_mode(tmp_path: Path, download: Download) -> None:
 
 @pytest.mark.parametrize("with_test", [True, False])
 def test_without_a_validation_split(tmp_path: Path, download: Download, with_test: bool) -> None:
-    """The test split stands in for validation; without either every tenth story is held out."""
+    """The test split is used for validation; without either every tenth story is held out."""
     rows = texts(1, 3000)
     files = {"train.parquet": shard(rows)} | ({"test.parquet": shard(texts(2, 500))} if with_test else {})
     with serve(hub(files)) as server:

@@ -99,7 +99,7 @@ FORMATS: dict[str, Callable[[list[str]], bytes]] = {
 }
 
 
-def told(path: Path | str, split: str = "train") -> list[str]:
+def stories_in(path: Path | str, split: str = "train") -> list[str]:
     """The stories that the stage would take."""
     source = resolve.open_source(str(path), None)
     return [text for rows in Stories(source, split, None) for text in rows["text"].to_pylist()]
@@ -118,8 +118,8 @@ def test_every_format_gives_the_same_stories(tmp_path: Path, name: str) -> None:
     """A single file of any kind, packed or not: nine in ten stories to train on, every tenth held out, no text changed."""
     (tmp_path / name).write_bytes(FORMATS[name](TEXTS + NULLABLE))
     expected = TEXTS + NULLABLE
-    assert told(tmp_path / name) == [text for i, text in enumerate(expected) if i % 10 != 9]
-    assert told(tmp_path / name, "validation") == expected[9::10]
+    assert stories_in(tmp_path / name) == [text for i, text in enumerate(expected) if i % 10 != 9]
+    assert stories_in(tmp_path / name, "validation") == expected[9::10]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -129,7 +129,7 @@ def test_text_with_separators(tmp_path: Path, packed: bool) -> None:
     content = ("\n<|endoftext|>\n".join(stories) + "\n<|endoftext|>\n").encode()
     path = tmp_path / ("TinyStories-train.txt.gz" if packed else "TinyStories-train.txt")
     path.write_bytes(gzip.compress(content) if packed else content)
-    assert told(path) == [story for i, story in enumerate(stories) if i % 10 != 9]
+    assert stories_in(path) == [story for i, story in enumerate(stories) if i % 10 != 9]
 
 
 @pytest.mark.parametrize("separator", ["<|endoftext|>", " <|endoftext|> "])
@@ -137,8 +137,8 @@ def test_a_story_ends_with_its_file(tmp_path: Path, separator: str) -> None:
     """Several .txt files need no separator at their ends, and one that holds a single story needs none at all."""
     put(tmp_path, train_1_txt=b"alone\nin its file", train_2_txt=f"a\nb\n{separator}\nc\n{separator}".encode())
     put(tmp_path, validation_txt=b"v\nw\n")
-    assert told(tmp_path) == ["alone\nin its file", "a\nb", "c"]
-    assert told(tmp_path, "validation") == ["v\nw"]
+    assert stories_in(tmp_path) == ["alone\nin its file", "a\nb", "c"]
+    assert stories_in(tmp_path, "validation") == ["v\nw"]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
@@ -154,8 +154,8 @@ def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
         content = "".join(json.dumps(row) + "\n" for row in rows)
     put(tmp_path, **{f"train_1_{ending}": content.encode()})
     put(tmp_path, **{f"train_2_{ending}": FORMATS[f"a.{ending}"](TEXTS), f"validation_{ending}": FORMATS[f"a.{ending}"](["v"])})
-    assert told(tmp_path) == texts + TEXTS
-    assert told(tmp_path, "validation") == ["v"]
+    assert stories_in(tmp_path) == texts + TEXTS
+    assert stories_in(tmp_path, "validation") == ["v"]
 
 
 LAYOUTS = {
@@ -173,13 +173,13 @@ def test_separators_in_any_layout(tmp_path: Path, layout: str, block: int, monke
     """Wherever in a line the separators are, the stories are what is between them, however the file is cut in reading."""
     monkeypatch.setattr(data_file, "BLOCK", block)
     put(tmp_path, train_txt=LAYOUTS[layout], validation_txt=b"v")
-    assert [text for text in told(tmp_path) if text] == ["one.", "two.\nmore", "three."]
+    assert [text for text in stories_in(tmp_path) if text] == ["one.", "two.\nmore", "three."]
 
 
 def test_a_separator_far_down_decides_for_the_whole_file(tmp_path: Path) -> None:
     """The whole file is looked through before its lines are taken for stories."""
     put(tmp_path, train_txt=b"a line of a story\n" * 2_000_000 + b"<|endoftext|>\nlast", validation_txt=b"v")
-    first, last = told(tmp_path)
+    first, last = stories_in(tmp_path)
     assert (first.count("\n"), last) == (1_999_999, "last")
 
 
@@ -190,7 +190,7 @@ def test_any_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     (folder / name).write_bytes(FORMATS["a.jsonl" if name.endswith("jsonl") else "bytes.parquet"](TEXTS))
     (folder / "a 1 x.jsonl").write_bytes(jsonl(["not this one"]))
-    assert told(folder / name, "validation") == TEXTS[9::10]
+    assert stories_in(folder / name, "validation") == TEXTS[9::10]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_names_give_the_splits(tmp_path: Path, names: tuple[str, str]) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jsonl(texts))
     put(tmp_path, README_md=b"# mine", notes_txt=b"not a story", _hidden_jsonl=b"}")
-    assert (told(tmp_path), told(tmp_path, "validation")) == (["a", "b"], ["c"])
+    assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["a", "b"], ["c"])
 
 
 def test_validation_goes_before_test(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_validation_goes_before_test(tmp_path: Path) -> None:
     put(
         tmp_path, train_2_jsonl=jsonl(["b"]), train_1_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["v"]), test_jsonl=jsonl(["t"])
     )
-    assert (told(tmp_path), told(tmp_path, "validation")) == (["a", "b"], ["v"])
+    assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["a", "b"], ["v"])
 
 
 def test_about_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str) -> None:
     content, message = BAD_FILES[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"(?s)dataset: .*{name}.*{message}") as error:
-        told(tmp_path / name)
+        stories_in(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
@@ -331,7 +331,7 @@ def test_a_folder_that_contains_itself(tmp_path: Path) -> None:
     """A link to a folder above is not followed: no endless walk, no story twice."""
     put(tmp_path, train_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["b"]))
     os.symlink(".", tmp_path / "again")
-    assert told(tmp_path) == ["a"]
+    assert stories_in(tmp_path) == ["a"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -340,7 +340,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(jsonl(TEXTS))
     (tmp_path / "a.jsonl").chmod(0)
     with pytest.raises(UserError, match="permission denied"):
-        told(tmp_path / "a.jsonl")
+        stories_in(tmp_path / "a.jsonl")
 
 
 def test_a_saved_data_set(tmp_path: Path) -> None:
@@ -350,8 +350,8 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
         (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
         (folder / "cache-1234.arrow").write_bytes(arrow(["of a map"]))
     (tmp_path / "two/dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
-    assert told(tmp_path / "one", "validation") == TEXTS[9::10]
-    assert told(tmp_path / "two") == told(tmp_path / "two", "validation") == TEXTS
+    assert stories_in(tmp_path / "one", "validation") == TEXTS[9::10]
+    assert stories_in(tmp_path / "two") == stories_in(tmp_path / "two", "validation") == TEXTS
 
 
 def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -360,7 +360,7 @@ def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest
     names = ["TinyStories-train.txt", "TinyStories-valid.txt", "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"]
     for name in (*names, "TinyStories_all_data.tar.gz", ".gitattributes", "README.md"):
         (tmp_path / name).write_text("other\n")
-    assert (told(tmp_path), told(tmp_path, "validation")) == (["t"], ["v"])
+    assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["t"], ["v"])
     (note, again) = capsys.readouterr().err.splitlines()
     assert note == again and "its parquet files are read; TinyStories-train.txt" in note and "and 1 more not" in note
 
@@ -368,7 +368,7 @@ def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest
 def test_other_files_beside_named_ones_are_left_alone(tmp_path: Path) -> None:
     """A table that no split is named in does not take the place of files that are."""
     put(tmp_path, train_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["v"]), embeddings_parquet=parquet(["x"]))
-    assert told(tmp_path) == ["a"]
+    assert stories_in(tmp_path) == ["a"]
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
@@ -390,8 +390,8 @@ def test_the_advice_on_encodings_works(tmp_path: Path, name: str) -> None:
     content = content.encode("utf-16" if name.startswith("utf16") else "windows-1252")
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(UserError, match="Convert it: .*Then give the new file") as error:
-        told(tmp_path / name)
+        stories_in(tmp_path / name)
     command = str(error.value).partition("Convert it: ")[2].rpartition(" (if ")[0]
     subprocess.run(["bash", "-c", command], check=True)
     (made,) = tmp_path.glob("*.utf8.*")
-    assert told(made) == ["caf\u00e9 \u20ac"] * 18
+    assert stories_in(made) == ["caf\u00e9 \u20ac"] * 18

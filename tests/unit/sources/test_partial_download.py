@@ -21,15 +21,15 @@ def tables(first: int, last: int, size: int = 7) -> list[pa.Table]:
     ]
 
 
-def texts(told: list[pa.Table]) -> list[str]:
-    return [text for table in told for text in table["text"].to_pylist()]
+def texts(texts_read: list[pa.Table]) -> list[str]:
+    return [text for table in texts_read for text in table["text"].to_pylist()]
 
 
 def kept(folder: Path, address: str = ADDRESS) -> int:
     """How many rows come back; they must be the first ones, in order."""
-    told = texts(list(Parts(folder, address).kept()))
-    assert told == [f"story {i}" for i in range(len(told))]
-    return len(told)
+    texts_read = texts(list(Parts(folder, address).kept()))
+    assert texts_read == [f"story {i}" for i in range(len(texts_read))]
+    return len(texts_read)
 
 
 @pytest.fixture

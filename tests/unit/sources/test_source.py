@@ -20,8 +20,8 @@ def source(*tables: pa.Table, splits: tuple[str, ...] = ("train", "validation"))
     return Source("mine", None, None, TEXT, {split: split for split in splits}, lambda split: iter(tables))
 
 
-def texts(told: Stories) -> list[str]:
-    return [text for table in told for text in table["text"].to_pylist()]
+def texts(chosen: Stories) -> list[str]:
+    return [text for table in chosen for text in table["text"].to_pylist()]
 
 
 def numbered(count: int, at_a_time: int) -> list[pa.Table]:
@@ -32,8 +32,8 @@ def numbered(count: int, at_a_time: int) -> list[pa.Table]:
 def test_the_storybook_keeps_its_order_and_its_seeds() -> None:
     """Train and validation are the storybook's stories of their own seeds, with log-probabilities, batch after batch."""
     count = resolve.BATCH + 5
-    told = Stories(resolve.open_source("storybook", None), "train", count)
-    table = pa.concat_tables(told)
+    chosen = Stories(resolve.open_source("storybook", None), "train", count)
+    table = pa.concat_tables(chosen)
     expected = list(storybook.stories(count, storybook.TRAIN_SEED))
     assert table["text"].to_pylist() == [story.text for story in expected]
     assert table["logprob"].to_pylist() == [story.logprob for story in expected]
@@ -43,16 +43,16 @@ def test_the_storybook_keeps_its_order_and_its_seeds() -> None:
 
 def test_the_storybook_is_lazy() -> None:
     """A billion stories cost nothing until they are taken."""
-    told = iter(Stories(resolve.open_source("storybook", None), "train", 10**9))
-    assert all(len(table) == resolve.BATCH for table in islice(told, 2))
+    chosen = iter(Stories(resolve.open_source("storybook", None), "train", 10**9))
+    assert all(len(table) == resolve.BATCH for table in islice(chosen, 2))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70) | st.none())
 def test_at_most_the_limit(count: int, at_a_time: int, limit: int | None) -> None:
     """A split is the first `limit` stories, or all, however the source cuts them into tables."""
-    told = Stories(source(*numbered(count, at_a_time)), "train", limit)
-    assert texts(told) == [str(i) for i in range(count)][:limit]
+    chosen = Stories(source(*numbered(count, at_a_time)), "train", limit)
+    assert texts(chosen) == [str(i) for i in range(count)][:limit]
 
 
 def test_no_more_is_read_than_needed() -> None:
@@ -64,8 +64,8 @@ def test_no_more_is_read_than_needed() -> None:
             read.append(len(table))
             yield table
 
-    told = Stories(Source("mine", None, None, TEXT, {"train": "train", "validation": "v"}, tables), "train", 20)
-    assert len(texts(told)) == sum(read) == 20
+    chosen = Stories(Source("mine", None, None, TEXT, {"train": "train", "validation": "v"}, tables), "train", 20)
+    assert len(texts(chosen)) == sum(read) == 20
 
 
 @settings(deadline=None)
@@ -81,16 +81,16 @@ def test_every_tenth_is_held_out(count: int, at_a_time: int) -> None:
 def test_blank_stories_are_dropped_and_counted() -> None:
     """Empty, white and missing texts are no stories; any other is kept as it is, with its white space."""
     table = pa.table({"text": ["a", "", " \n\t\u3000", None, " b\n"], "other": [1, 2, 3, 4, 5]})
-    told = Stories(source(table, table), "train", None)
-    assert texts(told) == ["a", " b\n"] * 2
-    assert told.blank == 6
+    chosen = Stories(source(table, table), "train", None)
+    assert texts(chosen) == ["a", " b\n"] * 2
+    assert chosen.blank == 6
 
 
 def test_stories_with_separators_in_them_are_counted() -> None:
     """Letters that look like a story's end are kept, and counted for the note about them."""
-    told = Stories(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
-    assert texts(told) == ["a<|endoftext|>b", "c", "<|endoftext|>"]
-    assert told.marked == 2
+    chosen = Stories(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
+    assert texts(chosen) == ["a<|endoftext|>b", "c", "<|endoftext|>"]
+    assert chosen.marked == 2
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_stories_with_separators_in_them_are_counted() -> None:
 )
 def test_an_empty_split_says_why(tables: list[pa.Table], splits: tuple[str, ...], split: str, why: str) -> None:
     """A split without stories says whether they were blank, none, or too few to hold some out."""
-    told = Stories(source(*tables, splits=splits), split, None)
-    assert texts(told) == []
-    assert why in told.why_none()
+    chosen = Stories(source(*tables, splits=splits), split, None)
+    assert texts(chosen) == []
+    assert why in chosen.why_none()
