@@ -16,8 +16,6 @@ from stages.common import journal
 from stages.common.errors import UserError
 from stages.common.terminal import printable, safe_streams
 
-NO_LOCKS = "its file system has no locks, as some network disks. Work in a folder on a disk of this machine"
-
 
 def run(
     main: Callable[[argparse.Namespace], Mapping[str, Any] | None],
@@ -78,7 +76,6 @@ def _explain(error: OSError) -> str:
         errno.EACCES: "permission denied. Make the file or folder readable and writable for this user",
         errno.EPERM: "permission denied. Make the file or folder readable and writable for this user",
         errno.EROFS: "the file system is read-only. Work in a writable copy",
-        **dict.fromkeys((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS), NO_LOCKS),
         errno.EISDIR: "a folder stands where a file is expected. Move it away",
         errno.ENOTDIR: "a file stands where a folder is expected. Move it away",
         errno.ELOOP: "the symbolic links lead in a circle. Give the real path",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -132,7 +133,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 class Lock(FileLock):
-    """A lock whose error names its file: a file system without locks refuses without saying where."""
+    """A lock.
+
+    Raises:
+        UserError: its file system has no locks.
+    """
 
     def __init__(self, path: Path | str, timeout: float = -1) -> None:
         super().__init__(path, timeout, fallback_to_soft=False)  # a file that merely exists would be held for ever
@@ -141,5 +146,9 @@ class Lock(FileLock):
         try:
             super()._acquire()
         except OSError as error:
-            error.filename = error.filename or self.lock_file
-            raise
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            raise UserError(
+                f"{self.lock_file}: its file system has no locks, like some network disks. "
+                "Work in a folder on a disk of this machine"
+            ) from error

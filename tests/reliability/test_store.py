@@ -75,7 +75,7 @@ def an_older_revision() -> str:
     """The schema that some earlier MLflow had."""
     from mlflow.store import db_migrations
 
-    return min(path.name.split("_")[0] for path in Path(str(db_migrations.__file__)).parent.glob("versions/*_*.py"))
+    return min(path.name.split("_")[0] for path in Path(str(db_migrations.__file__)).parent.glob("versions/[0-9a-f]*_*.py"))
 
 
 @pytest.fixture
