@@ -129,7 +129,7 @@ def load(path: Path) -> Tokenizer:
     try:
         return Tokenizer(Reference.from_file(str(path)))
     except Exception as error:  # tokenizers raises plain Exception for a damaged file
-        raise UserError(f"{path} is damaged ({error}). Make it again: dvc repro -f tokenize") from error
+        raise files.damaged(path, error, "tokenize") from error
 
 
 def save_for_transformers(tokenizer_json: Path, folder: Path, model_max_length: int) -> None:

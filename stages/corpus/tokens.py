@@ -152,4 +152,4 @@ def _foreign(path: Path, found: str, expected: object) -> UserError:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} is damaged ({error!r}). Make it again: dvc repro -f tokenize")
+    return files.damaged(path, repr(error), "tokenize")

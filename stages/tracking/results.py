@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import UserError
-from stages.common.files import need, read_json
+from stages.common.files import damaged, need, read_json
 
 DATA = Path("data")
 STAGES = ("train", "evaluate", "generate")  # those with a metrics.json
@@ -132,7 +131,7 @@ def _damage_reported(path: Path, made_by: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged ({error!r}). Make it again: dvc repro -f {made_by}") from error
+        raise damaged(path, repr(error), made_by) from error
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float]:
