@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 import rooms
@@ -61,6 +62,12 @@ def test_a_planted_import_is_seen(rule: str, file: str, other: str) -> None:
     assert not list(getattr(rooms, rule)(imports))
     imports[file] = imports[file] | {other}
     assert list(getattr(rooms, rule)(imports))
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports a test file by its name alone: of two with one name it collects the first."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_names_of_rooms_say_something() -> None:
