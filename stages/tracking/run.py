@@ -118,16 +118,23 @@ class Run:
     def cached(self, stages: Sequence[str], model: str, facts: Mapping[str, str]) -> None:
         """Tag the stages that did not run, and the machine that trained, if the live run could not.
 
-        The machine is known from the run that trained this model (`model` is its md5), or else from the journal (`facts`).
+        The machine is known from a run of the same model (`model` is its md5), if possible the one that trained it, or else
+        from the journal (`facts`).
         """
         tags = self.client.get_run(self.id).data.tags
         self.tag({f"stage.{stage}": "cached" for stage in stages if f"stage.{stage}" not in tags})
         if any(key.startswith("machine.") for key in tags):
             return
-        query = f"tags.`{MODEL_MD5}` = '{model}' and tags.`stage.train` = 'ran'"
-        for run in self.client.search_runs([self.experiment_id], query, max_results=1) if "stage.train" not in tags else []:
-            facts = {key: value for key, value in run.data.tags.items() if key.startswith("machine.")}
-            self.tag({"trained_by": run.info.run_id})
+        runs = (
+            self.client.search_runs([self.experiment_id], f"tags.`{MODEL_MD5}` = '{model}'")
+            if "stage.train" not in tags
+            else []
+        )
+        for run in sorted(runs, key=lambda run: run.data.tags.get("stage.train") != "ran"):
+            if known := {key: value for key, value in run.data.tags.items() if key.startswith("machine.")}:
+                facts = known
+                self.tag({"trained_by": run.data.tags.get("trained_by", run.info.run_id)})
+                break
         self.tag(facts)
 
     def watch(self) -> Callable[[], None]:

