@@ -83,6 +83,7 @@ drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the traine
 .PHONY: bench
 bench: $(VENV)/.ready-dev ## Speed of training and generation beside transformers (about ten minutes; nothing else should run)
 	python -m benchmarks.train
+	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then set -x; python -m benchmarks.train --device cuda; fi
 	python -m benchmarks.generate
 
 # -- checks -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Speed of training: our network and step against transformers' GPT2LMHeadModel with AdamW, in turns in one run.
 
     python -m benchmarks.train [--sizes tiny mid small default] [--rounds 5] [--seconds 4]
+    python -m benchmarks.train --device cuda [--sizes small small-1024 default] [--rounds 20]     see benchmarks/train_cuda.py
 
 Each side is a process of its own (ours tunes its memory allocator, theirs has the defaults), and the two take turns of a few
 seconds while the other waits, so that a busy machine slows both. Same shape, batch and data; theirs is fp32 with PyTorch's
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,21 +176,40 @@ def compare(size: str, rounds: int, seconds: float) -> str:
 def main() -> None:
     """Print the table, or work for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help="default: all")
+    parser.add_argument("--rounds", type=int, help="default: 5 on the CPU, 20 on a GPU")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a turn, on the CPU")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         work(*args.worker, args.seconds)
         return
+    if args.device == "cuda":
+        from benchmarks import train_cuda
+        from stages.common.errors import UserError
+
+        sizes = _chosen(parser, args.sizes, train_cuda.SHAPES)
+        try:
+            train_cuda.main(sizes, args.rounds or 20)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        return
     from stages.compute import machine
 
+    sizes = _chosen(parser, args.sizes, SIZES)
     print(f"\nTraining, context {BLOCK}, batch {BATCH}, on {machine.cpu_name()}, {machine.set_threads(0)} threads\n")
     print("| shape, vocabulary | ours, tokens/s | transformers | ratio (of rounds) | ours, peak MB | theirs | GFLOP/s |")
     print("|---|---:|---:|---|---:|---:|---|")
-    for size in args.sizes:
-        print(compare(size, args.rounds, args.seconds), flush=True)
+    for size in sizes:
+        print(compare(size, args.rounds or 5, args.seconds), flush=True)
+
+
+def _chosen(parser: argparse.ArgumentParser, asked: list[str] | None, known: Iterable[str]) -> list[str]:
+    """The sizes to measure; an unknown one ends the program."""
+    if unknown := [size for size in asked or [] if size not in known]:
+        parser.error(f"argument --sizes: {unknown[0]} is not one of {', '.join(known)}")
+    return asked or list(known)
 
 
 if __name__ == "__main__":
