@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
-NARROW = 16  # head sizes below it: a product with so few columns can be faster as its transpose, see _empty
-BY_HAND_UP_TO = 1024  # tokens; above, all take PyTorch's attention, whose memory may grow with T instead of T^2
+NARROW = 16  # below this head size a product has few columns and can be faster as its transpose, see _empty
+BY_HAND_UP_TO = 1024  # tokens; longer sequences take PyTorch's attention, whose memory can grow with T instead of T^2
 FLASH = (8, 0)  # compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
 
 
@@ -42,7 +42,7 @@ def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0
         dropout: share of the attention weights dropped.
         flash: what `has_flash` says of the device; None = ask it, which compiled code cannot.
     """
-    half = qkv.is_cuda and qkv.dtype != torch.float32  # on a GPU, without flash, these types are faster by hand
+    half = qkv.is_cuda and qkv.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
     by_hand = not (has_flash(qkv.device) if flash is None else flash) if half else not qkv.is_cuda
     if not by_hand or qkv.size(1) > BY_HAND_UP_TO:
         q, k, v = split_heads(qkv, n_head)
@@ -64,7 +64,7 @@ class _SelfAttention(torch.autograd.Function):
         q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
         o = _empty(q)
-        kept = ctx.needs_input_grad[0]  # else each block's weights take the place of the last one's
+        kept = ctx.needs_input_grad[0]  # without gradients nothing is kept: each block's weights reuse the last one's memory
         mask = q.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)  # -inf = in the future
         saved = []
         for start in range(0, T, QUERY_BLOCK):
@@ -112,10 +112,10 @@ class _SelfAttention(torch.autograd.Function):
 
 
 def _empty(like: Tensor, across: bool = False) -> Tensor:
-    """(N, T, hs) for a result p x of `_product`, or p' x (`across`), in the order in memory in which it is made faster.
+    """(N, T, hs) for a result p x of `_product`, or p' x (`across`), in the memory order that is faster to compute.
 
-    A narrow result is made as its transpose, x' p' or x' p, which has few rows instead of few columns; in float32 only where
-    that leaves the wide matrix p as it lies: read across its rows it costs more than the few columns do.
+    A matrix product with few columns is slow, so for small heads the transpose is computed instead: x' p' or x' p. In float32
+    this pays only if the wide matrix p is still read row by row.
     """
     N, T, hs = like.shape
     transposed = hs < NARROW and (across or like.dtype != torch.float32)
@@ -123,13 +123,13 @@ def _empty(like: Tensor, across: bool = False) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
-    """out = a b, or out += a b; as out' = b' a' if that is how `out` lies in memory.
+    """out = a b, or out += a b; computed as out' = b' a' if `out` is stored transposed.
 
     Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs).
     """
     if out.stride(2) != 1:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
-    if out.dtype == torch.float32:  # a float32 product into part of a tensor is made matrix by matrix; whole, all at once
+    if out.dtype == torch.float32:  # straight into part of a tensor, bmm would compute a float32 product matrix by matrix
         product = torch.bmm(a, b)
         out.add_(product) if add else out.copy_(product)
     elif add:

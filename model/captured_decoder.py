@@ -1,9 +1,9 @@
 """Generation on a GPU: one step, from token to token, recorded as a CUDA graph and replayed.
 
 At batch sizes of a few rows a GPU waits for the CPU that launches some two hundred small kernels per step. Replaying a graph
-launches them all at once. For that a step must not depend on anything that the CPU would have to ask the GPU for: tokens,
-position, cache, mask and random numbers are kept in buffers that never move, the attention reads the whole cache behind a mask,
-and the CPU looks at the tokens only every `STEPS` steps. What was written beyond the last row's stop token is discarded.
+launches them all at once. For that the CPU must not need any value from the GPU during a step: tokens, position, cache, mask
+and random numbers are kept in buffers that never move, the attention reads the whole cache behind a mask, and the CPU looks at
+the tokens only every `STEPS` steps. What was written beyond the last row's stop token is discarded.
 
 The steps are plain functions of those buffers: tests run them on a CPU, without a graph, against `Decoder`.
 """
@@ -28,7 +28,7 @@ Step = Callable[[], None]
 
 
 def can_capture(net: GPT2, choice: Choice, generator: Generators) -> bool:
-    """Whether `captured_steps` can do it: on a GPU, with the mask, random numbers from the CPU, their count known."""
+    """Whether `captured_steps` can write this: on a GPU, with the mask, and a known count of random numbers from the CPU."""
     if not net.wte.weight.is_cuda or not net.config.causal:
         return False
     own = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
@@ -39,7 +39,7 @@ def can_capture(net: GPT2, choice: Choice, generator: Generators) -> bool:
 def captured_steps(
     net: GPT2, prompt: Tensor, count: int, choice: Choice, generator: Generators, stop: int | None
 ) -> Iterator[Tensor]:
-    """The steps of `stream`; same arguments, checked there. The same tokens as a CPU's, except for rounding."""
+    """The steps of `stream`, with arguments that it has checked. Except for rounding, the tokens are those of a CPU."""
     writer = _writer(net, prompt.size(0), choice, stop)
     noise = None if choice.greedy else Noise(prompt.size(0), choice.candidates(net.config.vocab_size) or 0, generator)
     yield from writer.write(prompt, count, noise)
@@ -191,14 +191,14 @@ class Writer:
     # -- recording ----------------------------------------------------------------------------------------
 
     def _run(self, name: str) -> None:
-        """Run a step: recorded at its first use, replayed from then on; as it is where there is no GPU."""
+        """Run a step. On a GPU it is recorded at its first use and replayed from then on."""
         if name not in self._recorded:
             step = self._grow if name == "grow" else self._slide
             self._recorded[name] = self._record(step) if self.wte.is_cuda else step
         self._recorded[name]()
 
     def _record(self, step: Step) -> Step:
-        """The step as a CUDA graph. Recording runs it on the side first; the buffers get their values back."""
+        """The step as a CUDA graph. Recording runs it a few times; afterwards the buffers get their values back."""
         buffers = (self.token, self.window, self.position, self.step, self.made, self.finished, self.finite)
         values = [buffer.clone() for buffer in buffers]
 
@@ -236,7 +236,7 @@ _latest: WeakKeyDictionary[GPT2, tuple[Any, Writer]] = WeakKeyDictionary()
 
 
 def _writer(net: GPT2, batch: int, choice: Choice, stop: int | None) -> Writer:
-    """The network's last writer if it fits: recording takes as long as some hundred steps. Moved weights need a new one."""
+    """The network's last writer if it fits (recording takes as long as some hundred steps). Moved weights need a new one."""
     places = tuple(parameter.data_ptr() for parameter in net.parameters())
     key = (batch, choice, stop, places)
     if net not in _latest or _latest[net][0] != key or _latest[net][1].busy:

@@ -1,4 +1,4 @@
-"""Choosing a token from logits: temperature, top-k, top-p, and a draw whose random numbers belong to one row."""
+"""Choosing a token from logits: temperature, top-k, top-p, and a draw in which each row has its own random numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from model.decoder_head import Logits
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
-COLDEST = 1e-6  # a lower temperature is greedy: logits do not resolve it
+COLDEST = 1e-6  # a lower temperature is treated as greedy: logits are not precise enough for it
 NUCLEUS = 1024  # tokens that top-p tries first; sorting them all takes ten times as long
 
 
@@ -63,7 +63,7 @@ def choose(head: Logits, hidden: Tensor, choice: Choice, generator: Generators) 
 
 
 def choose_ahead(logits: Tensor, choice: Choice, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """`choose` without a question to the device: the random numbers are given, and whether all is finite is a result.
+    """`choose` without waiting for the device: the random numbers are given, and whether the logits are finite is returned.
 
     Args:
         logits: (B, V) float32.
@@ -107,7 +107,7 @@ def _check_finite(best: Tensor) -> None:
 
 
 def keep(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tensor, Tensor]:
-    """What top-k, then top-p leave of the weights, in falling order (taken by top-p = 0), and their tokens: (B, n) each."""
+    """The weights that top-k, then top-p leave, in falling order (0 where top-p removed one), and their tokens: (B, n) each."""
     V = weights.size(1)
     if top_k is not None:
         kept, tokens = likeliest(weights, top_k)
@@ -123,7 +123,7 @@ def keep(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tenso
 
 
 def nucleus(kept: Tensor, top_p: float, total: Tensor) -> Tensor:
-    """Weights in falling order, 0 from where those before sum to `top_p` of the total."""
+    """The weights, which are in falling order, with 0 from the place on where those before it sum to `top_p` of the total."""
     before = kept.cumsum(dim=-1, dtype=torch.float64) - kept
     return kept.masked_fill(before >= top_p * total, 0.0)
 
@@ -141,9 +141,10 @@ def likeliest(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def draw(weights: Tensor, generator: Generators) -> Tensor:
     """Draw one index of each row with probability proportional to its weight, (B, V) -> (B,).
 
-    Two exponential races: a block of about sqrt(V) neighbours, then a token of it. A race's winner changes only when two
-    runners are within rounding of each other, so a row's draw is the same in any batch; an inverted cumulative sum would
-    pass each rounding error on to all boundaries after it. And it takes 2 sqrt(V) random numbers instead of V.
+    Two exponential races: one draws a block of about sqrt(V) neighbouring tokens, the other a token of that block. A race's
+    winner changes only when two runners are within rounding of each other, so a row's draw is the same in any batch; an
+    inverted cumulative sum would pass each rounding error on to all boundaries after it. Two races also need only 2 sqrt(V)
+    random numbers instead of V.
     """
     B, V = weights.shape
     return race(weights, _exponentials(B, 2 * _side(V), generator).to(weights.device))

@@ -23,7 +23,7 @@ class GPT2Config:
     n_embd: int = 768
     dropout: float = 0.0
     position: Position = "learned"
-    causal: bool = True  # False: no mask, a token sees the ones after it (to explain the old report only)
+    causal: bool = True  # False: no mask, so a token sees those after it; it exists only to explain the old report
     tie_embeddings: bool = True  # the head shares wte's weights
 
     def __post_init__(self) -> None:

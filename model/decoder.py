@@ -1,8 +1,8 @@
 """The network for generation: packed weights, the keys and values of the tokens seen so far, plain tensor operations.
 
-The same function as `GPT2.hidden` (a test compares them), made for a few sequences that grow by one token. On a CPU such a
-step is bound by the cost of starting each operation, so there are no modules and no autograd here, the residual stream is
-added to in place, and matrices are stored as (in, out), which is faster for few rows.
+The same function as `GPT2.hidden` (a test compares them), for a few sequences that grow by one token. On a CPU such a step is
+bound by the cost of starting each operation. So there are no modules and no autograd here, the residual stream is updated in
+place, and matrices are stored as (in, out), which is faster for few rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
 class Decoder:
     """`decoder(tokens)` takes the next (B, T) tokens and returns the last one's hidden state (B, C), ready for the head.
 
-    To be called in torch.inference_mode().
+    Call it within torch.inference_mode().
 
     Args:
         net: the network; a later change of its weights has no effect.
@@ -47,7 +47,7 @@ class Decoder:
         self.wte, self.wpe, self.ln_f = net.wte.weight, net.positions(), _norm(net.ln_f)
         self.layers = [_packed_layer(block) for block in net.h]  # type: ignore[arg-type]
         rows = batch * c.n_head
-        self.keys = self.wte.new_zeros(c.n_layer, rows, c.head_size, c.block_size)  # as k', so that q k' reads it row by row
+        self.keys = self.wte.new_zeros(c.n_layer, rows, c.head_size, c.block_size)  # transposed: q k' reads it row by row
         self.values = self.wte.new_zeros(c.n_layer, rows, c.block_size, c.head_size)
         self.length = 0  # positions seen
 
@@ -127,7 +127,7 @@ def _add_linear(x: Tensor, y: Tensor, linear: Linear) -> None:
 
 
 def _packed_layer(block: Block) -> Layer:
-    """Copies of the weights. The queries' are divided by sqrt(head size): attention then need not do it at each step."""
+    """Copies of the weights. The queries' are divided by sqrt(head size), so that attention need not do it at each step."""
     attn, mlp = block.attn, block.mlp
     bias, weight = _packed(attn.c_attn)
     scale = torch.ones_like(bias)

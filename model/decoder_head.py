@@ -1,7 +1,7 @@
-"""The vocabulary head for generation: logits for half the memory traffic, and the likeliest token exactly.
+"""The vocabulary head for generation: logits at half the memory traffic, and the exact likeliest token.
 
 A step of generation does nothing with the head's matrix but read it: 26 MB at GPT-2's vocabulary and width 128, most of what
-the step costs. Where PyTorch has FBGEMM (x86), a float16 copy with float32 sums halves that. A logit then is off by some
+the step costs. Where PyTorch has FBGEMM (x86), a float16 copy with float32 sums halves that. A logit is then off by about
 1e-4 of its size, which no sample shows (benchmarks/generate.py measures it); a greedy choice is checked in float32.
 """
 
@@ -45,7 +45,7 @@ class Logits:
         logits = self(hidden)
         best, token = logits.max(dim=-1)
         if self.half is not None:
-            edge = best - 2.0 * self.error * hidden.norm(dim=-1)  # float32's largest is among the logits above it
+            edge = best - 2.0 * self.error * hidden.norm(dim=-1)  # the largest float32 logit is above it here, too
             others = logits.scatter(1, token[:, None], -torch.inf).amax(dim=-1)
             for row in (others >= edge).nonzero()[:, 0].tolist():
                 near = (logits[row] >= edge[row]).nonzero()[:, 0]
@@ -57,11 +57,11 @@ _latest: WeakKeyDictionary[GPT2, tuple[int, Logits]] = WeakKeyDictionary()
 
 
 def logits_of(net: GPT2) -> Logits:
-    """The network's head as it is now. The copy takes as long as some hundred steps: it is kept while the weights stay."""
+    """The network's head as it is now. Its copy takes as long as some hundred steps, so it is kept until the weights change."""
     weight = net.lm_head.weight.detach()
     if not _halves(weight):
         return Logits(weight)
-    mark = int(weight.view(torch.int64).sum())  # of all bits, at the cost of a step
+    mark = int(weight.view(torch.int64).sum())  # a checksum of all bits, which takes as long as one step
     if net not in _latest or _latest[net][0] != mark:
         _latest[net] = (mark, Logits(weight))
     return _latest[net][1]

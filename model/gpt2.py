@@ -117,7 +117,7 @@ class GPT2(nn.Module):
             self.wpe.weight.requires_grad_(False)
 
     def compile_parts(self) -> None:
-        """Let torch.compile make kernels for a block, which serve all equal blocks, and for the head's loss.
+        """Let torch.compile make kernels for the blocks, which are equal and share them, and for the head's loss.
 
         The whole network at once would take several times as long to compile for a few per cent more speed.
         """
@@ -131,7 +131,7 @@ class GPT2(nn.Module):
         """What is added to the token embeddings, (block_size, C).
 
         The sinusoidal table is scaled. In its paper the embeddings it is added to are multiplied by sqrt(C), to its own size of
-        about 1; GPT-2's begin at 0.02 and grow to some 0.2, so the table as it stands would drown the tokens.
+        about 1; GPT-2's begin at 0.02 and grow to about 0.2, so the unscaled table would drown the tokens.
         """
         table = self.wpe.weight
         return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
@@ -161,7 +161,7 @@ class GPT2(nn.Module):
         Args:
             tokens: (B, T) int64.
             targets: (B, T) int64; -100 = not scored.
-            total: divide the sum by this many tokens instead of those scored here (a part of a larger batch).
+            total: divide the sum by this number instead of the tokens scored here, which may be a part of a larger batch.
         """
         hidden = self.hidden(tokens).flatten(0, 1)
         return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self.head_kernel)

@@ -32,13 +32,13 @@ FIXED: dict[str, Any] = {  # what our network always does, under transformers' n
 def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     """Write config.json, generation_config.json and model.safetensors: the same bytes for the same weights.
 
-    Each file is put in place whole. The position table is stored as `wpe` whether it is learned or sinusoidal, so
-    transformers computes the same logits. Weights are stored in float32.
+    Each file is written under another name and renamed, so it is never half-written. The position table is stored as `wpe`
+    whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32.
 
     Args:
         net: the network.
         folder: made if missing.
-        end_of_text: id of the token that stands between texts; generation starts from it and stops at it.
+        end_of_text: id of the token between texts; generation starts from it and stops at it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _ours(name: str) -> str:
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
-    """The tensor as transformers' GPT-2 lays it out. It is the same function in both directions."""
+    """The tensor in the layout of transformers' GPT-2, or back in ours: it is the same function in both directions."""
     tensor = tensor.detach().to("cpu", torch.float32)
     return (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
 
@@ -123,7 +123,7 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
         "tie_word_embeddings": config.tie_embeddings,
-        "is_causal": config.causal,  # transformers obeys it too
+        "is_causal": config.causal,  # transformers follows it too
         "position": config.position,  # ours: transformers reads the table from the weights
         **FIXED,
         "initializer_range": 0.02,

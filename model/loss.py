@@ -1,8 +1,9 @@
-"""The vocabulary head's loss in chunks of tokens: logits of one chunk at a time, gradients made in the same pass.
+"""The vocabulary head's loss in chunks of tokens: one chunk's logits at a time, gradients computed in the same pass.
 
 At 50,257 tokens the logits of one batch are the largest tensor by far (1,024 x 50,257 x 4 bytes = 206 MB, and as much
-again for their gradient). Made chunk by chunk they are never kept. A CPU takes small chunks, whose logits stay in its cache;
-a GPU takes large ones, because each chunk costs a few kernel launches, and a matrix whose height suits its tensor cores.
+again for their gradient). Computed in chunks, they are never in memory as a whole. A CPU takes small chunks, whose logits stay
+in its cache. A GPU takes large ones, because each chunk costs a few kernel launches, and pads the head's matrix to a size that
+suits its tensor cores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 IGNORE = -100  # target that is not scored, as in torch.nn.functional.cross_entropy
 CHUNK = 256 * 50_304  # logits made at once: of 256 tokens of GPT-2's vocabulary, or of more tokens of a smaller one
 CHUNK_GPU = 8_192 * 50_304  # the same on a GPU
-CHUNK_GPU_PLAIN = 2_048 * 50_304  # uncompiled: each operation of `loss_and_gradient` then has a float32 result of its own
+CHUNK_GPU_PLAIN = 2_048 * 50_304  # uncompiled, where each operation of `loss_and_gradient` has a float32 result of its own
 ROWS = 128  # the head's matrix is padded to a multiple of it: tensor cores are slow at 50,257 columns
 
 
@@ -32,7 +33,7 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, total: int | Tensor, dtype: torch.dtype) -> Tensor:
         scored = targets != IGNORE
         rows, h, w = targets.clamp_min(0), hidden.to(dtype), weight.to(dtype)
-        scale = (scored / total).to(dtype)[:, None]  # (N, 1): what each token's loss counts
+        scale = (scored / total).to(dtype)[:, None]  # (N, 1): the weight of each token's loss
         size = _chunk(weight)
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(h)
@@ -40,7 +41,7 @@ class _HeadLoss(torch.autograd.Function):
         for start in range(0, h.size(0), size):
             now = slice(start, start + size)
             logits = h[now] @ w.t()  # (n, V)
-            p = torch.softmax(logits, dim=-1, out=logits)  # in their place; sums in float32 inside, whatever the dtype
+            p = torch.softmax(logits, dim=-1, out=logits)  # overwrites the logits; its sums are in float32, whatever the dtype
             at = torch.arange(p.size(0), device=p.device)
             p_target = p[at, rows[now]]
             loss -= (p_target.float().clamp_min(1e-38).log() * scored[now]).sum()
@@ -48,7 +49,7 @@ class _HeadLoss(torch.autograd.Function):
             torch.mul(p @ w, scale[now], out=grad_hidden[now])
             scaled = h[now] * scale[now]
             if dtype == torch.float32:
-                grad_weight.addmm_(p.t(), scaled)  # (V, C); adds as it multiplies: the matrix is not read and written once more
+                grad_weight.addmm_(p.t(), scaled)  # (V, C); product and sum at once save a pass over the matrix
             else:
                 grad_weight.add_(p.t() @ scaled)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype))
@@ -66,8 +67,8 @@ Kernel = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 def loss_and_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Each token's -log p(target) in float32, and the gradient of their sum, p - onehot, in the dtype of the logits.
 
-    It is written for torch.compile, which makes one kernel of it, and for determinism: the target's column is found by
-    comparison, not by index.
+    torch.compile makes one kernel of it. The target's column is found by comparison, not by index, because that is
+    deterministic.
 
     Args:
         logits: (n, W), of which the columns from `vocabulary` on are padding.
@@ -83,7 +84,7 @@ def loss_and_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple
 
 
 class _PaddedHeadLoss(torch.autograd.Function):
-    """What `_HeadLoss` is, for a GPU.
+    """The same as `_HeadLoss`, for a GPU.
 
     Gradients are summed before they are divided by `total`: multiplied by 1 / total first, many would round to 0 in float16.
     """
@@ -133,7 +134,7 @@ def head_loss(
         weight: (V, C), the head's matrix.
         targets: (N,) int64; -100 = not scored.
         total: what to divide by; a scalar tensor where the number must not be fixed, as in a CUDA graph.
-        kernel: `loss_and_gradient` or what torch.compile made of it; used on a GPU.
+        kernel: `loss_and_gradient`, compiled or not; used on a GPU only.
 
     Returns:
         a scalar, nats per token.

@@ -1,4 +1,4 @@
-"""The sampling loop: temperature, top-k, top-p, a stop token, and random numbers that each sequence has to itself."""
+"""The sampling loop: temperature, top-k, top-p, a stop token, and random numbers of each sequence's own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def generate(
 
     Args:
         net: the network.
-        prompt: (B, T0) int64, T0 >= 1. Beyond `block_size` its tail counts.
+        prompt: (B, T0) int64, T0 >= 1. Of a longer one only the last `block_size` tokens count.
         max_new_tokens: most tokens to add.
         temperature: 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token.
         top_k: draw from the k likeliest tokens (of equals at the edge, the first).
@@ -77,7 +77,7 @@ def stream(
     for end in range(prompt.size(1), tokens.size(1)):  # tokens[:, end] is next
         if decoder.length and decoder.room and net.config.causal:
             hidden = decoder(tokens[:, end - 1 : end])
-        else:  # the start, or a full context, whose window moves: every token's position changes and all is computed again
+        else:  # at the start, or once the context is full: the window moves, so all positions change and are computed again
             decoder.forget()
             hidden = decoder(tokens[:, max(0, end - context) : end])
         new = choose(head, hidden, choice, generator)

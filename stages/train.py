@@ -95,7 +95,7 @@ def make_net(params: Params, vocab_size: int) -> GPT2:
 @torch.no_grad()
 @machine.any_kernel()
 def samples(net: GPT2, codec: tokenizer.Tokenizer) -> list[str]:
-    """A few stories from the network as it is, always with the same random numbers, which are not the training's."""
+    """A few stories from the network as it is now, always with the same random numbers, none of them the training's."""
     net.eval()
     start = torch.full((SAMPLES, 1), codec.end_of_text, device=net.wte.weight.device)
     generators = [torch.Generator().manual_seed(row) for row in range(SAMPLES)]
@@ -117,7 +117,7 @@ def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
 
 
 def gpu_use(config: GPT2Config, speed: float, limit: float) -> dict[str, float]:
-    """What was used of each GPU at `speed` tokens/s: of its measured `limit` (FLOP/s of matrix products), and of its memory."""
+    """The share of each GPU's measured `limit` (FLOP/s of matrix products) at `speed` tokens/s, and its peak memory."""
     share = config.flops_per_token(config.block_size) * speed / limit
     return {"matrix_limit_share": share, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.common.errors import UserError
 
-HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the heap's part that is asked for in huge pages stays below the trim threshold
+HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the part of the heap with huge pages stays below the trim threshold
 MADV_HUGEPAGE = 14
 TENSOR_CORES = (7, 0)  # compute capability from which a GPU multiplies fp16 faster than fp32
 SIDE = 8192  # of the square matrices that a GPU's limit is measured with
@@ -98,13 +98,13 @@ def pick_precision(name: str, device: str) -> str:
 def prefer_exact_cuda() -> None:
     """Let CUDA use only kernels that give the same bits each time; TF32 for what stays in fp32.
 
-    Of PyTorch's attention kernels this leaves flash, and products by hand where there is no flash. An operation that has no
-    such kernel raises RuntimeError.
+    Of PyTorch's attention kernels only flash is left; GPUs without it compute the attention by hand. An operation without such
+    a kernel raises RuntimeError.
     """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # kernels chosen by rule, not by a race that time decides
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # kernels chosen by rule, not by measured time
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -114,7 +114,7 @@ def prefer_exact_cuda() -> None:
 
 @contextmanager
 def any_kernel() -> Iterator[None]:
-    """Within it, operations without an exact kernel are allowed: for what has no part in the training's bits."""
+    """Within it, operations without an exact kernel are allowed: for work that does not decide the training's bits."""
     import torch
 
     exact = torch.are_deterministic_algorithms_enabled()

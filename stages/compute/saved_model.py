@@ -1,4 +1,4 @@
-"""The trained network: read from the folder that the stage train left, and checked against the tokens it is used with."""
+"""The trained network, read from the output of the stage train and checked against the tokens that it is used with."""
 
 from __future__ import annotations
 

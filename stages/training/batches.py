@@ -1,7 +1,7 @@
 """Batches: which windows of the token stream make a step, as a pure function of (seed, epoch, step).
 
-There is nothing to save and nothing to drift: a resumed run, another number of processes or an evaluation in between
-cannot change what a step sees. The epoch's order is a keyed permutation computed index by index, so it takes no memory.
+So there is no state to save: a resumed run, another number of processes or an evaluation in between cannot change what a step
+sees. The order of an epoch is a keyed permutation, computed index by index, so it takes no memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def permute(index: Indices, size: int, key: int) -> Indices:
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)  # bits of each half
     low = np.uint64((1 << half) - 1)
-    seeds = np.frombuffer(hashlib.blake2b(str(key).encode(), digest_size=48).digest(), dtype="<u8")  # a key each round
+    seeds = np.frombuffer(hashlib.blake2b(str(key).encode(), digest_size=48).digest(), dtype="<u8")  # one key per round
     value = index.astype(np.uint64)
     outside = np.ones(value.shape, dtype=bool)
     while outside.any():
@@ -52,10 +52,10 @@ class Batches:
 
     Attributes:
         stream: the tokens, memory-mapped; every token but the first is a target.
-        block_size: tokens a window.
-        stride: tokens from a window's start to the next one's; block_size makes each token a target exactly once an epoch.
-        batch_size: windows a micro-batch, over all processes together.
-        accumulation: micro-batches an optimizer step.
+        block_size: tokens per window.
+        stride: tokens from a window's start to the next one's; block_size makes each token a target exactly once per epoch.
+        batch_size: windows per micro-batch, over all processes together.
+        accumulation: micro-batches per optimizer step.
         seed: of the order.
     """
 
@@ -73,12 +73,12 @@ class Batches:
 
     @property
     def windows(self) -> int:
-        """Windows an epoch."""
+        """Windows per epoch."""
         return 1 + max(0, math.ceil((self.targets - self.block_size) / self.stride))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch; the last one may be smaller."""
+        """Optimizer steps per epoch; the last one may be smaller."""
         return math.ceil(self.windows / (self.batch_size * self.accumulation))
 
     def starts(self, step: int) -> Indices:
@@ -106,7 +106,7 @@ class Batches:
 def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inputs stream[s : s + T] and targets stream[s + 1 : s + T + 1] for each start s, each (n, T) int64.
 
-    No start gives one window without any target, so that a process without work can still take part in a step.
+    With no starts it returns one window whose targets are all ignored, so a process without work can still join the step.
     """
     count = max(1, len(starts))
     tokens = np.zeros((count, block_size), dtype=np.int64)
@@ -119,6 +119,6 @@ def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDAr
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make dropout a pure function of (seed, step, rank) too: there is no generator state to save."""
+    """Make dropout a pure function of (seed, step, rank) too, so that no generator state has to be saved."""
     name = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(name, "little") >> 1)

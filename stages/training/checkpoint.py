@@ -1,8 +1,9 @@
 """Checkpoints: the whole state of an unfinished training, written so that no crash can damage it.
 
-One safetensors file a checkpoint, whose name ends in its own checksum: it is written beside, synced, and renamed, so a file
-under its final name is whole, and one whose bytes do not give its name is passed over. They live outside DVC's outputs,
-which DVC deletes before a stage starts, in ROOT/.checkpoints/<key>; the key is a hash of everything that decides the bits.
+Each checkpoint is one safetensors file whose name ends in its own checksum. It is written under another name, synced, and
+renamed, so a file under its final name is whole; one whose checksum is not that of its name is skipped. They are kept in
+ROOT/.checkpoints/<key>, outside DVC's outputs, which DVC deletes before a stage starts. The key is a hash of everything that
+decides the bits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.optim import Optimizer
 from stages.common.files import Lock, atomic, digest
 from stages.training.distributed import placed, whole
 
-KEEP = 2  # newest checkpoints kept: one to go on from, one more should the disk lose it
+KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """The world: the processes that train together (PyTorch's DDP or FSDP2; one process is a world of its own).
 
-With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below give whole
-tensors for shards and shards for whole tensors, and for plain tensors the tensors themselves, so that nothing else knows of it.
-Those that read shards talk to the other processes: every process must call them.
+With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below make whole
+tensors of shards and shards of whole tensors, and return plain tensors as they are, so that no other code needs to know of
+shards. Those that read shards communicate with the other processes: every process must call them.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class World:
 def launch(launcher: str) -> None:
     """Replace this process by `launcher ... -m stages.train`, unless it is plain `python` or has been started so already.
 
-    `dvc.yaml` cannot do it: a command with `${launcher}` makes DVC's templates read all of params.yaml, where `${` in a prompt
-    is then taken for one. `python` and `torchrun` are this environment's own, whatever PATH says.
+    `dvc.yaml` cannot do it: with `${launcher}` in a command, DVC reads all of params.yaml as a template, and then a `${` in a
+    prompt is taken for a key. `python` and `torchrun` are those of this environment, whatever PATH says.
     """
     program, *options = launcher.split()
     if launcher == "python" or LAUNCHED in os.environ or "RANK" in os.environ:
@@ -128,7 +128,7 @@ def distribute(net: GPT2, world: World, sharding: str, compiled: bool) -> nn.Mod
 
 
 def backward(loss: Tensor, world: World) -> None:
-    """Add the loss's gradients. They add up over the processes: DDP and FSDP2 would give their mean."""
+    """Add the loss's gradients. Over the processes they are summed, where DDP and FSDP2 by themselves take the mean."""
     (loss * world.size if world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
 
 

@@ -32,7 +32,7 @@ class Mean:
 
 @dataclass
 class History:
-    """The tables, and the means of which the next rows will be made."""
+    """The tables, and the running means for their next rows."""
 
     training: list[Row] = field(default_factory=list)  # step, tokens, epoch, train_loss, learning_rate, grad_norm
     validation: list[Row] = field(default_factory=list)  # step, epoch, val_loss
@@ -41,8 +41,8 @@ class History:
     since_row: Mean = field(default_factory=Mean)
     since_epoch: Mean = field(default_factory=Mean)
     tokens: int = 0  # targets trained on
-    skipped: int = 0  # steps whose gradient did not fit float16, and that changed nothing
-    norm: float = 0.0  # of the last gradient that did
+    skipped: int = 0  # steps that changed nothing, because their gradient did not fit float16
+    norm: float = 0.0  # of the last gradient that was applied
 
     def add(self, loss: float, tokens: int) -> None:
         """Take in a step's mean loss over its tokens."""

@@ -1,4 +1,4 @@
-"""Identity: what makes a training this one and no other, as a key: params, tokens, code and machine.
+"""Identity: a key for one training, made of all that decides its result: params, tokens, code and machine.
 
 Two trainings with the same key end with the same bytes, so a checkpoint may be continued by any of them and by nobody else.
 """
@@ -37,7 +37,7 @@ def training_params(params: Params) -> dict[str, Any]:
 def training_key(params: Params, tokens: Path, facts: dict[str, str]) -> str:
     """A name for everything that decides the bits of a training. Another key is another training.
 
-    meta.json holds the checksums of the token files: reading those here would make the start as long as the corpus is large.
+    meta.json holds the checksums of the token files; reading the files themselves would delay the start of a large corpus.
 
     Args:
         params: all of them.
@@ -49,7 +49,7 @@ def training_key(params: Params, tokens: Path, facts: dict[str, str]) -> str:
 
 
 def make_key(**facts: Any) -> str:
-    """16 hex digits that are others as soon as one fact is another."""
+    """16 hex digits that change as soon as one fact changes."""
     text = json.dumps({"format": FORMAT, **facts}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -72,7 +72,7 @@ def machine_facts(device: str, precision: str, threads: int, processes: int) -> 
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device,
         "gpu": torch.cuda.get_device_name() if gpu else "",
-        "triton": version("triton") if gpu and find_spec("triton") else "",  # what torch.compile would make kernels with
+        "triton": version("triton") if gpu and find_spec("triton") else "",  # with which torch.compile makes kernels
         "precision": precision,
         "threads": str(threads),
         "processes": str(processes),

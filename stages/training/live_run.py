@@ -1,8 +1,8 @@
 """Live run: what training logs to its MLflow run, through a pipe to a process of its own.
 
-A process, because MLflow takes seconds to import and open, its calls hold Python's lock, and a server may hang: none of it
-may cost training time. It outlives a training that is killed outright, and marks the run. And training does not import what
-logs it, so a change there retrains nothing.
+It is a process because MLflow takes seconds to import and open, its calls hold Python's lock, and a server may hang: none of
+this may cost training time. The process outlives a training that is killed, and marks its run. Training does not import the
+code that logs it, so a change of that code does not train again.
 """
 
 from __future__ import annotations

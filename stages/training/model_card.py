@@ -111,7 +111,7 @@ def _limits(config: GPT2Config, data: str) -> Iterable[str]:
 
 
 def _data_name(dataset: str) -> str:
-    """The data set as code; of a local path its last part, as a card says nothing about the machine it was made on."""
+    """The data set as code; of a local path only its last part, because a card says nothing about its machine."""
     if dataset == "storybook":
         return "the storybook"
     local = Path(dataset).is_absolute() or dataset.startswith((".", "~"))
@@ -132,5 +132,5 @@ def _number(value: float) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value that ends neither its table cell nor its code span."""
+    """A value without the characters that would end its table cell or its code."""
     return " ".join(str(value).replace("`", "'").replace("|", "/").split())

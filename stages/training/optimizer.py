@@ -1,8 +1,8 @@
 """The optimizer: AdamW, or Muon on the blocks' matrices with AdamW on the rest.
 
-Both come in two forms. The plain one takes the learning rate as a number and decides on the CPU. The static one has it in a
-tensor on the device, and skips its step where the tensor `found_inf` says so (which the fused AdamW of PyTorch knows, too): the
-same operations at each step, as a CUDA graph needs them.
+Both have two forms. The plain one takes the learning rate as a number, and the CPU decides whether to take a step. The static
+one has the rate in a tensor on the device and skips its step where the tensor `found_inf` is not 0, which PyTorch's fused AdamW
+does too: a CUDA graph needs the same operations at each step.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-BETAS = (0.9, 0.99)  # GPT-3's 0.95 is for batches of millions of tokens; over small ones the squares need more steps
+BETAS = (0.9, 0.99)  # GPT-3's 0.95 is for batches of millions of tokens; small ones need a longer average of the squares
 
 
 class Float32Muon(torch.optim.Muon):
     """PyTorch's Muon, with Nesterov's momentum and AdamW's step size, in the weights' own dtype.
 
-    PyTorch's makes the Newton-Schulz products in bf16 on any hardware; where a processor cannot multiply that, they take
-    3.6 times as long as in float32, and most of a training step.
+    PyTorch's own computes the Newton-Schulz products in bf16 on any hardware. On a processor without bf16 they take 3.6 times
+    as long as in float32, and most of a training step.
     """
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ def make_optimizers(
     ]
     device = trained[0][1].device
     rate: float | Tensor = learning_rate
-    if static:  # on a GPU the fused kernel reads a float32, on a CPU it takes the number as it is
+    if static:  # the fused kernel reads a float32 on a GPU, and the number itself on a CPU
         rate = torch.tensor(learning_rate, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
     capturable = static and device.type == "cuda"
     adamw: dict[str, Any] = {"betas": BETAS, "weight_decay": weight_decay, "fused": True, "capturable": capturable}

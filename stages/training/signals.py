@@ -1,4 +1,4 @@
-"""Signals: a wish to stop, turned into a question that the training loop asks between two steps."""
+"""Signals: a request to stop, which the training loop looks for between two steps."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Stop:
         print(f"\n{name}: saving after this step (Ctrl-C to stop at once)", file=sys.stderr)
 
     def when_dvc_ends(self) -> None:
-        """Ask when DVC's process has gone, killed perhaps: nobody would take the result."""
+        """Ask when DVC's process has ended, killed perhaps: nothing would use the result."""
         session.wait_for_end(session.owner())
         self.ask("DVC has ended")
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn signals, and the end of DVC, into a question that the loop asks, until the block ends."""
+    """Within the block, signals and the end of DVC become a request that the loop looks for."""
     stop = Stop()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup

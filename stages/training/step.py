@@ -1,8 +1,9 @@
-"""Step: how weights move. One interface, two implementations, each with the same bytes from run to run.
+"""Step: how the weights change. One interface, two implementations; each gives the same bytes in every run.
 
-*Eager* runs the operations one by one: CPUs, DDP, FSDP2. *Captured* is for one GPU, where a small network's step is bound by
-the CPU that launches its hundreds of kernels: it records the whole step once, as a CUDA graph over static buffers, and replays
-it. What changes from step to step is in those buffers (windows, number of targets, learning rate) or in the generator's seed.
+*Eager* runs the operations one by one: for CPUs, DDP and FSDP2. *Captured* is for one GPU, where a small network's step takes
+as long as the CPU needs to launch its hundreds of kernels: it records the whole step once, as a CUDA graph over static buffers,
+and replays it. What changes from step to step is in those buffers (windows, number of targets, learning rate) or in the
+generator's seed.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from stages.training.optimizer import set_learning_rate
 Micro = tuple[Tensor, Tensor]  # tokens and targets, (n, T) int64 each
 Replay = Callable[[], None]
 Recorder = Callable[[Replay], Replay]
-WARM_UP = 3  # steps before a capture: libraries make their work space and choose their kernels in the first ones
+WARM_UP = 3  # steps before a capture, in which libraries allocate their work space and choose their kernels
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-COMPILED_FROM = (8, 0)  # compute capability: older GPUs take the attention by hand, which is not compiled
-# measured on an H200: what compiling costs once, and saves a step for each block (launches, and each of its activations)
+COMPILED_FROM = (8, 0)  # compute capability; older GPUs compute the attention by hand, which is not compiled
+# measured on an H200: what compiling costs once, and what it saves per step for each block and for each of its activations
 SECONDS_TO_COMPILE, SECONDS_A_BLOCK, SECONDS_AN_ACTIVATION = 12.0, 50e-6, 0.2e-9
 
 
@@ -55,9 +56,9 @@ class Batch:
 
 
 class Step:
-    """One optimizer step: called with a batch, it gives loss (nats per token) and gradient norm before clipping.
+    """One optimizer step: called with a batch, it returns the loss (nats per token) and the gradient norm before clipping.
 
-    The result is a (2,) float32 tensor on the device: reading it is what waits for a GPU. A step whose loss or norm is not
+    The result is a (2,) float32 tensor on the device; only reading it waits for a GPU. A step whose loss or norm is not
     finite changes nothing.
 
     Args:
@@ -66,7 +67,7 @@ class Step:
         precision: `fp32`, `bf16`, or `fp16`, whose loss is scaled so that small gradients do not become 0.
         world: the processes.
         seed: of dropout.
-        clip: the largest norm; 0 = any.
+        clip: the largest norm; 0 = no limit.
 
     Attributes:
         scaler: the scale of the loss and how it changes; enabled in fp16 only.
@@ -111,7 +112,7 @@ class Step:
 
 
 class EagerStep(Step):
-    """One operation after the other; what is not finite is found at once."""
+    """One operation after the other; a loss or norm that is not finite is found at once."""
 
     def __call__(self, batch: Batch) -> Tensor:
         set_learning_rate(self.optimizers, batch.rate)
@@ -139,7 +140,7 @@ class CapturedStep(Step):
     Args:
         whole: windows of a full batch.
         compiled: use the network's compiled parts for full batches; smaller ones are too rare to pay for it.
-        record: runs a function a few times and gives a function that does the same again: `cuda_graph`, or a test's own.
+        record: runs a function a few times and returns a function that repeats it: `cuda_graph`, or a test's own.
 
     The optimizers must be static ones.
     """
@@ -176,7 +177,7 @@ class CapturedStep(Step):
         return self.result.clone()
 
     def _prepare(self, batch: Batch, shape: tuple[torch.Size, ...]) -> None:
-        """Record the step for this shape: compiled, or if that fails as it is, or if that fails not at all."""
+        """Record the step for this shape: compiled; if that fails, uncompiled; if that fails too, all steps are eager."""
         whole = sum(size[0] for size in shape) == self.whole
         for compiled in [True, False] if self.compiled and whole else [False]:
             inputs = [(tokens.clone(), targets.clone()) for tokens, targets in _on_device(batch, self.device)]
@@ -192,17 +193,17 @@ class CapturedStep(Step):
                 self.recorded.clear()
                 self.scaler = torch.amp.GradScaler(
                     self.device.type, enabled=self.scaler.is_enabled()
-                )  # the old one is half-way
+                )  # the old one stopped in the middle of a step
                 _recover(self.device)
             finally:
                 self._put_back(before)
         self.eager = EagerStep(*self._args)
         self.eager.scaler = self.scaler
-        for optimizer in self.optimizers:  # an eager step does not ask it
+        for optimizer in self.optimizers:  # an eager step does not use it
             optimizer.found_inf = torch.zeros_like(self.found_inf)  # type: ignore[attr-defined]
 
     def _run(self, inputs: list[Micro]) -> None:
-        """The step, from buffers to buffers, without a decision on the CPU."""
+        """The step, from buffers to buffers; nothing is decided on the CPU."""
         loss = self._accumulate(inputs, self.total)
         gradients = self._gradients()
         norm = distributed.gradient_norm(gradients)
@@ -227,7 +228,7 @@ class CapturedStep(Step):
             p.grad = None
         for optimizer, moments in zip(self.optimizers, before["moments"], strict=True):
             for owner, state in optimizer.state.items():
-                for key, value in state.items():  # what was not there before begins at 0
+                for key, value in state.items():  # what did not exist before starts at 0
                     value.copy_(moments[owner][key]) if owner in moments else value.zero_()
         self.scaler.load_state_dict(before["scaler"])
 
@@ -252,7 +253,7 @@ def cuda_graph(device: torch.device) -> Recorder:
 
 
 def on_device(micro: Micro, device: torch.device) -> Micro:
-    """A micro-batch on the device; on a GPU the copy is under way."""
+    """A micro-batch on the device; on a GPU the copy may still be running."""
     tokens, targets = (_pinned(part, device).to(device, non_blocking=True) for part in micro)
     return tokens, targets
 
@@ -262,7 +263,7 @@ def _on_device(batch: Batch, device: torch.device) -> list[Micro]:
 
 
 def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
-    """Within it, compiled parts run as they are: for shapes that are too rare to be compiled."""
+    """Within it, compiled parts run uncompiled, for shapes that are too rare to be worth compiling."""
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
@@ -289,7 +290,7 @@ def _scaler(device: torch.device, enabled: bool) -> torch.amp.GradScaler:
 
 
 def _pinned(part: Tensor, device: torch.device) -> Tensor:
-    """In memory from which a GPU copies by itself."""
+    """The tensor in pinned memory, from which a GPU copies without the CPU."""
     return part.pin_memory() if device.type == "cuda" else part
 
 
@@ -302,7 +303,7 @@ def _copies(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _recover(device: torch.device) -> None:
-    """After a capture that failed: memory given back, and a random generator that does not wait for the capture's end."""
+    """After a failed capture: free its memory, and replace the random generator, which would wait for the capture's end."""
     if device.type == "cuda":
         with suppress(Exception):
             fresh = torch.Generator(device).graphsafe_get_state()

@@ -1,7 +1,7 @@
-"""The trainer: the loop that takes steps, checks, evaluates, logs and saves. How a step moves the weights is `step`'s business.
+"""The trainer: the loop that takes steps, checks, evaluates, logs and saves. `step` has how a step changes the weights.
 
 Everything that a step needs is a function of its number (`batches`, `schedule`, `seed_step`), so the loop's whole state is the
-weights, the optimizer's moments, the step and the history: what a checkpoint holds.
+weights, the optimizer's moments, the step and the history. A checkpoint holds just these.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from stages.training.step import Batch, CapturedStep, EagerStep, Step, compiles,
 
 ROWS = 1_000  # rows of the history at most: longer trainings average over more steps a row
 VALIDATION_WINDOWS = 128  # evaluated during training, evenly spaced; the stage evaluate takes the whole split
-UNREAD = 20  # steps whose results a GPU may owe us: reading them waits for it
-SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and 30 halvings leave nothing of it
+UNREAD = 20  # most steps whose results are not read yet: reading waits for the GPU
+SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and after 30 it is practically 0
 
 
 class Stopped(Exception):
-    """Somebody asked the training to stop; it saved itself first. Its text is the signal's name."""
+    """The training was asked to stop and has saved itself. The exception's text is the signal's name."""
 
 
 class Trainer:
@@ -60,7 +60,7 @@ class Trainer:
     Attributes:
         step: optimizer steps taken.
         history: what they measured, up to the last one that was read.
-        resumed: tokens that were trained on before this process went on.
+        resumed: tokens that were trained on before this process started.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Trainer:
         """Read what the steps since the last time measured, check it, and write the rows of the history that are due.
 
         Returns:
-            loss and speed, for the eyes of people.
+            loss and speed, for the progress bar.
 
         Raises:
             UserError: a loss or gradient is not finite. Its step and those after it are not part of any checkpoint.
