@@ -15,7 +15,7 @@ from torch import Tensor
 import model.decoder_head
 from model import GPT2, GPT2Config, generate
 from model.choice import Choice, choose, draw, keep, likeliest
-from model.decoder import Decoder
+from model.decoder import COLUMNS, Decoder
 from model.decoder_head import Logits, logits_of
 from model.sampling import stream
 
@@ -72,6 +72,19 @@ def test_cached_logits_are_the_network_s(position: str, tied: bool, rows: int) -
                 if end < 16:
                     hidden = decoder(tokens[:, end : end + 1])
             assert decoder.room == 0
+
+
+@torch.inference_mode()
+def test_columns_that_are_not_seen_do_not_count() -> None:
+    """A cache that is read in several blocks of columns, and again after a longer text: the logits are the network's."""
+    net, tokens = make(block_size=2 * COLUMNS + 7), prompt(3, 2 * COLUMNS + 7)
+    decoder = Decoder(net, 3)
+    for start, stop in ((2 * COLUMNS - 2, 2 * COLUMNS + 7), (COLUMNS - 2, COLUMNS + 3), (1, 4)):
+        decoder.forget()
+        decoder(tokens[:, :start])
+        for end in range(start + 1, stop + 1):
+            hidden = decoder(tokens[:, end - 1 : end])
+            torch.testing.assert_close(net.lm_head(hidden), net(tokens[:, :end])[:, -1], atol=2e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
