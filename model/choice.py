@@ -89,7 +89,10 @@ def choose_ahead(logits: Tensor, choice: Choice, noise: Tensor) -> tuple[Tensor,
 
 def likelihoods(logits: Tensor, best: Tensor, temperature: float) -> Tensor:
     """(B, V) weights to draw by, the likeliest token's is 1."""
-    return ((logits - best) / temperature).exp()
+    weights = logits - best
+    if temperature != 1.0:
+        weights.div_(temperature)
+    return weights.exp_()
 
 
 def _draw_limited(weights: Tensor, choice: Choice, generator: Generators) -> Tensor:
@@ -102,7 +105,7 @@ NOT_FINITE = "the logits are not finite: the weights are damaged, or their train
 
 
 def _check_finite(best: Tensor) -> None:
-    if not bool(best.isfinite().all()):
+    if not all(map(math.isfinite, best.flatten().tolist())):  # a tenth of the time of three operations on a few numbers
         raise ValueError(NOT_FINITE)
 
 
