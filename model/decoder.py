@@ -2,7 +2,7 @@
 
 The same function as `GPT2.hidden` (a test compares them), for a few sequences that grow by one token. On a CPU such a step is
 bound by the cost of starting each operation. So there are no modules and no autograd here, the results and views that each step
-needs are made once, the residual stream is updated in place, and matrices are stored as (in, out), which is faster for few rows.
+needs are made once, the residual stream is updated in place, and matrices are stored as (in, out): faster for few rows.
 """
 
 from __future__ import annotations

@@ -163,13 +163,14 @@ def test_nohup(project: Project) -> None:
 
 def test_queue_kill(project: Project) -> None:
     """`dvc queue kill` of a running experiment: its training saves itself and ends; queued again it goes on as the same run."""
-    words = ("exp", "run", "--queue", "-n", "queued", "-S", "learning_rate=0.001")
+    words = ("exp", "run", "--queue", "-n", "queued", "-S", "epochs=400")  # long: DVC's commands take seconds to start
     project.dvc(*words)
-    project.dvc("queue", "start")
+    worker = project.start("queue", "start")
     wait_for(lambda: under_way(project), pause=0.2)
     project.dvc("queue", "kill", "--force", "queued")
     wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
     assert saved(project)
+    assert worker.wait() == 0
     wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
     project.dvc("queue", "remove", "--all")
     project.dvc(*words)
