@@ -44,13 +44,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         net = make_net(params, meta["vocab_size"]).to(device)
         tags = {f"machine.{key}": value for key, value in facts.items()}
         folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
-        SUMMARY.unlink(missing_ok=True)  # a run begins here: DVC is to run `track`, even if the same bytes come out
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
             live_run.training_run(params, tags, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
             us.wait()  # rank 0 holds the lock: the others may read
+            SUMMARY.unlink(missing_ok=True)  # a run has begun: DVC is to run `track`, even if the same bytes come out
 
             def write_samples(step: int, net: GPT2) -> list[str]:
                 texts = samples(net, codec)

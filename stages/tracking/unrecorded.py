@@ -10,6 +10,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ def _copy(client: Any, run: Any, name: str) -> None:
 
 
 def _git(*words: str) -> str:
-    """What git says in the main checkout; empty if it fails."""
-    done = subprocess.run(["git", *words], cwd=session.root(), capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout if done.returncode == 0 else ""
+    """What git says in the main checkout; empty if it fails or is not there."""
+    with suppress(FileNotFoundError):
+        done = subprocess.run(
+            ["git", *words], cwd=session.root(), capture_output=True, text=True, errors="replace", check=False
+        )
+        return done.stdout if done.returncode == 0 else ""
+    return ""

@@ -86,7 +86,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [  # what is changed; what the 
     # not one of the choices
     ({"vocabulary": "bpe"}, ["vocabulary: 'bpe'", "'corpus' or 'full'"]),
     ({"optimizer": "sgd"}, ["optimizer: 'sgd'", "'adamw' or 'muon'"]),
-    ({"precision": "fp16"}, ["precision: 'fp16'", "'auto', 'bf16' or 'fp32'"]),
+    ({"precision": "fp8"}, ["precision: 'fp8'", "'auto', 'bf16', 'fp16' or 'fp32'"]),
     ({"position": "rotary"}, ["position: 'rotary'", "'sinusoidal' or 'learned'"]),
     ({"sharding": "zero"}, ["sharding: 'zero'", "'ddp' or 'fsdp'"]),
     ({"device": "gpu"}, ["device: 'gpu'", "auto|cpu|cuda"]),

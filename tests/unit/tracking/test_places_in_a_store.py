@@ -183,4 +183,4 @@ def test_a_renamed_experiment_goes_on(tmp_path: Path, enter: Enter) -> None:
     (tmp_path / "before").rename(tmp_path / "after")
     enter(tmp_path / "after")
     assert read(run) == "old"
-    assert len(client.search_experiments()) == 2  # with MLflow's own Default
+    assert len(store.connect()[0].search_experiments()) == 2  # with MLflow's own Default
