@@ -161,6 +161,7 @@ def test_nohup(project: Project) -> None:
     assert "trained to step" in said
 
 
+@pytest.mark.extra
 def test_queue_kill(project: Project) -> None:
     """`dvc queue kill` of a running experiment: its training saves itself and ends; queued again it goes on as the same run."""
     words = ("exp", "run", "--queue", "-n", "queued", "-S", "epochs=400")  # long: DVC's commands take seconds to start
@@ -182,6 +183,7 @@ def test_queue_kill(project: Project) -> None:
     assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
 
 
+@pytest.mark.extra
 @container
 def test_without_proc(project: Project) -> None:
     """Without /proc, as in some sandboxes, training, its run and the other stages work as everywhere."""

@@ -129,7 +129,7 @@ def test_clone_with_windows_line_ends(copy: Callable[[str], Project], tmp_path: 
     assert not clone.runs()
 
 
-@pytest.mark.parametrize("how", ["dvc init --subdir", "its own .dvc", ".dvc above it"])
+@pytest.mark.parametrize("how", ["dvc init --subdir", pytest.param("its own .dvc", marks=pytest.mark.extra), ".dvc above it"])
 def test_in_a_larger_repository(how: str, copy: Callable[[str], Project], tmp_path: Path) -> None:
     """As a folder of a larger git repository: runs, checkpoints and files stay in it, by DVC and by hand; an uncommitted
     experiment can be rebuilt; the tools look into the same store."""
