@@ -26,6 +26,7 @@ from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.attention_weights import attention_weights
 from stages.tracking.figures import all_figures
+from stages.tracking.results import Results
 from stages.training.schedule import learning_rate
 
 MODEL, TOKENS, METRICS = Path("data/train/model"), Path("data/tokenize"), Path("data/train/metrics.json")
@@ -47,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
         "attention": attention(net, codec),
         "schedule": schedule(params, steps),
         "sampling": sampling(net, codec),
-        "loss": all_figures()["loss"],
+        "loss": all_figures(Results.read())["loss"],
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
