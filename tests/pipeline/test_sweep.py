@@ -71,7 +71,6 @@ def test_what_a_user_deleted_stays_deleted(project: Project) -> None:
     assert "nothing-new" not in named(project)
 
 
-@pytest.mark.extra
 def test_a_deleted_store(project: Project) -> None:
     """Without mlflow.db `dvc repro` has nothing to do; `make ui` says how to record the result again, and that works."""
     (project.folder / "mlflow.db").unlink()
