@@ -161,7 +161,6 @@ def test_nohup(project: Project) -> None:
     assert "trained to step" in said
 
 
-@pytest.mark.extra
 def test_queue_kill(project: Project) -> None:
     """`dvc queue kill` of a running experiment: its training saves itself and ends; queued again it goes on as the same run."""
     words = ("exp", "run", "--queue", "-n", "queued", "-S", "epochs=400")  # long: DVC's commands take seconds to start
