@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -138,12 +139,19 @@ class Run:
         self.tag(facts)
 
     def watch(self) -> Callable[[], None]:
-        """Log CPU, memory, disk, network and GPU every few seconds, until the function returned is called."""
+        """Log CPU, memory, disk, network and GPU every few seconds, until the function returned is called.
+
+        A system that does not tell them, such as a sandbox without /proc, costs these metrics only.
+        """
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-            self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
-        )
+        try:
+            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+                self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
+            )
+        except OSError as error:
+            print(f"note: this system does not tell its CPU, memory and network use ({error}): not logged", file=sys.stderr)
+            return lambda: None
         monitor.start()  # type: ignore[no-untyped-call]
         return cast("Callable[[], None]", monitor.finish)
 

@@ -182,7 +182,6 @@ def test_queue_kill(project: Project) -> None:
     assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
 
 
-@pytest.mark.extra
 @container
 def test_without_proc(project: Project) -> None:
     """Without /proc, as in some sandboxes, training, its run and the other stages work as everywhere."""
