@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,9 @@ def clone_of(project: Path, folder: Path, commit: str, *options: str) -> Path:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This environment without what an outer DVC has set."""
-    return {key: value for key, value in os.environ.items() if key not in DVC_SETS} | more
+    """This environment without what an outer DVC has set; `python` is this one, as a clone has no .venv."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {key: value for key, value in os.environ.items() if key not in DVC_SETS} | {"PATH": path} | more
 
 
 def _lend_local_data(clone: Path) -> None:
