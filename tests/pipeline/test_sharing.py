@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,8 +34,9 @@ def remote(kind: str, folder: Path) -> Iterator[list[list[str]]]:
             yield []
         elif kind == "ssh":
             port, key = stack.enter_context(servers.ssh_server(folder))
+            account = pwd.getpwuid(os.getuid()).pw_name  # not $USER or $LOGNAME, which may say something else
             yield [
-                ["add", "-d", kind, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{folder}/store"],
+                ["add", "-d", kind, f"ssh://{account}@127.0.0.1:{port}{folder}/store"],
                 ["modify", "--local", kind, "keyfile", str(key)],
             ]
         else:
