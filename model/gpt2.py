@@ -96,7 +96,8 @@ class GPT2(nn.Module):
         if config.tie_embeddings:
             self.lm_head.weight = self.wte.weight
         self.head_kernel: Kernel = loss_and_gradient
-        self.reset_parameters()
+        if not self.wte.weight.is_meta:  # on the meta device there are no values: `hf.load` brings them
+            self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -188,7 +188,7 @@ def _check(net: GPT2, weights: dict[str, Tensor], path: Path) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     for what, names in (("missing", wanted.keys() - weights.keys()), ("unknown", weights.keys() - wanted.keys())):
         if names:
-            raise ValueError(f"{path} does not fit {CONFIG}: {len(names)} {what} tensors, as {min(names)}")
+            raise ValueError(f"{path} does not fit {CONFIG}: {len(names)} {what} tensors, such as {min(names)}")
     for name, shape in wanted.items():
         if tuple(weights[name].shape) != shape:
             raise ValueError(f"{path} does not fit {CONFIG}: {name} is {tuple(weights[name].shape)}, not {shape}")

@@ -105,7 +105,7 @@ def _limits(config: GPT2Config, data: str) -> Iterable[str]:
     if not config.causal:
         yield "Trained without the causal mask: its loss means nothing, and it cannot write text. It exists to show why."
     yield f"It knows only what it read in {data}: stories, no facts about the world, no dialogue with a user."
-    yield f"It sees {config.block_size:,} tokens at a time; what lies further back is forgotten."
+    yield f"It sees {config.block_size:,} tokens at a time; earlier text is not used."
     yield "It was not trained to be safe, fair or true. It may repeat sentences of its training text (metric `longest_copy`)."
     yield "A research and teaching model: not for use where its text could do harm."
 

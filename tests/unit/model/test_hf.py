@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -49,6 +51,14 @@ def tokens(rows: int = 3, columns: int = CONTEXT) -> Tensor:
 def digests(folder: Path) -> dict[str, str]:
     """Each file's checksum."""
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_loading_starts_no_compiler(tmp_path: Path) -> None:
+    """Reading a folder imports neither torch.compile's parts nor sympy: that is over a second at the start of three stages."""
+    hf.save(make(position="sinusoidal"), tmp_path, END)
+    code = "import sys; from model import hf; hf.load(sys.argv[1]); print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("position", ["sinusoidal", "learned"])
@@ -197,9 +207,9 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
         (in_config(n_layer=3), "its n_layer is 2, not 3"),
         (in_config(n_layer=1), "its n_layer is 2, not 1"),
         (in_config(vocab_size=71), "its vocab_size is 70, not 71"),
-        (in_config(tie_word_embeddings=False), "missing tensors, as lm_head.weight"),
+        (in_config(tie_word_embeddings=False), "missing tensors, such as lm_head.weight"),
         (in_weights(lambda weights: weights.pop("transformer.wte.weight")), "missing tensors"),
-        (in_weights(lambda weights: weights.update(extra=torch.zeros(1))), "1 unknown tensors, as extra"),
+        (in_weights(lambda weights: weights.update(extra=torch.zeros(1))), "1 unknown tensors, such as extra"),
     ],
 )
 def test_what_cannot_be_read_is_told(tmp_path: Path, damage: Callable[[Path], Any], words: str) -> None:
