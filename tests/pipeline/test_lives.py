@@ -17,7 +17,11 @@ import psutil
 import pytest
 from project import Project, assert_complete, rows_of_history, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),  # seconds: real pipelines, perhaps on a busy machine
+    pytest.mark.kind("DVC, container or terminal gone"),
+]
 SOON = 60  # seconds for what takes a few on an idle machine
 LONG = {"epochs": 40, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
 container = pytest.mark.skipif(

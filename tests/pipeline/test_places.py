@@ -13,7 +13,11 @@ import pytest
 from project import Project, assert_complete
 from reference import Reference
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),  # seconds: real pipelines, perhaps on a busy machine
+    pytest.mark.kind("checkout moved, copied, or in a larger repository"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from project import LoggedRun, Project, assert_complete, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),  # seconds: real pipelines, perhaps on a busy machine
+    pytest.mark.kind("sweeps, deleted runs, deleted store"),
+]
 RECORD = "from stages.tracking import unrecorded; print(unrecorded.record())"
 UI = "import argparse, os; os.execve = print; from tools import ui; ui.main(argparse.Namespace(port=5000))"
 

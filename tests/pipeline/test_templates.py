@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.kind("params.yaml read as DVC reads it")]
 
 
 def test_braces_in_a_prompt(tmp_path: Path) -> None:

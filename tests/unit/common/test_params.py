@@ -80,6 +80,7 @@ def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
         assert load_params(path) == params
 
 
+@pytest.mark.kind("params.yaml read as DVC reads it")
 @pytest.mark.parametrize(
     ("key", "text", "value"),
     [
@@ -172,6 +173,7 @@ SCALARS = st.one_of(
 )
 
 
+@pytest.mark.kind("params.yaml read as DVC reads it")
 @pytest.mark.filterwarnings("ignore:(?s).*duplicate anchor")
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "seed", "010", "yes", "~", "1e3", "<<"]), SCALARS), max_size=5))

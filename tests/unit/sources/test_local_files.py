@@ -23,6 +23,8 @@ from stages.common.errors import UserError
 from stages.sources import data_file, local_files, resolve
 from stages.sources.source import Stories
 
+pytestmark = pytest.mark.kind("local files and folders")
+
 TEXTS = [f'Story {i}: "é, 日本" said Tom,\tand, 😀' for i in range(30)]
 NULLABLE = ["null", "NA", "None", "nan", "42"]  # stories all the same
 

@@ -14,6 +14,8 @@ import pytest
 from stages.common import session
 from stages.tracking import liveness
 
+pytestmark = pytest.mark.kind("DVC, container or terminal gone")
+
 
 @pytest.fixture(autouse=True)
 def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

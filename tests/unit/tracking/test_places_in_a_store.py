@@ -18,6 +18,8 @@ from mlflow.tracking._tracking_service import utils
 from stages.common import session
 from stages.tracking import places, store
 
+pytestmark = pytest.mark.kind("checkout moved, copied, or in a larger repository")
+
 ODD = ["plain", "with blanks", "100% #1 a%20b", "物語 & Söhne", "what?", "it's"]
 Enter = Callable[[Path], None]
 

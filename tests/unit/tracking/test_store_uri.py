@@ -10,6 +10,8 @@ from stages.common import session
 from stages.common.errors import UserError
 from stages.tracking import store
 
+pytestmark = pytest.mark.kind("MLflow store out of order")
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
