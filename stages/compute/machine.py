@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,7 +110,9 @@ def prefer_exact_cuda() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)
-    torch.set_float32_matmul_precision("high")
+    with warnings.catch_warnings():  # PyTorch 2.9 to 2.12 warn of this call; what they advise breaks their own compiler
+        warnings.simplefilter("ignore", UserWarning)
+        torch.set_float32_matmul_precision("high")
 
 
 @contextmanager
