@@ -126,6 +126,21 @@ def test_command_gives_the_value_back(value: Any) -> None:
     assert type(found) is type(value)
 
 
+def test_command_gives_a_dollar_and_a_brace_back() -> None:
+    """A prompt with `${` comes back in the spelling that DVC's parser lets through, which means the same text."""
+    from dvc.utils.hydra import apply_overrides
+    from dvc.utils.serialize import load_yaml
+
+    spellings = {"a ${b} ${": "a $\\{b} $\\{", "a $\\{b}": "a $\\{b}", ("${", "c"): ["$\\{", "c"]}
+    for written, safe in spellings.items():
+        value = written if isinstance(written, str) else list(written)
+        line = Provenance.gather().command(PARAMS | {"prompt": value}).partition("dvc exp run -S ")[2]
+        override = subprocess.run(f"printf %s {line}", shell=True, capture_output=True, text=True, check=True).stdout
+        for change in (override, "n_embd=8"):  # the second one reads what the first one wrote
+            apply_overrides("params.yaml", [change])
+        assert load_yaml("params.yaml")["prompt"] == safe
+
+
 def test_a_token_in_the_remotes_address_is_not_recorded() -> None:
     """https://user:token@host becomes https://host."""
     git("remote", "add", "origin", "https://me:ghp_secret@example.org/me/it.git")
