@@ -44,14 +44,16 @@ def overlap(train: TokenFile, validation: TokenFile) -> tuple[float, float]:
     with bar(len(train), "overlap", "token", unit_scale=True) as progress:
         for first, last in _chunks(train):
             seen, _ = _distinct(_sketch(train, first, last))
-            for mine, theirs in zip(*_equal(known.hashes, np.arange(len(copies)), seen.hashes), strict=True):
-                if not exact[mine]:
-                    pair = _text(validation, known.numbers[mine]), _text(train, seen.numbers[theirs])
-                    exact[mine] = np.array_equal(*pair)
+            for held_out, trained_on in zip(*_equal(known.hashes, np.arange(len(copies)), seen.hashes), strict=True):
+                if not exact[held_out]:
+                    pair = _text(validation, known.numbers[held_out]), _text(train, seen.numbers[trained_on])
+                    exact[held_out] = np.array_equal(*pair)
             near |= exact
-            for mine, theirs in _candidates(known, order, seen, ~near):
-                if not near[mine]:
-                    near[mine] = _jaccard(_text(validation, known.numbers[mine]), _text(train, seen.numbers[theirs])) >= NEAR
+            for held_out, trained_on in _candidates(known, order, seen, ~near):
+                if not near[held_out]:
+                    near[held_out] = (
+                        _jaccard(_text(validation, known.numbers[held_out]), _text(train, seen.numbers[trained_on])) >= NEAR
+                    )
             progress.update(int(train.offsets[last] - train.offsets[first]))
     return float(copies[exact].sum() / validation.stories), float(copies[near].sum() / validation.stories)
 
@@ -105,21 +107,23 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Pairs of rows (known, seen) that may be near copies, of the known ones that are `wanted`."""
     pairs = [_equal(known.bands[order[:, band], band], order[:, band], seen.bands[:, band]) for band in range(BANDS)]
-    mine, theirs = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    mine, theirs = np.divmod(np.unique(mine[wanted[mine]] * len(seen.numbers) + theirs[wanted[mine]]), len(seen.numbers))
-    for start in range(0, len(mine), PAIRS):
+    held_out, trained_on = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    held_out, trained_on = np.divmod(
+        np.unique(held_out[wanted[held_out]] * len(seen.numbers) + trained_on[wanted[held_out]]), len(seen.numbers)
+    )
+    for start in range(0, len(held_out), PAIRS):
         now = slice(start, start + PAIRS)
-        alike = (known.minima[mine[now]] == seen.minima[theirs[now]]).mean(axis=1) >= ROUGH
-        yield from zip(mine[now][alike], theirs[now][alike], strict=True)
+        alike = (known.minima[held_out[now]] == seen.minima[trained_on[now]]).mean(axis=1) >= ROUGH
+        yield from zip(held_out[now][alike], trained_on[now][alike], strict=True)
 
 
 def _equal(keys: Hashes, rows: NDArray[np.int64], others: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All pairs (row of a sorted key, index of another) with equal hashes."""
     left, right = np.searchsorted(keys, others, side="left"), np.searchsorted(keys, others, side="right")
     counts = right - left
-    theirs = np.repeat(np.arange(len(others)), counts)
+    indices = np.repeat(np.arange(len(others)), counts)
     places = np.arange(counts.sum()) + np.repeat(left - (np.cumsum(counts) - counts), counts)
-    return rows[places], theirs
+    return rows[places], indices
 
 
 def _text(split: TokenFile, story: int) -> Tokens:

@@ -86,8 +86,8 @@ class Explorer:
     def _story(self, story: Story) -> dict[str, Any]:
         """A story with all that is measured on it."""
         tokens, targets = torch.tensor(story.tokens), torch.tensor(story.targets)
-        ours = predictions.log_probabilities_at_once(self.net, tokens)
-        ranking = predictions.rank(ours, targets, LIKELIEST)
+        log_probabilities = predictions.log_probabilities_at_once(self.net, tokens)
+        ranking = predictions.rank(log_probabilities, targets, LIKELIEST)
         without = predictions.log_probabilities_at_once(self.net, tokens, positions=False)
         layers = [predictions.rank(layer, targets, LENS) for layer in logit_lens(self.net, tokens)]
         lens = {
@@ -102,7 +102,7 @@ class Explorer:
             "tokens": self._tokens(torch.tensor([*story.tokens, story.targets[-1]])),  # (T + 1,)
             "parts": self._show.parts([*story.tokens, story.targets[-1]]),
             **self._ranked(ranking),
-            "truth": self._truth(story, ours, ranking),
+            "truth": self._truth(story, log_probabilities, ranking),
             "without_positions": pack_nats(-without.gather(1, targets[:, None])[:, 0]),
             "attention": pack_shares(self._attention(tokens)[:, :, : self.drawn, : self.drawn]),
             "lens": lens,
@@ -116,23 +116,23 @@ class Explorer:
             "likeliest_nats": pack_nats(ranking.token_nats),
         }
 
-    def _truth(self, story: Story, ours: Tensor, ranking: predictions.Ranking) -> dict[str, Any] | None:
+    def _truth(self, story: Story, log_probabilities: Tensor, ranking: predictions.Ranking) -> dict[str, Any] | None:
         """The storybook's own probabilities beside the network's, in nats; None where nobody knows them."""
         if not self.from_storybook:
             return None
         places = list(true_distribution(storybook.grammar(), self.codec.encode, self.codec.end_of_text, story.targets))
         free, wrong = [], []
-        for place, log_p in zip(places, ours, strict=True):
+        for place, log_p in zip(places, log_probabilities, strict=True):
             q = torch.tensor(list(place.values()), dtype=torch.float64)
-            mine = log_p[torch.tensor(list(place))].double()
+            network = log_p[torch.tensor(list(place))].double()
             free.append(float(-(q * q.log()).sum()))  # entropy: what even the best model is surprised by, on average
-            wrong.append(max(0.0, float((q * (q.log() - mine)).sum())))  # Kullback-Leibler: what this model adds to it
+            wrong.append(max(0.0, float((q * (q.log() - network)).sum())))  # Kullback-Leibler: what this model adds to it
         own = [-math.log(place[target]) for place, target in zip(places, story.targets, strict=True)]
-        theirs = [
+        truest = [
             [-math.log(place[token]) if token in place else math.inf for token in row]
             for place, row in zip(places, ranking.tokens.tolist(), strict=True)
         ]
-        return {"nats": pack_nats(own), "likeliest": pack_nats(theirs), "free": pack_nats(free), "wrong": pack_nats(wrong)}
+        return {"nats": pack_nats(own), "likeliest": pack_nats(truest), "free": pack_nats(free), "wrong": pack_nats(wrong)}
 
     def _attention(self, tokens: Tensor) -> Tensor:
         return attention_weights(self.net, tokens[None].to(self.net.wte.weight.device))
@@ -164,12 +164,12 @@ class Explorer:
         ids = [self.codec.end_of_text, *prompt, *sample["ids"], *([self.codec.end_of_text] if sample["finished"] else [])]
         ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
         tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
-        ours = predictions.log_probabilities(self.net, tokens)
-        drawn, nats, shares = sampling_table(ours, DRAWN)
+        log_probabilities = predictions.log_probabilities(self.net, tokens)
+        drawn, nats, shares = sampling_table(log_probabilities, DRAWN)
         return {
             "prompt": len(prompt),  # tokens that it was given
             "tokens": self._tokens(torch.tensor(ids)),
-            **self._ranked(predictions.rank(ours, targets, LIKELIEST)),
+            **self._ranked(predictions.rank(log_probabilities, targets, LIKELIEST)),
             "drawn": self._tokens(drawn),
             "drawn_nats": pack_nats(nats),
             "drawn_share": pack_nats(shares),

@@ -20,7 +20,7 @@ class Ranking:
         nats: (N,), of the token that came.
         rank: (N,), of that token; 1 = the likeliest.
         tokens: (N, K), the K likeliest tokens, likeliest first.
-        token_nats: (N, K), theirs.
+        token_nats: (N, K), of these tokens.
     """
 
     nats: Tensor

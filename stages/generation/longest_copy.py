@@ -50,9 +50,9 @@ class _Texts:
         starts = np.flatnonzero(self._left >= length)
         hashes = self._rolling.stretches(starts, starts + length)
         order = np.argsort(hashes)
-        known, theirs = hashes[order], rolling.grams(length)
-        for place in matches(theirs, known):
-            start = starts[order[np.searchsorted(known, theirs[place])]]
+        known, seen = hashes[order], rolling.grams(length)
+        for place in matches(seen, known):
+            start = starts[order[np.searchsorted(known, seen[place])]]
             if np.array_equal(chunk[place : place + length], self._tokens[start : start + length]):  # no chance hit
                 return True
         return False
