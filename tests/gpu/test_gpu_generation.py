@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import random_network
 
 from model import GPT2, GPT2Config, captured_decoder, generate
 from model.captured_decoder import Writer, can_capture
@@ -18,13 +19,7 @@ SHAPE: dict[str, Any] = {"vocab_size": 500, "block_size": 32, "n_layer": 3, "n_h
 
 def make(**changes: Any) -> GPT2:
     """A network with large random weights."""
-    torch.manual_seed(0)
-    net = GPT2(GPT2Config(**(SHAPE | changes)))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return net.eval()
+    return random_network(SHAPE | changes, noise=0.1)
 
 
 def seeded(rows: int) -> list[torch.Generator]:

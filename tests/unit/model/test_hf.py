@@ -14,24 +14,19 @@ from typing import Any
 
 import pytest
 import torch
+from networks import random_network
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model import GPT2, GPT2Config, generate, hf
+from model import GPT2, generate, hf
 
 VOCABULARY, CONTEXT, END = 70, 24, 69
+SHAPE: dict[str, Any] = {"vocab_size": VOCABULARY, "block_size": CONTEXT, "n_layer": 2, "n_head": 4, "n_embd": 32}
 
 
 def make(**changes: Any) -> GPT2:
     """A network whose every weight matters."""
-    shape: dict[str, Any] = {"vocab_size": VOCABULARY, "block_size": CONTEXT, "n_layer": 2, "n_head": 4, "n_embd": 32}
-    torch.manual_seed(0)
-    net = GPT2(GPT2Config(**(shape | changes)))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter), alpha=0.15)
-    return net.eval()
+    return random_network(SHAPE | changes, noise=0.15)
 
 
 def theirs(folder: Path) -> Any:

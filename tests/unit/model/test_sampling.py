@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_network
 from torch import Tensor
 
 import model.decoder_head
-from model import GPT2, GPT2Config, generate
+from model import GPT2, generate
 from model.choice import Choice, choose, draw, keep, likeliest
 from model.decoder import COLUMNS, Decoder
 from model.decoder_head import Logits, logits_of
@@ -24,13 +25,7 @@ SHAPE: dict[str, Any] = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_he
 
 def make(**changes: Any) -> GPT2:
     """A network with large random weights: every token of context matters."""
-    torch.manual_seed(0)
-    net = GPT2(GPT2Config(**(SHAPE | changes)))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter), alpha=0.15)
-    return net.eval()
+    return random_network(SHAPE | changes, noise=0.15)
 
 
 def prompt(rows: int, columns: int, vocab_size: int = 50) -> Tensor:
