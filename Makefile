@@ -32,7 +32,7 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 
 .PHONY: repro
 repro: setup ## Run every stage that a change touches: stories, tokens, training, evaluation, samples, MLflow
-	@test -s .dvc/tmp/rwlock || rm -f .dvc/tmp/rwlock  # DVC refuses the empty one that a power cut leaves
+	@python -m tools.mend
 	dvc repro
 
 # DATA: a Hub id, or a local file or folder with the same stories; a folder holds files named train* and validation*

@@ -187,20 +187,3 @@ def test_a_user_without_a_name(reference: Reference, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (run,) = Project(folder).runs(store)
         assert run.complete and "plots/loss.png" in run.artifacts()
-
-
-def test_an_empty_rwlock(tmp_path: Path) -> None:
-    """DVC's lock file is empty after a power cut, and DVC cannot read it: `make repro` takes it away, and keeps a whole one."""
-    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name in (".ready", "bin/dvc"):
-        (tmp_path / ".venv" / name).write_text("#!/bin/sh\nls .dvc/tmp\n")
-        (tmp_path / ".venv" / name).chmod(0o755)
-    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
-    (tmp_path / "requirements.txt").touch()
-    os.utime(tmp_path / "requirements.txt", (0, 0))
-    lock = tmp_path / ".dvc" / "tmp" / "rwlock"
-    for content, there in (("", False), ("{}", True)):
-        lock.write_text(content)
-        done = subprocess.run(["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert ("rwlock\n" in done.stdout.split("dvc repro\n")[1]) is there, done.stdout

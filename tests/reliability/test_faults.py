@@ -58,13 +58,10 @@ def strike(project: Project, stage: str, number: signal.Signals, whom: str, dela
 
 
 def go_on(project: Project) -> str:
-    """`dvc repro`, and what it says. A kill -9 in the moment in which DVC writes its lock file leaves that empty, and DVC
-    refuses it: then this does what docs/reliability.md says about it.
+    """What `make repro` does, and what DVC says. A kill in the moment in which DVC writes one of its own files leaves that cut
+    short, and DVC would refuse it: `tools.mend` comes first.
     """
-    lock = project.folder / ".dvc" / "tmp" / "rwlock"
-    if lock.exists() and not lock.read_bytes():
-        assert "Unable to read RWLock-file" in project.dvc("repro", ok=False)
-        lock.unlink()
+    project.python("-m", "tools.mend")
     return project.dvc("repro")
 
 

@@ -1,0 +1,73 @@
+"""Mend the files that DVC was writing when it was killed, so that `dvc repro` goes on. `make repro` does this first.
+
+DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
+short, and DVC then refuses to start. What the stages had made by then is in DVC's cache.
+
+    python -m tools.mend
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils import strictyaml
+from dvc.utils.serialize import YAMLFileCorruptedError
+
+from stages.common import command
+
+LOCK, RWLOCK, ASIDE = Path("dvc.lock"), Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/dvc.lock.damaged")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Look at both files, and mend them if no DVC is at work here, which may be writing them now."""
+    if not (empty(RWLOCK) or damaged(LOCK)):
+        return
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    with suppress(LockError), Repo().lock:
+        if empty(RWLOCK):
+            RWLOCK.unlink()
+        if damaged(LOCK):
+            put_back()
+
+
+def empty(path: Path) -> bool:
+    """Whether it is there, and nothing in it."""
+    return path.exists() and path.stat().st_size == 0
+
+
+def damaged(lock: Path) -> bool:
+    """Whether it is there, and DVC cannot read it. One with git's marks of a conflict is not damaged: that is for people."""
+    if not lock.exists() or b"<<<<<<< " in lock.read_bytes():
+        return False
+    try:
+        strictyaml.load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+    except (DvcException, YAMLFileCorruptedError):
+        return True
+    return False
+
+
+def put_back() -> None:
+    """Put the committed dvc.lock in the place of the damaged one, or none where none is committed."""
+    LOCK.replace(ASIDE)
+    now = "DVC makes a new one"
+    with suppress(OSError, subprocess.CalledProcessError):  # no git, or not committed
+        committed = subprocess.run(["git", "cat-file", "blob", f"HEAD:./{LOCK}"], capture_output=True, check=True)
+        LOCK.write_bytes(committed.stdout)
+        now = "the committed one is back"
+    print(
+        f"note: {LOCK} could not be read, as after a kill while DVC wrote it: {now}, and what has run since then comes from "
+        f"DVC's cache. The damaged file is kept as {ASIDE}",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
