@@ -1,14 +1,18 @@
-"""For the whole suite: which tests come first, and the tokenized project."""
+"""For the whole suite: which tests come first, and the projects that many tests begin with."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from project import Project
 from shared import made_once
 from stage_runs import run_stage, write_params
 
+EPOCHS = 4  # of the finished project: a second or so
+SAMPLED = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}  # seconds; these trainings are over before the default's 5
 pytest_plugins = ["table", "reference"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
@@ -34,3 +38,25 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert done.returncode == 0, done.stderr
 
     return made_once(tmp_path_factory, "tokenized", make)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project in which a user has typed `make repro` and committed the result. Duplicate it; don't write in it.
+
+    Nothing is installed: the packages are those that the tests run with. The training is long enough to be caught in the middle.
+    """
+
+    def make(folder: Path) -> None:
+        project = Project.copy(folder / "project", epochs=EPOCHS)
+        (project.folder / ".venv").mkdir()
+        for name in (".ready", ".ready-dev"):  # newer than the requirements: make has nothing to install
+            (project.folder / ".venv" / name).touch()
+        words, env = ["make", "repro"], project.environment() | SAMPLED
+        done = subprocess.run(words, cwd=project.folder, env=env, capture_output=True, text=True, check=False)
+        (folder / "said").write_text(done.stdout + done.stderr, encoding="utf-8")
+        assert done.returncode == 0, done.stdout + done.stderr
+        project.commit()
+
+    folder = made_once(tmp_path_factory, "finished", make)
+    return Project(folder / "project", dict(SAMPLED), (folder / "said").read_text(encoding="utf-8"))

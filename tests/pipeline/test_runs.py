@@ -1,31 +1,30 @@
 """One DVC experiment is one complete MLflow run, however it was started. Real DVC, real MLflow, a tiny network.
 
-The tests share one project, in which everything has run once; each makes experiments of its own and looks at the runs they add.
+Each test has a copy of a project in which everything has run once, and looks at the runs that it adds.
 """
 
 from __future__ import annotations
 
-import re
+import argparse
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from project import LoggedRun, Project, assert_complete, assert_watched, rows_of_history, signal_group, wait_for
+from reference import forget
+
+from stages.common.errors import UserError
+from tools import explore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 CPU = "system/cpu_utilization_percentage"
-LONG = 12  # epochs: seconds, enough to be caught after the first checkpoint
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
     """A project whose pipeline has run once, with the result committed."""
-    project = Project.copy(tmp_path_factory.mktemp("project"))
-    project.env["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"] = "0.2"  # seconds; these trainings are over before the default's 5
-    project.said = project.dvc("repro")  # type: ignore[attr-defined]
-    project.commit()
-    return project
+    return finished.duplicate(tmp_path / "project")
 
 
 class News:
@@ -44,11 +43,6 @@ class News:
         return run
 
 
-def long_training(project: Project, **params: object) -> None:
-    """Params of a training that can be caught in the middle."""
-    project.set(**({"epochs": LONG, "eval_every": 0} | params))
-
-
 def interrupt(project: Project, news: News, number: signal.Signals, *words: str) -> str:
     """Start, wait for a checkpoint and for the first points in MLflow, then send the signal to the whole group."""
     shutil.rmtree(project.folder / ".checkpoints", ignore_errors=True)
@@ -64,30 +58,31 @@ def interrupt(project: Project, news: News, number: signal.Signals, *words: str)
 
 
 def test_first_repro_is_one_complete_run(project: Project) -> None:
-    """The first `dvc repro` makes one run with everything in it, and ends with a summary that names it."""
+    """The first `make repro` makes one run with everything in it, and ends with a summary that names it."""
     (run,) = project.runs()[:1]
     assert_complete(run, project)
     assert_watched(run)
     assert set(run.stages().values()) == {"ran"}
     assert run.tags["git.dirty"] == "no"
     assert "code.patch" not in run.artifacts()
-    said = project.said  # type: ignore[attr-defined]
+    said = project.said
     assert run.id in said
     for word in ("parameters", "perplexity", "95 % interval", "floor", "make ui", "dvc exp run"):
         assert word in said
 
 
-def test_explore_fetches_the_page_of_a_run(project: Project) -> None:
+def test_explore_fetches_the_page_of_a_run(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """`make explore RUN=...` finds a run by its name or the beginning of its id, and has the very page that the run keeps."""
     (run,) = project.runs()[:1]
     page = (project.folder / "data/explain/explorer.html").read_bytes()
-    for name in (run.name, run.id[:8]):
-        said = project.python("-m", "tools.explore", name, "--no-browser")
-        assert Path(said.splitlines()[0]).read_bytes() == page
-    said = project.python("-m", "tools.explore", "--no-browser")
-    assert (project.folder / said.splitlines()[0]).read_bytes() == page
-    said = project.python("-m", "tools.explore", "nobody", ok=False)
-    assert "no run 'nobody'" in said
+    said = project.python("-m", "tools.explore", run.name, "--no-browser")
+    assert Path(said.splitlines()[0]).read_bytes() == page
+    with project.inside():
+        for name in (run.id[:8], None):
+            explore.main(argparse.Namespace(run=name, no_browser=True))
+            assert Path(capsys.readouterr().out.splitlines()[0]).read_bytes() == page
+        with pytest.raises(UserError, match="no run 'nobody'"):
+            explore.of_run("nobody")
 
 
 def test_nothing_to_do_makes_no_run(project: Project) -> None:
@@ -149,7 +144,7 @@ def test_comment_in_the_code(project: Project) -> None:
 def test_killed_and_resumed_is_one_run(project: Project) -> None:
     """After kill -9 of DVC and training, the next `dvc repro` resumes checkpoint and run: no point twice, none missing."""
     news = News(project)
-    long_training(project, seed=1)
+    forget(project.folder, "train")
     interrupt(project, news, signal.SIGKILL, "repro")
     killed = news.only()
     wait_for(lambda: news.only().status == "KILLED", pause=0.2)  # set by the process that logs
@@ -169,7 +164,7 @@ def test_killed_and_resumed_is_one_run(project: Project) -> None:
 def test_interrupted_and_resumed_is_one_run(project: Project) -> None:
     """Ctrl-C marks the run as killed; the next `dvc repro` goes on with it."""
     news = News(project)
-    long_training(project, seed=2)
+    forget(project.folder, "train")
     interrupt(project, news, signal.SIGINT, "repro")
     killed = news.only()
     assert killed.status == "KILLED"
@@ -182,7 +177,8 @@ def test_interrupted_and_resumed_is_one_run(project: Project) -> None:
 def test_temporary_experiment_resumes(project: Project) -> None:
     """`dvc exp run --temp`, killed and started again: one run, in the main checkout's store."""
     news = News(project)
-    words = ("exp", "run", "--temp", "-n", "temporary", "-S", f"epochs={LONG}", "-S", "seed=3")
+    forget(project.folder, "train")
+    words = ("exp", "run", "--temp", "-n", "temporary")
     interrupt(project, news, signal.SIGKILL, *words)
     project.dvc(*words)
     run = news.only()
@@ -191,11 +187,10 @@ def test_temporary_experiment_resumes(project: Project) -> None:
     assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
 
 
-def test_same_experiment_again_comes_from_cache(project: Project, tmp_path: Path) -> None:
+def test_same_experiment_again_comes_from_cache(project: Project) -> None:
     """An experiment with params that ran before, under a new name: nothing is trained, the run is new and complete."""
-    before = project.runs()[0].text("params.yaml", tmp_path)
-    project.dvc("exp", "run", "-n", "another", "-S", "epochs=1", "-S", "seed=4")
-    (project.folder / "params.yaml").write_text(before, encoding="utf-8")
+    (project.folder / "dvc.lock").unlink()  # as after other experiments: only DVC's run cache knows of it
+    shutil.rmtree(project.folder / "data" / "train")
     news = News(project)
     said = project.dvc("exp", "run", "-n", "again")
     run = news.only()
@@ -210,8 +205,8 @@ def test_queue_of_two_from_an_empty_store(tmp_path: Path) -> None:
     project = Project.copy(tmp_path)
     project.dvc("exp", "run", "--queue", "-S", "learning_rate=0.001,0.003")
     project.dvc("queue", "start", "-j", "2")
-    wait_for(lambda: len(re.findall("Success|Failed", project.dvc("queue", "status"))) == 2, pause=2)
-    assert "Failed" not in project.dvc("queue", "status")
+    wait_for(lambda: {"Success", "Failed"} >= set(project.queue()), pause=0.5)
+    assert project.queue() == ["Success"] * 2
     one, two = project.runs()
     for run in (one, two):
         assert_complete(run, project)
@@ -222,8 +217,8 @@ def test_queue_of_two_from_an_empty_store(tmp_path: Path) -> None:
 def test_store_away_and_back(project: Project) -> None:
     """Without a server training ends well, with one warning; `track` says what to do; then `dvc repro` runs only track."""
     news = News(project)
-    project.set(seed=5)
     project.env["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    forget(project.folder, "train")
     said = project.dvc("repro", ok=False)
     del project.env["MLFLOW_TRACKING_URI"]
     assert said.count("warning: MLflow") == 1
@@ -239,7 +234,6 @@ def test_store_away_and_back(project: Project) -> None:
 def test_stages_by_hand(project: Project) -> None:
     """`python -m stages.train` and so on, then `python -m stages.track`: one complete run, without checksums of other runs."""
     news = News(project)
-    project.set(seed=6)
     for stage in ("train", "evaluate", "generate", "explain", "track"):
         project.python("-m", f"stages.{stage}")
     assert_complete(news.only(), project, by_dvc=False)
@@ -248,13 +242,15 @@ def test_stages_by_hand(project: Project) -> None:
 
 def test_failed_training_is_marked(project: Project) -> None:
     """A training that diverges leaves a failed run, which is not completed and not taken up by other params."""
-    news = News(project)
-    project.set(learning_rate=100.0, weight_decay=1.0, grad_clip=0.0, warmup_steps=0, seed=7)  # each step: weights x -99
+    news, before = News(project), (project.folder / "params.yaml").read_text(encoding="utf-8")
+    project.set(learning_rate=100.0, weight_decay=1.0, grad_clip=0.0, warmup_steps=0)  # each step: weights x -99
     assert "error" in project.dvc("repro", ok=False)
     assert news.only().status == "FAILED"
     assert not news.only().complete
-    project.set(learning_rate=0.002, weight_decay=0.1, grad_clip=1.0)
+    (project.folder / "params.yaml").write_text(before, encoding="utf-8")
+    forget(project.folder, "train")
     project.dvc("repro")
     failed, good = news.runs()
     assert (failed.status, failed.complete) == ("FAILED", False)
     assert_complete(good, project)
+    assert good.stages()["train"] == "ran"
