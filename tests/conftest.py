@@ -44,7 +44,7 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project in which a user has typed `make repro` and committed the result. Duplicate it; don't write in it.
 
-    Nothing is installed: the packages are those that the tests run with. The training is long enough to be caught in the middle.
+    Nothing is installed: the packages are those that the tests run with. Its training is long enough to be caught half way.
     """
 
     def make(folder: Path) -> None:

@@ -6,21 +6,18 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pages
 import pytest
 import servers
-from project import OUTER, Project, wait_for
+from project import Project, wait_for
 from source_tree import ROOT
 
 COMMANDS = list(pages.commands(pages.read("README.md")))
@@ -30,16 +27,15 @@ ELSEWHERE = {  # command: the test that runs it on a tiny project, and the words
         *("pipeline/test_runs.py", "test_queue_of_two_from_an_empty_store"),
         ['"exp", "run", "--queue", "-S", "learning_rate=', '"queue", "start"'],
     ),
-    "make reproduce RUN=<run>": ("pipeline/test_rebuild.py", "test_reproduce_is_identical", ['"tools.reproduce", "mine"']),
+    "make reproduce RUN=<run>": ("pipeline/test_rebuild.py", "rerun", ['reproduce.run_again(Recorded("mine")']),
 }
 
 
 @dataclass
 class Reader:
-    """A user who has cloned the project and types what the README says; `said` is the output of `make repro`."""
+    """A user who has cloned the project and types what the README says."""
 
     project: Project
-    said: str = ""
 
     def type(self, command: str) -> str:
         """Run a command in a shell, in the project's folder, and return its output."""
@@ -52,20 +48,13 @@ class Reader:
     @property
     def env(self) -> dict[str, str]:
         """This environment, with the Python that runs the tests first on the path, as in an activated .venv."""
-        kept = {key: value for key, value in os.environ.items() if key not in (*OUTER, "MAKEFLAGS", "MAKELEVEL")}
-        return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        return self.project.environment()
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """A user after `make repro`. Nothing is installed: the packages are those that the tests run with."""
-    project = Project.copy(tmp_path_factory.mktemp("readme") / "project")
-    (project.folder / ".venv").mkdir()
-    for name in (".ready", ".ready-dev"):  # newer than the requirements: make has nothing to install
-        (project.folder / ".venv" / name).touch()
-    reader = Reader(project)
-    reader.said = reader.type("make repro")
-    return reader
+def reader(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """A user after `make repro`."""
+    return Reader(finished.duplicate(tmp_path_factory.mktemp("readme") / "project"))
 
 
 def clone(reader: Reader) -> None:
@@ -78,7 +67,7 @@ def clone(reader: Reader) -> None:
 def repro(reader: Reader) -> None:
     """It ran every stage and ended with the perplexity, its interval, stories and the run."""
     for word in ("Running stage 'download'", "Running stage 'track'", "95 % interval", "»", "MLflow run:"):
-        assert word in reader.said
+        assert word in reader.project.said
 
 
 def again(reader: Reader) -> None:
@@ -88,7 +77,7 @@ def again(reader: Reader) -> None:
 
 def compare(reader: Reader) -> None:
     """The table has the experiment and its results."""
-    reader.type("dvc exp run -n cold -S temperature=0.5")
+    reader.type("dvc exp run -n cold -S temperature=0.5 generate")
     said = reader.type("make compare")
     assert "| Experiment" in said
     assert "cold" in said

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from project import Project, assert_complete, rows_of_history, wait_for
+from reference import forget
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +24,7 @@ pytestmark = [
     pytest.mark.kind("DVC, container or terminal gone"),
 ]
 SOON = 60  # seconds for what takes a few on an idle machine
-LONG = {"epochs": 40, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
+LONG = {"epochs": 12, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
 container = pytest.mark.skipif(
     os.geteuid() != 0
     or shutil.which("unshare") is None
@@ -33,20 +34,23 @@ container = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has its tokens, and an empty store. Copy it; don't write in it."""
-    project = Project.copy(tmp_path_factory.mktemp("lives") / "tokens", **LONG)
-    project.dvc("repro", "tokenize")
+def untrained(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has everything but the network, and an empty store. Copy it; don't write in it."""
+    project = finished.duplicate(tmp_path_factory.mktemp("lives") / "untrained")
+    project.set(**LONG)
+    project.dvc("repro", "evaluate", "explain")
+    forget(project.folder, "train")
+    for path in [*project.folder.glob("mlflow.db*"), *project.folder.glob("mlruns/*/*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     project.python("-c", "from stages.tracking import store; store.connect()")  # it is there when the tests look into it
     project.commit()
     return project
 
 
 @pytest.fixture
-def project(tokens: Project, tmp_path: Path) -> Iterator[Project]:
+def project(untrained: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of it; nothing that was started there outlives the test."""
-    shutil.copytree(tokens.folder, tmp_path / "project", symlinks=True)
-    yield Project(tmp_path / "project")
+    yield untrained.duplicate(tmp_path / "project")
     for process in trainings(tmp_path):
         process.kill()
 
@@ -61,11 +65,36 @@ def trainings(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def under_way(project: Project, runs: int = 1) -> bool:
-    """Whether this many trainings log their steps."""
-    query = "SELECT count(*) FROM metrics WHERE key = 'train_loss' GROUP BY run_uuid HAVING count(*) > 3"
+def caught(project: Project, others: int = 0) -> list[psutil.Process]:
+    """Wait until a training has a step in the store, and let it rest there (SIGSTOP).
+
+    Until then it has a tenth of the time: its log takes seconds to open, and the training is to be in the middle afterwards.
+
+    Args:
+        others: how many trainings rest there already.
+    """
+    wait_for(lambda: len(list((project.folder / ".checkpoints").glob("*"))) > others, SOON, pause=0.05)
+    found = [process for process in trainings(project.folder) if process.status() != psutil.STATUS_STOPPED]
+    assert found, "it has ended"
+    while logged(project) <= others:
+        act(found, signal.SIGCONT)
+        time.sleep(0.05)
+        act(found, signal.SIGSTOP)
+        time.sleep(0.45)
+    return found
+
+
+def act(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to each; they must be there."""
+    for process in processes:
+        process.send_signal(number)
+
+
+def logged(project: Project) -> int:
+    """How many runs have a step in the store."""
+    query = "SELECT count(DISTINCT run_uuid) FROM metrics WHERE key = 'train_loss'"
     with closing(sqlite3.connect(project.folder / "mlflow.db", timeout=60)) as store:
-        return len(store.execute(query).fetchall()) >= runs
+        return int(store.execute(query).fetchone()[0])
 
 
 def in_container(project: Project, host: str, *words: str) -> subprocess.Popen[str]:
@@ -91,7 +120,8 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
     project.set(checkpoint_every=10)
     first = in_container(project, "container-a", "repro")
-    wait_for(lambda: under_way(project) and saved(project), pause=0.2)
+    act(caught(project), signal.SIGCONT)
+    wait_for(lambda: saved(project))
     first.kill()
     first.communicate()
     second = in_container(project, "container-b", "repro")
@@ -108,11 +138,12 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
 @container
 def test_two_containers_of_one_name(project: Project) -> None:
     """Two experiments at once in containers of one host name, with the same process numbers: neither calls the other dead."""
-    both = []
+    both, resting = [], []
     for rate in ("0.001", "0.002"):
         both.append(in_container(project, "twin", "exp", "run", "--temp", "-n", f"rate-{rate}", "-S", f"learning_rate={rate}"))
-        wait_for(lambda: under_way(project, len(both)) or both[-1].poll() is not None, pause=0.2)
+        resting += caught(project, len(resting))
     assert [run.status for run in project.runs()] == ["RUNNING", "RUNNING"], [process.poll() for process in both]
+    act(resting, signal.SIGCONT)
     said = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     runs = project.runs()
@@ -137,19 +168,21 @@ def assert_goes_on(project: Project) -> None:
 def test_dvc_is_killed(project: Project) -> None:
     """`kill -9` of DVC alone: the training that it started saves itself and ends within seconds."""
     process = project.start("repro")
-    wait_for(lambda: under_way(project), pause=0.2)
+    training = caught(project)
     process.kill()
     process.wait()
+    act(training, signal.SIGCONT)
     assert_goes_on(project)
 
 
 def test_terminal_closes(project: Project) -> None:
     """SIGHUP to all, and nobody reads the output any more: training saves itself, as on SIGTERM."""
     process = project.start("repro")
-    wait_for(lambda: under_way(project), pause=0.2)
+    training = caught(project)
     assert process.stdout is not None
     process.stdout.close()
     os.killpg(process.pid, signal.SIGHUP)
+    act(training, signal.SIGCONT)
     process.wait()
     assert_goes_on(project)
 
@@ -158,8 +191,9 @@ def test_nohup(project: Project) -> None:
     """Under nohup the end of the terminal ends nothing."""
     words = ["nohup", sys.executable, "-m", "stages.train"]
     process = subprocess.Popen(words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: under_way(project), pause=0.2)
-    process.send_signal(signal.SIGHUP)
+    training = caught(project)
+    act(training, signal.SIGHUP)
+    act(training, signal.SIGCONT)
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     assert "trained to step" in said
@@ -167,11 +201,12 @@ def test_nohup(project: Project) -> None:
 
 def test_queue_kill(project: Project) -> None:
     """`dvc queue kill` of a running experiment: its training saves itself and ends; queued again it goes on as the same run."""
-    words = ("exp", "run", "--queue", "-n", "queued", "-S", "epochs=400")  # long: DVC's commands take seconds to start
+    words = ("exp", "run", "--queue", "-n", "queued")
     project.dvc(*words)
     worker = project.start("queue", "start")
-    wait_for(lambda: under_way(project), pause=0.2)
+    training = caught(project)
     project.dvc("queue", "kill", "--force", "queued")
+    act(training, signal.SIGCONT)
     wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
     assert saved(project)
     assert worker.wait() == 0
@@ -179,7 +214,7 @@ def test_queue_kill(project: Project) -> None:
     project.dvc("queue", "remove", "--all")
     project.dvc(*words)
     project.dvc("queue", "start")
-    wait_for(lambda: re.search("Success|Failed", project.dvc("queue", "status")), pause=2)
+    wait_for(lambda: {"Success", "Failed"} >= set(project.queue()), pause=0.5)
     (run,) = project.runs()
     assert run.complete, project.dvc("queue", "logs", "queued")
     assert run.name == "queued"

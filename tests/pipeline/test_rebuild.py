@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from project import LoggedRun, Project
-from reference import Reference
 
-from stages.common import session
 from tools import reproduce
 from tools.recorded_run import Recorded
 
@@ -19,9 +17,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipe
 
 
 @pytest.fixture(scope="module")
-def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a run that its commit does not give: an uncommitted line of code, a param of its own."""
-    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("rebuild")))
+    project = finished.duplicate(tmp_path_factory.mktemp("rebuild") / "project")
     path = project.folder / "stages" / "training" / "schedule.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(
@@ -31,28 +29,18 @@ def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> P
         encoding="utf-8",
     )
     project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5", "-S", "n_embd=8")
-    path.write_text(text, encoding="utf-8")
-    project.set(n_embd=16, temperature=1.0)  # what the reference trained: it is in the cache
-    project.dvc("repro")
+    subprocess.run(["git", "checkout", "--quiet", "--force", "HEAD"], cwd=project.folder, check=True)
+    project.dvc("checkout")
     return project
 
 
 @pytest.fixture
 def mine(project: Project) -> LoggedRun:
-    """The first of the two runs, which is not what lies in the work tree now."""
-    run, _ = project.runs()
+    """The second of the two runs, which is not what lies in the work tree now."""
+    _, run = project.runs()
     assert run.name == "mine"
     assert run.tags["git.dirty"] == "yes"
     return run
-
-
-def test_reproduce_is_identical(project: Project, mine: LoggedRun) -> None:
-    """The recorded commit, patch and params give the recorded bytes, and the store gets no run from it."""
-    said = project.python("-m", "tools.reproduce", "mine")
-    assert "identical: every output has the recorded md5" in said
-    assert said.count("  same\n") >= 15
-    assert "DIFFERENT" not in said
-    assert len(project.runs()) == 2
 
 
 @contextmanager
@@ -67,32 +55,33 @@ def other_model_on_record(project: Project, run: LoggedRun) -> Iterator[None]:
         lock.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def inside(project: Project) -> Iterator[pytest.MonkeyPatch]:
-    """This process in the project's folder, with the environment of a command there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project.folder)
-        patch.setattr(os, "environ", project.environment())
-        session.root.cache_clear()
-        yield patch
-    session.root.cache_clear()
-
-
 @pytest.fixture(scope="module")
 def rerun(project: Project, tmp_path_factory: pytest.TempPathFactory) -> reproduce.Rerun:
     """What the run called mine gives when it is run again: once, to be compared with several records."""
     folder = tmp_path_factory.mktemp("rerun")
-    with inside(project):
+    with project.inside():
         return reproduce.run_again(Recorded("mine").checkout(folder), f"sqlite:///{folder / 'mlflow.db'}")
 
 
 def verdict(project: Project, run_id: str, rerun: reproduce.Rerun) -> object:
     """The exit code of `make reproduce` when the run on record gives this."""
-    with inside(project) as patch:
+    with project.inside() as patch:
         patch.setattr(reproduce, "run_again", lambda clone, store: rerun)
         with pytest.raises(SystemExit) as ended:
             reproduce.main(argparse.Namespace(run=run_id))
     return ended.value.code
+
+
+def test_reproduce_is_identical(
+    project: Project, mine: LoggedRun, rerun: reproduce.Rerun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recorded commit, patch and params give the recorded bytes, and the store gets no run from it."""
+    assert verdict(project, "mine", rerun) == 0
+    said = capsys.readouterr().out
+    assert "identical: every output has the recorded md5" in said
+    assert said.count("  same\n") >= 15
+    assert "DIFFERENT" not in said
+    assert len(project.runs()) == 2
 
 
 def test_reproduce_sees_a_difference(

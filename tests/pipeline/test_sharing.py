@@ -12,18 +12,14 @@ from pathlib import Path
 import pytest
 import servers
 from project import Project, assert_complete
-from reference import Reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
-def project(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run, with the result committed."""
-    project = reference.lend_cache(Project.copy(tmp_path_factory.mktemp("sharing") / "project"))
-    project.dvc("repro")
-    project.commit()
-    return project
+    return finished.duplicate(tmp_path_factory.mktemp("sharing") / "project")
 
 
 @contextmanager

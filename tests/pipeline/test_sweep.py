@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,18 @@ UI = "import argparse, os; os.execve = print; from tools import ui; ui.main(argp
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once, with the result committed."""
-    project = Project.copy(tmp_path_factory.mktemp("sweep"))
-    project.dvc("repro")
-    project.commit()
-    return project
+    return finished.duplicate(tmp_path_factory.mktemp("sweep") / "project")
 
 
 def queue(project: Project, *words: str) -> set[str]:
     """Run queued experiments one after the other: the names of all experiments then."""
     project.dvc("exp", "run", "--queue", *words)
-    before = len(re.findall("Success", project.dvc("queue", "status")))
-    waiting = len(re.findall("Queued", project.dvc("queue", "status")))
+    assert "Queued" in project.queue()
     project.dvc("queue", "start")
-    wait_for(lambda: len(re.findall("Success|Failed", project.dvc("queue", "status"))) == before + waiting)
-    assert "Failed" not in project.dvc("queue", "status")
+    wait_for(lambda: {"Success", "Failed"} >= set(project.queue()), pause=0.5)
+    assert set(project.queue()) == {"Success"}
     return set(project.dvc("exp", "list", "--name-only").split())
 
 
@@ -44,7 +39,7 @@ def named(project: Project) -> dict[str, LoggedRun]:
     return {run.name: run for run in runs}
 
 
-def test_a_sweep_that_includes_today_s_value(project: Project) -> None:
+def test_a_sweep_that_includes_today_s_value(project: Project, tmp_path: Path) -> None:
     """Three points, one of which changes nothing: three experiments in DVC, the same three names in MLflow, all complete."""
     names = queue(project, "-S", "temperature=1.0,0.5,0.7")
     assert len(names) == 3
@@ -58,7 +53,11 @@ def test_a_sweep_that_includes_today_s_value(project: Project) -> None:
     assert_complete(same, project)
     assert set(same.stages().values()) == {"cached"}
     assert same.tags["trained_by"] == project.runs()[0].id
-    assert "identical: every output" in project.python("-m", "tools.reproduce", same.name)
+    assert same.tags["git.dirty"] == "no", "so its commit, params and command give it again: they are this checkout's"
+    assert same.tags["command"].endswith("&& dvc repro")
+    assert same.text("params.yaml", tmp_path) == (project.folder / "params.yaml").read_text(encoding="utf-8")
+    lock = (project.folder / "dvc.lock").read_text(encoding="utf-8")
+    assert lock.startswith(same.text("dvc.lock", tmp_path)), "a run keeps it as it was before `track`"
     assert "up to date" in project.dvc("repro")
     assert "up to date" in project.dvc("status")
     assert project.python("-c", RECORD).splitlines()[-1] == "[]"

@@ -11,12 +11,12 @@ from project import Project
 pytestmark = [pytest.mark.slow, pytest.mark.kind("params.yaml read as DVC reads it")]
 
 
-def test_braces_in_a_prompt(tmp_path: Path) -> None:
+def test_braces_in_a_prompt(finished: Project, tmp_path: Path) -> None:
     """A prompt with `${...}` passes through `dvc exp run -S`, again and again, and `dvc freeze train` is no template either."""
-    project = Project.copy(tmp_path, num_samples=1, max_new_tokens=4, eval_stride=None)
-    project.dvc("exp", "run", "-S", r"prompt='Seed $\{seed} of $\{'")
-    project.dvc("exp", "run", "-S", "temperature=0.5")
-    (line,) = (tmp_path / "data/generate/samples.jsonl").read_text(encoding="utf-8").splitlines()
+    project = finished.duplicate(tmp_path / "project")
+    project.dvc("exp", "run", "-S", r"prompt='Seed $\{seed} of $\{'", "-S", "num_samples=1", "generate")
+    project.dvc("exp", "run", "-S", "temperature=0.5", "generate")
+    (line,) = (project.folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["prompt"] == "Seed ${seed} of ${"
     project.dvc("freeze", "train")
     project.dvc("unfreeze", "train")
