@@ -73,7 +73,7 @@ def caught(project: Project, others: int = 0) -> list[psutil.Process]:
     Args:
         others: how many trainings rest there already.
     """
-    wait_for(lambda: len(list((project.folder / ".checkpoints").glob("*"))) > others, SOON, pause=0.05)
+    wait_for(lambda: len(list((project.folder / ".checkpoints").glob("*/"))) > others, SOON, pause=0.05)
     found = [process for process in trainings(project.folder) if process.status() != psutil.STATUS_STOPPED]
     assert found, "it has ended"
     while logged(project) <= others:
