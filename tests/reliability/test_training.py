@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,11 @@ def test_another_training_has_another_key() -> None:
     assert len(keys) == 5
 
 
+def _run(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The stage train, without MLflow."""
+    return run_stage(folder, "train", "--no-log")
+
+
 def _digests(folder: Path) -> dict[str, str]:
     files = [path for path in sorted((folder / "data" / "train").rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -241,7 +247,7 @@ def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
     """What the stage train leaves when nothing happens to it."""
     folder = project()
-    done = run_stage(folder, "train")
+    done = _run(folder)
     assert done.returncode == 0, done.stderr
     assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
     return _digests(folder)
@@ -249,7 +255,7 @@ def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
 
 def _start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "stages.train"],
+        [sys.executable, "-m", "stages.train", "--no-log"],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,
@@ -277,7 +283,7 @@ def test_signal_saves_and_says_how_to_go_on(
     assert process.returncode != 0
     assert "dvc repro" in err
     assert "Traceback" not in err
-    again = run_stage(folder, "train")
+    again = _run(folder)
     assert again.returncode == 0, again.stderr
     assert "going on from step" in again.stdout
     assert _digests(folder) == undisturbed
@@ -290,7 +296,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
     write_params(folder, {"dropout": 0.1, "checkpoint_every": 1})
     reference = project()
     write_params(reference, {"dropout": 0.1, "checkpoint_every": 1})
-    assert run_stage(reference, "train").returncode == 0
+    assert _run(reference).returncode == 0
     moments = random.Random(7)
     kills = 0
     for _ in range(6):
@@ -305,7 +311,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
             break
     assert kills >= 1
     if not (folder / "data" / "train" / "metrics.json").exists():
-        done = run_stage(folder, "train")
+        done = _run(folder)
         assert done.returncode == 0, done.stderr
     ours, theirs = _digests(folder), _digests(reference)
     assert ours == theirs
@@ -314,21 +320,39 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
 
 
 def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    command = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "stages.train"]
+    command = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "stages.train", "--no-log"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         command, cwd=folder, env=environment(folder, PATH=path), capture_output=True, text=True, timeout=300, check=False
     )
 
 
+TOGETHER = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}
+
+
+@pytest.fixture(scope="module")
+def alone(project: Callable[..., Path]) -> Callable[[str], Path]:
+    """Where one process has trained with an optimizer."""
+
+    @cache
+    def trained(optimizer: str) -> Path:
+        folder = project(**TOGETHER, optimizer=optimizer)
+        done = _run(folder)
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    return trained
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sharding", "optimizer"), [("ddp", "adamw"), ("fsdp", "adamw"), ("fsdp", "muon")])
-def test_two_processes_train_as_one(project: Callable[..., Path], sharding: str, optimizer: str) -> None:
+def test_two_processes_train_as_one(
+    project: Callable[..., Path], alone: Callable[[str], Path], sharding: str, optimizer: str
+) -> None:
     """Two processes (DDP or FSDP2 on gloo) see the same global batches: the same losses within float tolerance, one writer."""
-    changes = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2, "optimizer": optimizer}
-    one, two = project(**changes), project(**changes, sharding=sharding, launcher="torchrun --nproc-per-node 2")
-    single, double = run_stage(one, "train"), _torchrun(two, 2)
-    assert single.returncode == 0, single.stderr
+    one = alone(optimizer)
+    two = project(**TOGETHER, optimizer=optimizer, sharding=sharding, launcher="torchrun --nproc-per-node 2")
+    double = _torchrun(two, 2)
     assert double.returncode == 0, double.stderr
     for name in ("history", "validation"):
         table = [(folder / "data" / "train" / f"{name}.csv").read_text().splitlines() for folder in (one, two)]
