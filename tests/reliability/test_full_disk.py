@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,16 @@ WRITERS = ("download", "tokenize", "train", "evaluate", "generate", "explain")
 MOST = 24  # writes tried of each stage, evenly spread, in the long test
 
 
+def run(folder: Path, stage: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The stage, without MLflow: its store is elsewhere."""
+    return run_stage(folder, stage, *(["--no-log"] if stage == "train" else []), **QUIET, **more)
+
+
 def count_writes(reference: Reference, folder: Path, stage: str) -> int:
     """How many writes the stage needs."""
     reference.copy_data(folder)
     count = folder.parent / f"writes-{stage}"
-    done = run_stage(folder, stage, **QUIET, **faults.full_disk(folder, 0, count))
+    done = run(folder, stage, **faults.full_disk(folder, 0, count))
     assert done.returncode == 0, done.stderr
     shutil.rmtree(folder)
     return max(map(int, count.read_text().split()))
@@ -36,14 +42,14 @@ def fill_up(reference: Reference, folder: Path, stage: str, at: int, last: int) 
     """
     reference.copy_data(folder)
     before = digests(folder / "data")
-    done = run_stage(folder, stage, **QUIET, **faults.full_disk(folder, at))
+    done = run(folder, stage, **faults.full_disk(folder, at))
     assert done.returncode == (1 if at < last else 0), f"write {at}: {done.stderr}"
     if at < last:
         check_message(done.stderr, ["the disk is full", "Free some space"])
     after = digests(folder / "data")
     assert set(after) <= set(before), f"write {at} left {set(after) - set(before)}"
     assert {name: after[name] for name in after} == {name: before[name] for name in after}, "a file is whole or not there"
-    again = run_stage(folder, stage, **QUIET)
+    again = run(folder, stage)
     assert again.returncode == 0, again.stderr
     different = [path for path in outputs(reference.folder) if not same(path, folder / path.relative_to(reference.folder))]
     assert not different

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import train_cuda
+from benchmarks import train, train_cuda
 from benchmarks.train_cuda import SIDES, Shape
 
 TINY = Shape(layers=1, heads=2, width=16, vocabulary=40, batch=2, context=8)
@@ -75,13 +75,14 @@ def test_calls_are_told_apart() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so() -> None:
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One message, no traceback, and a wrong size ends before any work."""
     command = [sys.executable, "-m", "benchmarks.train", "--device", "cuda"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=train_cuda.ROOT)
     assert done.returncode == 1
     assert done.stderr.startswith("error: device: cuda is not here")
     assert "Traceback" not in done.stderr
-    done = subprocess.run([*command, "--sizes", "tiny"], capture_output=True, text=True, cwd=train_cuda.ROOT)
-    assert done.returncode == 2
-    assert "tiny is not one of small, small-1024, default" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["train", "--device", "cuda", "--sizes", "tiny"])
+    with pytest.raises(SystemExit, match="2"):
+        train.main()
+    assert "tiny is not one of small, small-1024, default" in capsys.readouterr().err
