@@ -87,18 +87,8 @@ def run(folder: Path, changes: dict[str, Any]) -> None:
     if done.returncode:
         raise errors.UserError(f"the pipeline in {folder} failed; see above")
     git(folder, "add", "--all")
-    git(
-        folder,
-        "-c",
-        "user.name=compare-code",
-        "-c",
-        "user.email=none",
-        "commit",
-        "--quiet",
-        "--allow-empty",
-        "--message",
-        "a small run",
-    )
+    who = ("-c", "user.name=compare-code", "-c", "user.email=none")
+    git(folder, *who, "commit", "--quiet", "--allow-empty", "--message", "a small run")
 
 
 def git(folder: Path, *words: str) -> str:
