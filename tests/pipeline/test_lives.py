@@ -68,7 +68,7 @@ def trainings(folder: Path) -> list[psutil.Process]:
 def caught(project: Project, others: int = 0) -> list[psutil.Process]:
     """Wait until a training has a step in the store, and let it rest there (SIGSTOP).
 
-    Until then it has a tenth of the time: its log takes seconds to open, and the training is to be in the middle afterwards.
+    Until then it has a twenty-fifth of the time: its log takes seconds to open, and the training is to be in the middle afterwards.
 
     Args:
         others: how many trainings rest there already.
@@ -78,9 +78,9 @@ def caught(project: Project, others: int = 0) -> list[psutil.Process]:
     assert found, "it has ended"
     while logged(project) <= others:
         act(found, signal.SIGCONT)
-        time.sleep(0.05)
+        time.sleep(0.02)
         act(found, signal.SIGSTOP)
-        time.sleep(0.45)
+        time.sleep(0.48)
     return found
 
 
