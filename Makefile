@@ -102,7 +102,7 @@ test-gpu: $(VENV)/.ready-dev ## What only a GPU can show: the same bytes twice a
 
 .PHONY: faults
 faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
-	python -m pytest tests -m kind --write-table docs/reliability.md
+	python -m pytest tests -m kind -n 2 --dist loadfile --no-loadscope-reorder --write-table docs/reliability.md
 
 .PHONY: verify
 verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare every file
