@@ -68,7 +68,8 @@ def trainings(folder: Path) -> list[psutil.Process]:
 def caught(project: Project, others: int = 0) -> list[psutil.Process]:
     """Wait until a training has a step in the store, and let it rest there (SIGSTOP).
 
-    Until then it has a twenty-fifth of the time: its log takes seconds to open, and the training is to be in the middle afterwards.
+    Until then it runs a twenty-fifth of the time: its log takes seconds to open, and the training is to be in the middle
+    afterwards.
 
     Args:
         others: how many trainings rest there already.
