@@ -19,23 +19,24 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils import strictyaml
 from dvc.utils.serialize import YAMLFileCorruptedError
 
-from stages.common import command
+from stages.common import command, session
 
-LOCK, RWLOCK, ASIDE = Path("dvc.lock"), Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/dvc.lock.damaged")
+LOCK = Path("dvc.lock")
 
 
 def main(args: argparse.Namespace) -> None:
     """Look at both files, and mend them if no DVC is at work here, which may be writing them now."""
-    if not (empty(RWLOCK) or damaged(LOCK)):
+    rwlock = session.scratch() / "rwlock"
+    if not (empty(rwlock) or damaged(LOCK)):
         return
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     with suppress(LockError), Repo().lock:
-        if empty(RWLOCK):
-            RWLOCK.unlink()
+        if empty(rwlock):
+            rwlock.unlink()
         if damaged(LOCK):
-            put_back()
+            put_back(session.scratch() / "dvc.lock.damaged")
 
 
 def empty(path: Path) -> bool:
@@ -54,9 +55,9 @@ def damaged(lock: Path) -> bool:
     return False
 
 
-def put_back() -> None:
-    """Put the committed dvc.lock in the place of the damaged one, or none where none is committed."""
-    LOCK.replace(ASIDE)
+def put_back(aside: Path) -> None:
+    """Put the committed dvc.lock in the place of the damaged one, which goes aside; or none where none is committed."""
+    LOCK.replace(aside)
     now = "DVC makes a new one"
     with suppress(OSError, subprocess.CalledProcessError):  # no git, or not committed
         committed = subprocess.run(["git", "cat-file", "blob", f"HEAD:./{LOCK}"], capture_output=True, check=True)
@@ -64,7 +65,7 @@ def put_back() -> None:
         now = "the committed one is back"
     print(
         f"note: {LOCK} could not be read, as after a kill while DVC wrote it: {now}, and what has run since then comes from "
-        f"DVC's cache. The damaged file is kept as {ASIDE}",
+        f"DVC's cache. The damaged file is kept as {aside}",
         file=sys.stderr,
     )
 

@@ -10,9 +10,11 @@ import pytest
 from dvc.repo import Repo
 from source_tree import ROOT
 
+from stages.common import session
 from tools import mend
 
 pytestmark = pytest.mark.kind("accident around a run")
+RWLOCK, ASIDE = Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/dvc.lock.damaged")
 WHOLE = """schema: '2.0'
 stages:
   download:
@@ -29,6 +31,7 @@ stages:
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository of DVC and git with a committed dvc.lock."""
     monkeypatch.chdir(tmp_path)
+    session.root.cache_clear()
     for name in ("DVC_ROOT", "GIT_DIR"):
         monkeypatch.delenv(name, raising=False)
     git("init", "-q")
@@ -66,10 +69,10 @@ def test_a_lock_file_that_was_cut_short(cut: int, capsys: pytest.CaptureFixture[
     was_refused = refused()
     run()
     assert mend.LOCK.read_text() == (WHOLE if was_refused else WHOLE[:cut])
-    assert mend.ASIDE.exists() is was_refused
+    assert ASIDE.exists() is was_refused
     assert ("note: dvc.lock could not be read" in capsys.readouterr().err) is was_refused
     if was_refused:
-        assert mend.ASIDE.read_text() == WHOLE[:cut]
+        assert ASIDE.read_text() == WHOLE[:cut]
         assert not refused()
 
 
@@ -89,21 +92,34 @@ def test_a_conflict_is_for_people() -> None:
     assert mend.LOCK.read_text() == conflict
 
 
+def test_in_a_folder_below_dvcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where .dvc is in a folder above the project's, its files are mended there, and the project gets no .dvc of its own."""
+    (tmp_path / "ml").mkdir()
+    monkeypatch.chdir(tmp_path / "ml")
+    Path("dvc.yaml").write_text("stages: {}\n")
+    session.root.cache_clear()
+    mend.LOCK.write_text("")
+    (tmp_path / RWLOCK).write_text("")
+    run()
+    assert not mend.LOCK.exists() and not (tmp_path / RWLOCK).exists() and (tmp_path / ASIDE).exists()
+    assert not Path(".dvc").exists()
+
+
 @pytest.mark.parametrize(("content", "stays"), [("", False), ("{}", True)])
 def test_an_empty_rwlock(content: str, stays: bool) -> None:
     """DVC refuses an empty rwlock: it is taken away. A whole one stays."""
-    mend.RWLOCK.write_text(content)
+    RWLOCK.write_text(content)
     run()
-    assert mend.RWLOCK.exists() is stays
+    assert RWLOCK.exists() is stays
 
 
 def test_nothing_is_touched_while_dvc_is_at_work() -> None:
     """A file that a running DVC is writing is not damaged."""
     mend.LOCK.write_text("")
-    mend.RWLOCK.write_text("")
+    RWLOCK.write_text("")
     with Repo() as repo, repo.lock:
         run()
-    assert mend.LOCK.read_text() == "" and mend.RWLOCK.exists()
+    assert mend.LOCK.read_text() == "" and RWLOCK.exists()
 
 
 def test_make_repro_mends_first() -> None:
