@@ -88,9 +88,12 @@ bench: $(VENV)/.ready-dev ## Speed of training and generation beside transformer
 
 # -- checks -------------------------------------------------------------------------------------------
 
+# Three workers keep two cores busy: some tests wait. Each file has one worker, because its tests share a project.
+PYTEST := python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: $(VENV)/.ready-dev ## The whole test suite, on two cores
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.ready-dev ## The whole test suite
+	$(PYTEST)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready-dev ## The quick tests: each file by itself, and the rules of the source tree
@@ -102,7 +105,7 @@ test-gpu: $(VENV)/.ready-dev ## What only a GPU can show: the same bytes twice a
 
 .PHONY: faults
 faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
-	python -m pytest tests -m kind -n 2 --dist loadfile --no-loadscope-reorder --write-table docs/reliability.md
+	$(PYTEST) tests -m kind --write-table docs/reliability.md
 
 .PHONY: verify
 verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare every file
