@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: the quick ones then fill the gap until both workers are done.
+    """Files with slow tests come first: the quick ones then fill the gap until all workers are done.
 
     Each file has one worker (`--dist loadfile`), because its tests share a project. Not `loadgroup`: pytest-xdist 3.8 takes no
     notice of the groups with pytest 9.2.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test, or code that it calls, does to the environment ends with the test."""
+    before = dict(os.environ)
+    yield
+    now = os.environ.get("PYTEST_CURRENT_TEST", "")
+    os.environ.clear()
+    os.environ.update(before | {"PYTEST_CURRENT_TEST": now})
 
 
 @pytest.fixture(scope="session")

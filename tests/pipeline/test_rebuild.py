@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ import pytest
 from project import LoggedRun, Project
 
 from tools import reproduce
-from tools.recorded_run import Recorded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
@@ -59,8 +59,17 @@ def other_model_on_record(project: Project, run: LoggedRun) -> Iterator[None]:
 def rerun(project: Project, tmp_path_factory: pytest.TempPathFactory) -> reproduce.Rerun:
     """What the run called mine gives when it is run again: once, to be compared with several records."""
     folder = tmp_path_factory.mktemp("rerun")
-    with project.inside():
-        return reproduce.run_again(Recorded("mine").checkout(folder), f"sqlite:///{folder / 'mlflow.db'}")
+    script = """
+import dataclasses, json, sys
+from pathlib import Path
+from tools import reproduce
+from tools.recorded_run import Recorded
+folder = Path(sys.argv[1])
+rerun = reproduce.run_again(Recorded("mine").checkout(folder), f"sqlite:///{folder}/mlflow.db")
+(folder / "rerun.json").write_text(json.dumps(dataclasses.asdict(rerun)))
+"""
+    project.python("-c", script, str(folder))
+    return reproduce.Rerun(**json.loads((folder / "rerun.json").read_text(encoding="utf-8")))
 
 
 def verdict(project: Project, run_id: str, rerun: reproduce.Rerun) -> object:

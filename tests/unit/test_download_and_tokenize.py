@@ -7,11 +7,10 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import interpreter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -151,8 +150,7 @@ def test_a_kill_leaves_nothing_that_looks_whole(project: Path, stage: str, repla
     write_params(project, {"max_samples": 50, "max_val_samples": 10} if stage == "download" else {"vocabulary": "full"})
     marker = {"download": "about.json", "tokenize": "meta.json"}[stage]
     for last in range(replaces):
-        words = [sys.executable, "-c", KILLED, stage, str(last)]
-        done = subprocess.run(words, cwd=project, env=environment(project), capture_output=True, timeout=120, check=False)
+        done = interpreter.run(["-c", KILLED, stage, str(last)], project, environment(project), timeout=120)
         assert done.returncode == -signal.SIGKILL
         assert not (project / "data" / stage / marker).exists()
         if stage == "download":

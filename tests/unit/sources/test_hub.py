@@ -9,12 +9,12 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import interpreter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,15 +84,7 @@ def download(tmp_path: Path) -> Download:
         write_params(folder, {"dataset": REPO, "max_samples": 21_000, "max_val_samples": 100} | params)
         kept = {key: value for key, value in environment(folder).items() if not key.startswith("HF_")}
         own = {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), **(env or {})}
-        return subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=folder,
-            env=kept | own,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return interpreter.run(["-c", script], folder, kept | own, timeout=300)
 
     return run
 

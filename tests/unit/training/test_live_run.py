@@ -11,6 +11,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import interpreter
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -35,8 +36,7 @@ def train(folder: Path, store: str, end: str = "pass", script: str = TRAINING, *
     shutil.copy(ROOT / "params.yaml", folder)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
     environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
-    words = [sys.executable, "-c", textwrap.dedent(script) % end]
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    return interpreter.run(["-c", textwrap.dedent(script) % end], folder, environment, timeout=500)
 
 
 def seconds(done: subprocess.CompletedProcess[str]) -> float:
