@@ -1,16 +1,26 @@
-"""The interpreter that most tests fork: a command cannot tell that it was forked and not executed."""
+"""The interpreter that most tests fork: what it forks behaves like what is executed."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import interpreter
+import psutil
 import pytest
-from stage_runs import environment
+import yaml
+from stage_runs import ROOT, environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every command is executed")
+LASTING = """
+import os, pathlib, signal, time
+pathlib.Path("pid").write_text(str(os.getpid()))
+os.kill(%d, signal.SIGUSR1)
+time.sleep(60)
+"""
 PRELOADED = "import sys; print('torch' in sys.modules)"
 SCRIPTS = {
     "ends": "pass",
@@ -26,6 +36,7 @@ SCRIPTS = {
     "has an environment": "import os; print(sorted(os.environ.items()))",
     "has signals": "import signal; print([(int(n), str(signal.getsignal(n))) for n in signal.valid_signals()])",
     "reads and writes": "import sys; print(input(), sys.stdout.encoding, sys.stdout.errors, 'é'); print('é', file=sys.stderr)",
+    "is killed with words to say": "import os; print(1); print(2, flush=True); print(3); os.kill(os.getpid(), 9)",
     "has no file open": "import os; print(len(os.listdir('/dev/fd')))",
     "knows no other project": "import sys; print({'stages', 'model', 'tools', 'pytest', 'interpreter'} & set(sys.modules))",
     "starts another": "import subprocess, sys; print(subprocess.run([sys.executable, '-c', 'raise SystemExit(7)']).returncode)",
@@ -33,9 +44,10 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_nothing_is_different(script: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nothing_is_different(script: str, unbuffered: str, tmp_path: Path) -> None:
     """Status, output and last message are those of `python -c`, and what a process finds at its start is the same."""
-    words, env = ["-c", script, "one", "two"], environment(tmp_path)
+    words, env = ["-c", script, "one", "two"], environment(tmp_path, PYTHONUNBUFFERED=unbuffered)
     forked = interpreter.run(words, tmp_path, env, input="a line\n")
     executed = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, env=env, input="a line\n", capture_output=True, text=True, check=False
@@ -46,12 +58,18 @@ def test_nothing_is_different(script: str, tmp_path: Path) -> None:
 
 @linux
 @pytest.mark.parametrize(
-    ("setting", "forked"), [({}, True), ({"PYTHONHASHSEED": "1"}, False), ({"LC_ALL": "C"}, False), ({"A_NAME": "x"}, True)]
+    ("setting", "forked"), [({}, True), ({"A": "x"}, True), ({"PYTHONHASHSEED": "1"}, False), ({"LC_ALL": "C"}, False)]
 )
 def test_what_is_forked(setting: dict[str, str], forked: bool, tmp_path: Path) -> None:
     """Libraries are there from the start, unless the environment has other settings for the start of Python."""
     done = interpreter.run(["-c", PRELOADED], tmp_path, environment(tmp_path) | setting)
     assert done.stdout == f"{forked}\n"
+
+
+def test_every_stage_can_be_forked() -> None:
+    """The commands of dvc.yaml are those that are known here."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert all(interpreter.STAGE.fullmatch(stage["cmd"]) for stage in stages.values())
 
 
 def test_a_stage_of_another_folder(tmp_path: Path) -> None:
@@ -70,3 +88,23 @@ def test_what_subprocess_raises(tmp_path: Path) -> None:
         interpreter.run(["-c", "import time; time.sleep(60)"], tmp_path, environment(tmp_path), timeout=0.5)
     with pytest.raises(FileNotFoundError):
         interpreter.run(["-c", "pass"], tmp_path / "nowhere", environment(tmp_path))
+    with pytest.raises(UnicodeDecodeError):
+        interpreter.run(["-c", "import sys; sys.stdout.buffer.write(bytes([255]))"], tmp_path, environment(tmp_path))
+
+
+@linux
+def test_a_test_whose_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends with it, and the next command gets its own result."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGUSR1, over)
+    try:
+        with pytest.raises(TimeoutError):
+            interpreter.run(["-c", LASTING % os.getpid()], tmp_path, environment(tmp_path))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert interpreter.run(["-c", "print('mine')"], tmp_path, environment(tmp_path)).stdout == "mine\n"
