@@ -46,7 +46,7 @@ gpt2-small: setup ## The original experiment: GPT-2 small on 10,000 TinyStories 
 	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500
 
 # Not measured yet as a whole. What speaks for it: one epoch of Muon at 0.0003 reached 2.663 nats, one of AdamW 3.042; and AdamW
-# over-fits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.
+# overfits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.
 .PHONY: gpt2-small-best
 gpt2-small-best: setup ## The same stories and epochs with Muon, dropout and weight decay, or DATA=FOLDER (to be measured)
 	dvc exp run -n gpt2-small-best -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full -S optimizer=muon \

@@ -14,6 +14,7 @@ from typing import Any
 from stages.common import command, errors, files
 from stages.common.params import load_params
 from stages.common.progress import bar
+from stages.common.terminal import counted
 from stages.corpus import stories
 from stages.sources.resolve import open_source
 from stages.sources.source import SEPARATOR, Source, Stories
@@ -47,13 +48,13 @@ def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | N
             progress.update(len(table))
     if not writer.stories:
         raise errors.UserError(f"dataset: {source.dataset}: {chosen.why_none()}")
-    dropped = f", {chosen.blank:,} blank ones dropped" if chosen.blank else ""
-    few = f" ({limit:,} were asked for: that is all there is)" if limit and writer.stories < limit else ""
-    print(f"{split}: {writer.stories:,} stories, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
+    dropped = f", {counted(chosen.blank, 'blank story', 'blank stories')} dropped" if chosen.blank else ""
+    few = f" ({limit:,} were requested; the data set has no more)" if limit and writer.stories < limit else ""
+    print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
     if chosen.marked:
         print(
-            f"note: {split}: {SEPARATOR} is within {chosen.marked:,} stories and is trained as letters, not as the end of a "
-            "story. If it is meant to end them, give the stories as .txt",
+            f"note: {split}: {SEPARATOR} is within {counted(chosen.marked, 'story', 'stories')} and is taken for plain text, "
+            "not for the end of a story. If it is meant to end them, give the stories as .txt",
             file=sys.stderr,
         )
 

@@ -80,7 +80,7 @@ def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dic
 
 
 def floor(validation: StorySums, logprobs: NDArray[Any] | None) -> dict[str, float]:
-    """The text's true entropy as a perplexity, and the network's over it; nothing where the text's probability is not known."""
+    """The perplexity of the text's true distribution, and the network's over it; nothing where that is not known."""
     if logprobs is None:
         return {}
     above = exp(ratio(validation.nll + logprobs, validation.tokens))  # story by story: most of the chance cancels

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option for each replaceable param."""
     for key, kind in OPTIONS.items():
         parser.add_argument(
-            f"--{key.replace('_', '-')}", type=kind, help="1 by default" if key == "num_samples" else "as in params.yaml"
+            f"--{key.replace('_', '-')}", type=kind, help=f"default: {'1' if key == 'num_samples' else 'as in params.yaml'}"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from stages.common import command, files
 from stages.common.params import load_params
 from stages.common.progress import bar
+from stages.common.terminal import counted
 from stages.corpus import stories, tokenizer, tokens
 from stages.corpus.tokenizer import Tokenizer
 
@@ -64,7 +65,7 @@ def write_split(unfinished: ExitStack, codec: Tokenizer, split: str, prune: bool
         codec, table = codec.prune(used)
         writer.renumber(table, codec.end_of_text)
     made = writer.length - 1
-    print(f"{split}: {writer.stories:,} stories, {made:,} tokens, {made / writer.stories:.1f} a story")
+    print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {made:,} tokens, {made / writer.stories:.1f} per story")
     return codec, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
 
 

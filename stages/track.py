@@ -80,7 +80,7 @@ def complete(params: Params, results: Results) -> Run:
                 run.file(path, folder)
                 progress.update()
     made_by = code.command(params.model_dump())
-    note = [results.summary(), f"`{made_by}`, and the same bytes again: `make reproduce RUN={run.id}`"]
+    note = [results.summary(), f"Command: `{made_by}`. To run it again and compare every byte: `make reproduce RUN={run.id}`"]
     note += [path.read_text(encoding="utf-8") for path in (results.report, results.samples_page)]
     reproduce = f"make reproduce RUN={run.id}"
     run.tag({"reproduce": reproduce, "command": made_by, "mlflow.note.content": "\n\n".join(note)})

@@ -16,6 +16,7 @@ import torch
 from model import GPT2, GPT2Config, generate, hf
 from stages.common import command, files, session
 from stages.common.params import Params, load_params
+from stages.common.terminal import counted
 from stages.compute import machine
 from stages.corpus import tokenizer
 from stages.corpus.tokens import TokenFile
@@ -108,10 +109,11 @@ def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
     """What is about to be trained, on what."""
     shape, where = net.config, facts["gpu"] or facts["cpu"]
     return (
-        f"{shape.n_layer} layers x {shape.n_head} heads x {shape.n_embd // shape.n_head}, context {shape.block_size}, "
-        f"vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
-        f"{loop.batches.targets:,} tokens, {loop.steps_per_epoch:,} steps an epoch, {loop.steps:,} steps in all\n"
-        f"{facts['device']} ({where}), {facts['precision']}, {facts['threads']} threads, {facts['processes']} process(es)"
+        f"{counted(shape.n_layer, 'layer')} x {counted(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
+        f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
+        f"{loop.batches.targets:,} tokens, {counted(loop.steps_per_epoch, 'step')} per epoch, {loop.steps:,} in all\n"
+        f"{facts['device']} ({where}), {facts['precision']}, {counted(int(facts['threads']), 'thread')}, "
+        f"{counted(int(facts['processes']), 'process', 'processes')}"
         f"{', compiled' if loop.compiled else ''}"
     )
 
@@ -130,8 +132,9 @@ def summary(loop: trainer.Trainer, seconds: float, speed: float, use: dict[str, 
         f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
     )
     if use:
-        text += f"\n{use['matrix_limit_share']:.0%} of the GPU's limit, {use['peak_gpu_memory_gib']:.1f} GiB of its memory"
-    return text + (f"\n{skipped:,} steps were skipped: their gradients were too large for fp16" if skipped else "")
+        share, memory = use["matrix_limit_share"], use["peak_gpu_memory_gib"]
+        text += f"\n{share:.0%} of the GPU's measured limit for matrix products, {memory:.1f} GiB of its memory"
+    return text + (f"\nsteps skipped because their gradients were too large for fp16: {skipped:,}" if skipped else "")
 
 
 def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:

@@ -156,7 +156,7 @@ def picture(losses: dict[str, Points]) -> Figure:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The commit to compare with, and other params for both sides."""
     parser.add_argument("base", help="a commit, branch or tag")
-    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="another param for both")
+    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="a param for both sides")
 
 
 if __name__ == "__main__":

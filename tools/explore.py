@@ -42,7 +42,7 @@ def of_run(name: str) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which page, and whether to open it."""
     parser.add_argument("run", nargs="?", help="MLflow run id, its first characters, or name (default: the page in data/)")
-    parser.add_argument("--no-browser", action="store_true", help="say where the page is, and no more")
+    parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main(requirements: Path, torch: str, uv: str) -> None:
     if torch and not re.fullmatch(rf"{SYSTEM}|cpu|xpu|(cu|rocm)[\d.]+", torch):
         raise Problem(f"TORCH={torch}: it must be {SYSTEM}, or a folder of {WHEELS}, such as cpu, cu130 or rocm6.4")
     if torch == SYSTEM and subprocess.run([str(BASE), "-c", "import torch"], capture_output=True, check=False).returncode:
-        raise Problem(f"TORCH={SYSTEM}: {BASE} has no PyTorch that can be imported. Leave TORCH away, and it is installed")
+        raise Problem(f"TORCH={SYSTEM}: {BASE} has no PyTorch that can be imported. Omit TORCH, and PyTorch is installed")
     pins = read_pins(requirements)
     python = VENV / "bin" / "python"
     whole = works(python, uv)

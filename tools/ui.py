@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {store.table(uri, experiment_id)}")
         return
     page = store.table(f"http://127.0.0.1:{args.port}", experiment_id)
-    print(f"the runs, in some ten seconds: {page}\n(Ctrl-C ends it)", flush=True)
+    print(f"the runs, in about ten seconds: {page}\n(Ctrl-C stops the server)", flush=True)
     os.execve(sys.executable, server(uri, args.port), os.environ | LIGHT)
 
 

@@ -164,7 +164,7 @@ def parse_params(raw: dict[Any, Any], source: str = "params.yaml") -> Params:
 
 
 def _explain(error: ValidationError, given: set[str]) -> list[str]:
-    """One line a problem: the key, what is wrong, what to do."""
+    """One line per problem: the key, what is wrong, what to do."""
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         key = str(item["loc"][0]) if item["loc"] else ""

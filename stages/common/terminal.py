@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number with what it counts, such as "1 thread" and "2 threads"; `more` is the plural if an s does not make it."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def one_line(text: str) -> str:
     """The text on one line, for a terminal."""
     return printable(" ".join(text.split()))

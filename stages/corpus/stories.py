@@ -51,7 +51,7 @@ class StoryWriter:
 
 @contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[StoryWriter]:
-    """Open a story file to write; it appears, whole and read back, when the block ends well.
+    """Open a story file to write; it appears, whole and read back, when the block ends without an error.
 
     Raises:
         UserError: the file cannot be read back as it was written: the disk is at fault.

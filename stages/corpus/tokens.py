@@ -70,7 +70,7 @@ class TokenWriter:
 
 @contextmanager
 def writing(folder: Path, split: str, end_of_text: int) -> Iterator[TokenWriter]:
-    """Open a token file to write; both of its files appear, whole, when the block ends well."""
+    """Open a token file to write; both of its files appear, whole, when the block ends without an error."""
     with (
         files.atomic(_stream_path(folder, split)) as stream_path,
         files.atomic(_offsets_path(folder, split)) as offsets_path,

@@ -1,6 +1,6 @@
 """Overlap: validation stories that are in the training split too, exactly or nearly.
 
-The training stream is read once in chunks, whatever its size; kept are 0.5 kB of fingerprints a validation story. Candidates
+The training stream is read once in chunks, whatever its size; 0.5 kB of fingerprints is kept per validation story. Candidates
 are found by MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.3 and 3.4), and
 each is then checked against the tokens themselves.
 """

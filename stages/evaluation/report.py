@@ -20,7 +20,7 @@ def _table(m: Metrics) -> Iterator[str]:
     rows = {
         "validation": "perplexity",
         "training, same size": "train_perplexity",
-        "floor (true entropy)": "perplexity_floor",
+        "floor": "perplexity_floor",
         "counting: trigrams": "trigram_perplexity",
         "counting: single tokens": "unigram_perplexity",
     }
@@ -36,7 +36,7 @@ def _findings(m: Metrics) -> Iterator[str]:
     yield (
         f"{m['nats_per_token']:.4f} nats per token, {m['bits_per_byte']:.4f} bits per byte, {per_word}"
         f"over {m['tokens']:,} tokens of {m['stories']:,} stories; "
-        f"the likeliest token is right in {m['accuracy']:.1%}"
+        f"the likeliest token is right {m['accuracy']:.1%} of the time"
     )
     if m["future_leak"] > LEAK:
         yield (
@@ -47,8 +47,8 @@ def _findings(m: Metrics) -> Iterator[str]:
     if m.get("below_floor"):
         why = "it leaks: see above" if m["future_leak"] > LEAK else "it has memorised these stories, or they leak into training"
         yield (
-            f"**Below the floor**: {m['floor_ratio']:.4f} times the true entropy's perplexity (95 % interval to "
-            f"{m['floor_ratio_high']:.4f}). No honest model can be: {why}"
+            f"**Below the floor**: {m['floor_ratio']:.4f} times the floor (upper end of the 95 % interval: "
+            f"{m['floor_ratio_high']:.4f}). No honest model can be below it: {why}"
         )
     elif "floor_ratio" in m:
         yield (
@@ -63,7 +63,7 @@ def _findings(m: Metrics) -> Iterator[str]:
         yield "no better than counting trigrams: train longer, or look at the learning rate"
     so = "; they make the perplexity look better than it is" if m["overlap_near"] > 0.01 else ""
     yield (
-        f"of the validation stories {m['overlap_exact']:.2%} are in the training split word for word, "
-        f"{m['overlap_near']:.2%} nearly{so}"
+        f"{m['overlap_exact']:.2%} of the validation stories are in the training split word for word, "
+        f"{m['overlap_near']:.2%} nearly so{so}"
     )
-    yield f"calibration error {m['calibration_error']:.4f}: mean distance of the best guess's probability from its accuracy"
+    yield f"calibration error {m['calibration_error']:.4f}: mean gap between the likeliest token's probability and its accuracy"

@@ -31,7 +31,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """JSON that cannot end its script element: ASCII, and no sign that HTML knows."""
+    """JSON that cannot end its script element: ASCII, and no character that means something in HTML."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

@@ -41,11 +41,11 @@ def rows(file: DataFile, delimiter: str) -> Iterator[str]:
             if len(row) != width and row:  # an empty line is no row
                 raise file.refusal(f"line {first:,} has {_fields(len(row))}, the header has {_fields(width)}", REMEDY)
             if line[-1:] in "\r\n" and line[-1:] != (end := end or line[-1:]):  # the last line may have no end
-                raise file.refusal(f"line {first:,} does not end as the lines before it: \\r is a line end or a letter", REMEDY)
+                raise file.refusal(f"line {first:,} does not end like the lines before it: \\r may be an end or text", REMEDY)
             if reader.line_num > first and row:
                 several = several or first
                 file.note(
-                    f"the row in line {several:,} goes on in the next line, as its quotes say. "
+                    f"the row in line {several:,} continues on the next line, because it is in quotes. "
                     "If each line is meant to be a row, quotes are missing: write it again with a CSV library"
                 )
             elif '"' in line and not bare and any(_is_bare(field, line) for field in row):
@@ -53,7 +53,7 @@ def rows(file: DataFile, delimiter: str) -> Iterator[str]:
             if several and bare:
                 raise file.refusal(
                     f"its quotes do not fit: the row in line {several:,} goes over several lines in quotes, but "
-                    f"in line {bare:,} quotes are letters of an unquoted field",
+                    f"in line {bare:,} quotes are part of an unquoted field",
                     REMEDY,
                 )
             first = reader.line_num + 1

@@ -87,7 +87,7 @@ class _Values:
             try:
                 value, end = self._decode(self._text, self._at)
             except RecursionError:
-                raise self._broken("too many brackets in each other") from None
+                raise self._broken("brackets are nested too deeply") from None
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - UNFINISHED
                 if cut and self._more():
@@ -112,7 +112,7 @@ class _Values:
             raise self._broken("a comma or the array's end is missing")
         elif sign == ",":
             raise self._file.refusal(
-                f"a comma is behind the object in line {self._line(self._at):,}; in JSON Lines a line is an object",
+                f"there is a comma after the object in line {self._line(self._at):,}; in JSON Lines a line is an object",
                 "Remove the commas, or put all in brackets: [ ... ]",
             )
 
@@ -122,7 +122,7 @@ class _Values:
             raise self._broken("the array has no end")
         self.skip()
         if self.peek():
-            raise self._broken("there is more behind the array's end")
+            raise self._broken("there is more text after the array's end")
 
     def _more(self) -> bool:
         """Read on, so far that a value that is longer than a piece is not begun again and again; False at the file's end."""

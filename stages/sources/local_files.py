@@ -106,7 +106,7 @@ def _splits(dataset: str, path: Path) -> dict[str, list[Path]]:
         if kind in by_kind and len(by_kind) > 1 and ((named := _by_name(dataset, path, by_kind[kind])) or not by_split):
             left = [show(file.relative_to(path)) for file in found if file not in by_kind[kind]]
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            print(f"note: {dataset}: its {kind} files are read; {', '.join(left[:3])}{more} not", file=sys.stderr)
+            print(f"note: {dataset}: only its {kind} files are read, not {', '.join(left[:3])}{more}", file=sys.stderr)
             found, by_split = by_kind[kind], named
             break
     by_split = by_split or {"train": found}

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.common.terminal import counted
+
 HOLD_OUT = 10  # without a validation split, every tenth story is validation's, and no other
 TEXT = pa.schema([("text", pa.string())])
 SEPARATOR = "<|endoftext|>"  # what ends a story in many text files, TinyStories' own among them
@@ -54,7 +56,7 @@ class Stories:
                 f"has no validation split, and too few stories to hold every {HOLD_OUT}th out for one. "
                 "Give a folder with files named train* and validation*"
             )
-        blank = f"only {self.blank:,} blank ones" if self.blank else "none at all"
+        blank = f"only {counted(self.blank, 'blank one')}" if self.blank else "none at all"
         return f"has no stories in its split {self._source.splits[self._split]}, {blank}. Give another data set"
 
     def _chosen(self) -> Iterator[pa.Table]:

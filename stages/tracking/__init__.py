@@ -1,1 +1,1 @@
-"""MLflow: one run for each experiment; the only room that imports mlflow."""
+"""MLflow: one run for each experiment; the only package that imports mlflow."""

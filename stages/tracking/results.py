@@ -79,7 +79,8 @@ class Results:
             lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
         elif "perplexity_floor" in found:
             floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]
-            lines.append(f"the floor, this text's true entropy, is {floor:.3f}: the model is at {ratio:.3f} times the floor")
+            known = f"the floor, the perplexity of this text's true distribution, is {floor:.3f}"
+            lines.append(f"{known}: the model is at {ratio:.3f} times the floor")
         return "\n".join(f"- {line}" for line in lines)
 
 

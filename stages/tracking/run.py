@@ -150,7 +150,7 @@ class Run:
                 self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
             )
         except OSError as error:
-            print(f"note: this system does not tell its CPU, memory and network use ({error}): not logged", file=sys.stderr)
+            print(f"note: this system does not report its CPU, memory and network use ({error}): not logged", file=sys.stderr)
             return lambda: None
         monitor.start()  # type: ignore[no-untyped-call]
         return cast("Callable[[], None]", monitor.finish)

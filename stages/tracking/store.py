@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from stages.common import files, session
 from stages.common.errors import UserError
+from stages.common.terminal import counted
 from stages.tracking import places
 
 EXPERIMENT = "gpt2-from-scratch"
@@ -243,7 +244,7 @@ def _empty_again(client: Any, experiment_id: str) -> None:
             client.delete_run(run.info.run_id)
         count += len(runs)
     print(
-        f"note: the MLflow experiment {EXPERIMENT} was deleted: it is back, its {count} runs are still deleted "
+        f"note: the MLflow experiment {EXPERIMENT} had been deleted and is restored, but not its {counted(count, 'run')} "
         "(mlflow runs restore --run-id ID brings one back)",
         file=sys.stderr,
     )

@@ -1,7 +1,7 @@
 """Unrecorded: experiments that DVC lists and MLflow lacks, because nothing in them was new and no stage ran.
 
-A sweep that includes today's value has one: its results are an earlier run's, and DVC starts nothing that could log it. It gets
-a run of its own name all the same, a copy of that earlier run.
+A sweep that includes the current value has one: its results are an earlier run's, and DVC starts nothing that could log it. It
+gets a run of its own name all the same, a copy of that earlier run.
 """
 
 from __future__ import annotations

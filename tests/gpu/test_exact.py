@@ -58,7 +58,7 @@ def train(folder: Path) -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     assert "could not be" not in done.stderr
     assert "UserWarning" not in done.stderr
-    assert "of the GPU's limit" in done.stdout
+    assert "of the GPU's measured limit" in done.stdout
     return digests(folder)
 
 

@@ -1,4 +1,4 @@
-"""Every point of a sweep is a run of its name, today's value too; a store that was deleted says what to type."""
+"""Every point of a sweep is a run of its name, the current value's too; a store that was deleted says what to type."""
 
 from __future__ import annotations
 

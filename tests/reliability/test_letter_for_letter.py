@@ -240,11 +240,11 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {  # what the file is -> name, cont
         b'text\n"Open\nclose"\nHe said "hi".\n' * 10,
         "row in line 2 goes over several lines.*line 4",
     ),
-    "a bare carriage return": ("a.csv", b"text\na\nb\rc\nd\n", "line 3 does not end as the lines before it"),
+    "a bare carriage return": ("a.csv", b"text\na\nb\rc\nd\n", "line 3 does not end like the lines before it"),
     "a carriage return, two columns": ("a.csv", b"id,text\n1,a\rb\n", "line 2 has|line 3 has 1 field"),
     "header twice": ("a.csv", b"text,text\na,b\n", "2 columns `text`"),
     "semicolons": ("a.csv", b"title;text\na;b\n", "no column `text`; it has title;text"),
-    "comma behind each object": ("a.jsonl", b'{"text": "a"},\n{"text": "b"},\n', "a comma is behind the object in line 1"),
+    "comma behind each object": ("a.jsonl", b'{"text": "a"},\n{"text": "b"},\n', "there is a comma after the object in line 1"),
     "half a character": ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "row 2 holds half a character"),
     "half a character, reversed": ("a.json", b'[{"text": "\\ude00\\ud83d"}]', "row 1 holds half a character"),
     "bare tab": ("a.jsonl", b'{"text": "a\tb"}\n', "line 1 is not JSON"),
@@ -275,4 +275,4 @@ def test_rows_over_several_lines_are_seen(capsys: pytest.CaptureFixture[str]) ->
     """Quotes that join lines without any contradiction may be meant: one note says which row, so that it is seen if not."""
     assert taken("a.tsv", b'text\n"Open\nclose"\nplain\n') == ["Open\nclose", "plain"]
     (note,) = capsys.readouterr().err.splitlines()
-    assert "the row in line 2 goes on in the next line" in note
+    assert "the row in line 2 continues on the next line" in note

@@ -138,9 +138,9 @@ def test_a_local_data_set_goes_through(project: Path, tmp_path: Path) -> None:
     for split in ("train", "validation"):
         (folder / f"{split}.jsonl").write_text('{"text": "A story."}\n{"text": " "}\n' * 20)
     write_params(project, {"dataset": "../mine", "max_samples": None})
-    assert "train: 20 stories, 0.0 MB of text, 20 blank ones dropped" in run(project, "download")
+    assert "train: 20 stories, 0.0 MB of text, 20 blank stories dropped" in run(project, "download")
     assert json.loads((project / "data/download/about.json").read_text())["dataset"] == "../mine"
-    assert "12 stories, 48 tokens, 4.0 a story" in run(project, "tokenize")
+    assert "12 stories, 48 tokens, 4.0 per story" in run(project, "tokenize")
 
 
 @pytest.mark.parametrize(("stage", "replaces"), [("download", 3), ("tokenize", 6)])

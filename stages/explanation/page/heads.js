@@ -7,7 +7,7 @@ const ROLES = {
   previous: ["P", "the token before", (tokens, q, k) => k === q - 1],
   same: ["S", "the same token, earlier", (tokens, q, k) => k < q && tokens[k] === tokens[q]],
   induction: ["I", "what followed the same token before (induction)", (tokens, q, k) => k < q && tokens[k - 1] === tokens[q]],
-  first: ["F", "the first token, where a head rests that finds nothing", (tokens, q, k) => k === 0],
+  first: ["F", "the first token, where a head looks that finds nothing else", (tokens, q, k) => k === 0],
   next: ["N", "the next token, the one to predict: the answer", (tokens, q, k) => k === q + 1],
 };
 const CLEAR = 0.15; // share of a head's attention that a role has to explain to give the head its letter,

@@ -278,7 +278,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "surrogate.jsonl": (b'{"text": "\\ud800"}\n' * 9, "cannot be read.*surrogate"),
     "numbers.jsonl": (b'{"text": 1}\n' * 9, r"row 1 \(line 1\) holds a number"),
     "names.jsonl": (b'{"text": "a", "text": "b"}\n' * 9, "row 1 .*gives `text` twice"),
-    "commas.jsonl": (b'{"text": "a"},\n' * 9, "a comma is behind the object in line 1.*Remove the commas"),
+    "commas.jsonl": (b'{"text": "a"},\n' * 9, "there is a comma after the object in line 1.*Remove the commas"),
     "open.json": (b'[{"text": "a"}', "the array has no end|a comma or the array's end is missing"),
     "comma.json": (b'[{"text": "a"},]', "line 1 is not JSON .*comma before the array's end"),
     "more.json": (b'[{"text": "a"}]\n{"text": "b"}', "line 2 is not JSON .*more behind the array's end"),
@@ -364,7 +364,7 @@ def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest
         (tmp_path / name).write_text("other\n")
     assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["t"], ["v"])
     (note, again) = capsys.readouterr().err.splitlines()
-    assert note == again and "its parquet files are read; TinyStories-train.txt" in note and "and 1 more not" in note
+    assert note == again and "only its parquet files are read, not TinyStories-train.txt" in note and "and 1 more\n" in note
 
 
 def test_other_files_beside_named_ones_are_left_alone(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_deleted_experiment_comes_back_empty(tmp_path: Path, enter: Enter, cap
     client.delete_experiment(experiment)
     assert store.connect()[1] == experiment
     assert not everything(client, experiment)
-    assert "2 runs are still deleted" in capsys.readouterr().err
+    assert "not its 2 runs " in capsys.readouterr().err
     new = make_run("new")
     assert everything(client, experiment) == {new}
     client.restore_run(two)

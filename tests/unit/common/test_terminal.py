@@ -1,0 +1,22 @@
+"""The terminal: what is counted is named in the right number."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.common.terminal import counted
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (0, ("step",), "0 steps"),
+        (1, ("thread",), "1 thread"),
+        (2360, ("step",), "2,360 steps"),
+        (1, ("blank story", "blank stories"), "1 blank story"),
+        (20, ("process", "processes"), "20 processes"),
+    ],
+)
+def test_counted(number: int, words: tuple[str, ...], text: str) -> None:
+    """One is singular, all else is plural, an irregular one as given; thousands are separated."""
+    assert counted(number, *words) == text
