@@ -113,8 +113,7 @@ def describe(net: GPT2, loop: trainer.Trainer, facts: dict[str, str]) -> str:
         f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
         f"{loop.batches.targets:,} tokens, {counted(loop.steps_per_epoch, 'step')} per epoch, {loop.steps:,} in all\n"
         f"{facts['device']} ({where}), {facts['precision']}, {counted(int(facts['threads']), 'thread')}, "
-        f"{counted(int(facts['processes']), 'process', 'processes')}"
-        f"{', compiled' if loop.compiled else ''}"
+        f"{counted(int(facts['processes']), 'process', 'processes')}{', compiled' if loop.compiled else ''}"
     )
 
 
@@ -132,8 +131,7 @@ def summary(loop: trainer.Trainer, seconds: float, speed: float, use: dict[str, 
         f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
     )
     if use:
-        share, memory = use["matrix_limit_share"], use["peak_gpu_memory_gib"]
-        text += f"\n{share:.0%} of the GPU's measured limit for matrix products, {memory:.1f} GiB of its memory"
+        text += f"\n{use['matrix_limit_share']:.0%} of the GPU's measured limit, {use['peak_gpu_memory_gib']:.1f} GiB of memory"
     return text + (f"\nsteps skipped because their gradients were too large for fp16: {skipped:,}" if skipped else "")
 
 

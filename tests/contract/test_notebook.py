@@ -35,7 +35,7 @@ def test_one_placeholder_for_the_owner() -> None:
     assert badge in pages.read("README.md")
     assert badge in BOOK.cells[0].source
     assert 'OWNER = "OWNER"' in CODE[0]
-    assert "for OWNER" in pages.read("README.md")
+    assert "replace OWNER" in pages.read("README.md")
 
 
 def test_commands_name_what_exists() -> None:

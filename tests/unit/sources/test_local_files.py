@@ -281,8 +281,8 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "commas.jsonl": (b'{"text": "a"},\n' * 9, "there is a comma after the object in line 1.*Remove the commas"),
     "open.json": (b'[{"text": "a"}', "the array has no end|a comma or the array's end is missing"),
     "comma.json": (b'[{"text": "a"},]', "line 1 is not JSON .*comma before the array's end"),
-    "more.json": (b'[{"text": "a"}]\n{"text": "b"}', "line 2 is not JSON .*more behind the array's end"),
-    "brackets.json": (b"[" * 100_000, "too many brackets"),
+    "more.json": (b'[{"text": "a"}]\n{"text": "b"}', "line 2 is not JSON .*more text after the array's end"),
+    "brackets.json": (b"[" * 100_000, "brackets are nested too deeply"),
     "mixed.json": (b'[{"text": "a"}, "b"]', "row 2 .* is a text, the first row is an object"),
     "list.jsonl": (b'{"text": "a"}\n\n["b"]\n', r"row 2 \(line 3\) is a list"),
     "twice.csv": (b"text,text\na,b\n", "2 columns `text`"),
@@ -364,7 +364,8 @@ def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest
         (tmp_path / name).write_text("other\n")
     assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["t"], ["v"])
     (note, again) = capsys.readouterr().err.splitlines()
-    assert note == again and "only its parquet files are read, not TinyStories-train.txt" in note and "and 1 more\n" in note
+    assert note == again and note.endswith("and 1 more")
+    assert "only its parquet files are read, not TinyStories-train.txt" in note
 
 
 def test_other_files_beside_named_ones_are_left_alone(tmp_path: Path) -> None:
