@@ -209,6 +209,9 @@ def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
         if tags[SESSION] == ours[SESSION]:
             return run
         if liveness.dead(tags[SESSION], store.is_of_this_checkout()):
+            run = client.get_run(run.info.run_id)  # as its session left it: it may have been completed since it was found
+            if run.data.tags[COMPLETE] == "yes":
+                continue
             if tags[FINGERPRINT] == ours[FINGERPRINT] and found is None:
                 found = run
             elif run.info.status == "RUNNING":
