@@ -41,7 +41,8 @@ def rows(file: DataFile, delimiter: str) -> Iterator[str]:
             if len(row) != width and row:  # an empty line is no row
                 raise file.refusal(f"line {first:,} has {_fields(len(row))}, the header has {_fields(width)}", REMEDY)
             if line[-1:] in "\r\n" and line[-1:] != (end := end or line[-1:]):  # the last line may have no end
-                raise file.refusal(f"line {first:,} does not end like the lines before it: \\r may be an end or text", REMEDY)
+                other = "does not end like the lines before it: \\r may end a line or be part of the text"
+                raise file.refusal(f"line {first:,} {other}", REMEDY)
             if reader.line_num > first and row:
                 several = several or first
                 file.note(
