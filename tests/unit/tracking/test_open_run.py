@@ -18,7 +18,7 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    session.root.cache_clear()
+    monkeypatch.setattr(session, "root", lambda: tmp_path)
     client, experiment = store.connect()
     other = client.create_run(
         experiment, tags={run.SESSION: "host:1:other", run.FINGERPRINT: fingerprint, run.COMPLETE: "no"}
@@ -32,4 +32,3 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
     monkeypatch.setattr(liveness, "dead", ends)
     assert run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine"}) is None
     assert client.get_run(other).info.status == "FINISHED"
-    session.root.cache_clear()
