@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, assert_complete, rows_of_history, wait_for
+from project import Project, assert_complete, rows_of_history, runs_stage, wait_for
 from reference import forget
 
 pytestmark = [
@@ -58,10 +58,10 @@ def project(untrained: Project, tmp_path: Path) -> Iterator[Project]:
 def trainings(folder: Path) -> list[psutil.Process]:
     """The processes that train below a folder."""
     found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        words, place = process.info["cmdline"] or [], process.info["cwd"] or ""
-        if "stages.train" in words and Path(place).is_relative_to(folder):
-            found.append(process)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if runs_stage(process, "train") and Path(process.cwd()).is_relative_to(folder):
+                found.append(process)
     return found
 
 
@@ -98,19 +98,6 @@ def logged(project: Project) -> int:
         return int(store.execute(query).fetchone()[0])
 
 
-def in_container(project: Project, host: str, *words: str) -> subprocess.Popen[str]:
-    """Start a DVC command in process and host name spaces of its own, as `docker run` does."""
-    shell = f"hostname {host}; exec {sys.executable} -m dvc {' '.join(words)}"
-    return subprocess.Popen(
-        ["unshare", "-u", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", shell],
-        cwd=project.folder,
-        env=project.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def saved(project: Project) -> list[int]:
     """The steps of the checkpoints."""
     return [int(path.name.split("-")[1]) for path in (project.folder / ".checkpoints").glob("*/step-*-*.safetensors")]
@@ -120,12 +107,12 @@ def saved(project: Project) -> list[int]:
 def test_another_host_name_after_a_kill(project: Project) -> None:
     """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
     project.set(checkpoint_every=10)
-    first = in_container(project, "container-a", "repro")
+    first = project.start("repro", container="container-a")
     act(caught(project), signal.SIGCONT)
     wait_for(lambda: saved(project))
     first.kill()
     first.communicate()
-    second = in_container(project, "container-b", "repro")
+    second = project.start("repro", container="container-b")
     said, _ = second.communicate(timeout=900)
     assert second.returncode == 0, said
     assert "going on from step" in said
@@ -141,7 +128,8 @@ def test_two_containers_of_one_name(project: Project) -> None:
     """Two experiments at once in containers of one host name, with the same process numbers: neither calls the other dead."""
     both, resting = [], []
     for rate in ("0.001", "0.002"):
-        both.append(in_container(project, "twin", "exp", "run", "--temp", "-n", f"rate-{rate}", "-S", f"learning_rate={rate}"))
+        words = ("exp", "run", "--temp", "-n", f"rate-{rate}", "-S", f"learning_rate={rate}")
+        both.append(project.start(*words, container="twin"))
         resting += caught(project, len(resting))
     assert [run.status for run in project.runs()] == ["RUNNING", "RUNNING"], [process.poll() for process in both]
     act(resting, signal.SIGCONT)

@@ -40,15 +40,15 @@ def named(project: Project) -> dict[str, LoggedRun]:
 
 
 def test_a_sweep_that_includes_today_s_value(project: Project, tmp_path: Path) -> None:
-    """Three points, one of which changes nothing: three experiments in DVC, the same three names in MLflow, all complete."""
-    names = queue(project, "-S", "temperature=1.0,0.5,0.7")
-    assert len(names) == 3
+    """Two points, one of which changes nothing: two experiments in DVC, the same two names in MLflow, both complete."""
+    names = queue(project, "-S", "temperature=1.0,0.7")
+    assert len(names) == 2
     runs = named(project)
-    if len(runs) == 2:  # the point that changes nothing came last: nobody was there to see it
+    if len(runs) == 1:  # the point that changes nothing came last: nobody was there to see it
         project.python("-c", RECORD)
         runs = named(project)
     assert set(runs) == names
-    assert {run.params["temperature"] for run in runs.values()} == {"1.0", "0.5", "0.7"}
+    assert {run.params["temperature"] for run in runs.values()} == {"1.0", "0.7"}
     (same,) = [run for run in runs.values() if run.params["temperature"] == "1.0"]
     assert_complete(same, project)
     assert set(same.stages().values()) == {"cached"}

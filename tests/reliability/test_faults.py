@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, signal_group, wait_for
+from project import Project, runs_stage, signal_group, wait_for
 from reference import PATIENCE, STAGES, Reference, at_once, forget, starts_stage
 
 pytestmark = pytest.mark.kind("struck down, then `dvc repro`: the same bytes")
@@ -28,7 +28,7 @@ SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
     """The process of a stage that DVC runs."""
     try:
-        return next((process for process in dvc.children(recursive=True) if f"stages.{stage}" in process.cmdline()), None)
+        return next((process for process in dvc.children(recursive=True) if runs_stage(process, stage)), None)
     except psutil.Error:
         return None
 

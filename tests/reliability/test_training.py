@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import interpreter
 import numpy as np
 import pytest
 import torch
@@ -254,14 +253,8 @@ def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "--no-log"],
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words, pipe = ["-m", "stages.train", "--no-log"], subprocess.PIPE
+    return interpreter.start(words, folder, environment(folder), stdout=pipe, stderr=pipe, text=True)
 
 
 def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
@@ -320,11 +313,8 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
 
 
 def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    command = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "stages.train", "--no-log"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        command, cwd=folder, env=environment(folder, PATH=path), capture_output=True, text=True, timeout=300, check=False
-    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return interpreter.run([*torchrun, "-m", "stages.train", "--no-log"], folder, environment(folder), timeout=300)
 
 
 TOGETHER = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}

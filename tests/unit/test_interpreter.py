@@ -48,7 +48,7 @@ SCRIPTS = {
 def test_nothing_is_different(script: str, unbuffered: str, tmp_path: Path) -> None:
     """Status, output and last message are those of `python -c`, and what a process finds at its start is the same."""
     words, env = ["-c", script, "one", "two"], environment(tmp_path, PYTHONUNBUFFERED=unbuffered)
-    forked = interpreter.run(words, tmp_path, env, input="a line\n")
+    forked = interpreter.run(words, tmp_path, env, text="a line\n")
     executed = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, env=env, input="a line\n", capture_output=True, text=True, check=False
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from typing import Any
 
+import interpreter
 import pytest
 import torch
 
@@ -77,8 +78,7 @@ def test_calls_are_told_apart() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One message, no traceback, and a wrong size ends before any work."""
-    command = [sys.executable, "-m", "benchmarks.train", "--device", "cuda"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=train_cuda.ROOT)
+    done = interpreter.run(["-m", "benchmarks.train", "--device", "cuda"], train_cuda.ROOT, os.environ)
     assert done.returncode == 1
     assert done.stderr.startswith("error: device: cuda is not here")
     assert "Traceback" not in done.stderr

@@ -247,16 +247,18 @@ def test_found_from_an_experiments_own_folder(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["roneneldan/TinyStories", "wikitext", "some/thing-v1.0"])
-def test_what_is_no_path_is_a_hub_id(name: str) -> None:
+def test_what_is_no_path_is_a_hub_id(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no path here may be a data set of the Hub."""
+    monkeypatch.chdir(tmp_path)
     assert local_files.find(name) is None
 
 
 @pytest.mark.parametrize(
     "name", ["./nothing", "/no/such/file", "no.jsonl", "a/b/c", "../x", "~/no-such", "a b", "x/y.csv.gz", "é"]
 )
-def test_what_can_only_be_a_path_must_exist(name: str) -> None:
+def test_what_can_only_be_a_path_must_exist(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path that leads nowhere is named, with what may stand there."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no such file or folder.*storybook.*Hub id"):
         local_files.find(name)
 
