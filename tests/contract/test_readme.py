@@ -77,7 +77,7 @@ def again(reader: Reader) -> None:
 
 def compare(reader: Reader) -> None:
     """The table has the experiment and its results."""
-    reader.type("dvc exp run -n cold -S temperature=0.5 generate")
+    reader.project.dvc("exp", "run", "-n", "cold", "-S", "temperature=0.5", "generate")
     said = reader.type("make compare")
     assert "| Experiment" in said
     assert "cold" in said
@@ -102,7 +102,7 @@ def ui(reader: Reader) -> None:
 
 def pull(reader: Reader) -> None:
     """After a colleague's push, model and data come back without being computed."""
-    reader.type("dvc push")
+    reader.project.dvc("push")
     shutil.rmtree(reader.project.folder / "data" / "train" / "model")
     shutil.rmtree(reader.project.folder / ".dvc" / "cache")
     reader.type("dvc pull")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, assert_complete, rows_of_history, runs_stage, wait_for
+from project import Project, assert_complete, container, rows_of_history, runs_stage, wait_for
 from reference import forget
 
 pytestmark = [
@@ -25,12 +25,6 @@ pytestmark = [
 ]
 SOON = 60  # seconds for what takes a few on an idle machine
 LONG = {"epochs": 12, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
-container = pytest.mark.skipif(
-    os.geteuid() != 0
-    or shutil.which("unshare") is None
-    or subprocess.run(["unshare", "-u", "--pid", "--fork", "true"]).returncode,
-    reason="namespaces stand for containers, and need root",
-)
 
 
 @pytest.fixture(scope="module")

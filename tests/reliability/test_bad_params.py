@@ -117,7 +117,7 @@ FILES: dict[str, tuple[str | bytes, list[str]]] = {  # what the whole file is
     "YAML 1.1's yes": (TEXT.replace("causal: true", "causal: yes"), ["causal: 'yes'", "boolean"]),
     "a time, not a number": (TEXT.replace("seed: 1337", "seed: 1:30"), ["seed: '1:30'", "integer"]),
     "a number in quotes": (TEXT.replace("dropout: 0.0", "dropout: '0.1'"), ["dropout: '0.1'", "give a number"]),
-    "a tab": (TEXT.replace("seed: ", "\tseed: "), ["params.yaml is not YAML", "line", "\\t"]),
+    "a tab": (TEXT.replace("seed: ", "\tseed: "), ["params.yaml is not YAML", "line", "tab character"]),
     "an open quote": (f'{TEXT}prompt2: "never closed\n', ["params.yaml is not YAML", "quoted scalar"]),
     "two documents": (f"{TEXT}---\n{TEXT}", ["params.yaml is not YAML", "another document"]),
     "a Python object": (f"{TEXT}colour: !!python/object/apply:os.system ['touch owned']\n", ["params.yaml is not YAML", "tag"]),

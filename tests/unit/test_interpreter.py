@@ -12,6 +12,7 @@ import interpreter
 import psutil
 import pytest
 import yaml
+from project import container, wait_for
 from stage_runs import ROOT, environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every command is executed")
@@ -108,3 +109,49 @@ def test_a_test_whose_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         signal.signal(signal.SIGUSR1, before)
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
     assert interpreter.run(["-c", "print('mine')"], tmp_path, environment(tmp_path)).stdout == "mine\n"
+
+
+def start(script: str, folder: Path, name: str = "") -> subprocess.Popen[str]:
+    """A script whose output can be read; `name`: of the container in which it runs."""
+    return interpreter.start(["-c", script], folder, environment(folder), name, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_was_started(tmp_path: Path) -> None:
+    """Processes run beside each other; each has its own streams, can be waited for and killed, and its end is known."""
+    both = [start(f"import time; print({number}, flush=True); time.sleep(60)", tmp_path) for number in range(2)]
+    for number, process in enumerate(both):
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{number}\n"
+        assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        both[0].wait(0.1)
+    both[0].kill()
+    both[1].terminate()
+    assert [process.wait(60) for process in both] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [process.poll() for process in both] == [-signal.SIGKILL, -signal.SIGTERM]
+
+
+@linux
+def test_the_name_of_a_module(tmp_path: Path) -> None:
+    """A forked module can be found among the processes."""
+    (tmp_path / "forked.py").write_text("import time; print(flush=True); time.sleep(60)")
+    process = interpreter.start(["-m", "forked"], tmp_path, environment(tmp_path), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert psutil.Process(process.pid).name() == "forked"
+    process.kill()
+    process.wait()
+
+
+@container
+def test_a_container(tmp_path: Path) -> None:
+    """It has its own host name and processes, of which the command is the first, and ends with what was started."""
+    script = "import psutil, socket, time; print(socket.gethostname(), psutil.pids(), flush=True); time.sleep(60)"
+    process = start(script, tmp_path, "elsewhere")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "elsewhere [1]\n"
+    (inside,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    wait_for(lambda: not inside.is_running() or inside.status() == psutil.STATUS_ZOMBIE)
+    assert start("raise SystemExit(3)", tmp_path, "elsewhere").wait() == 3
