@@ -14,7 +14,7 @@ from shared import made_once
 from stage_runs import run_stage, write_params
 
 EPOCHS = 4  # of the finished project: a second or so
-SAMPLED = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}  # seconds; these trainings are over before the default's 5
+SAMPLED = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}  # seconds; these trainings are over before the default's 5
 pytest_plugins = ["table", "reference"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
