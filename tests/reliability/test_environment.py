@@ -129,7 +129,7 @@ def test_no_python_on_the_path(reference: Reference, tmp_path: Path) -> None:
         (programs / name).symlink_to(shutil.which(name) or name)
     for shell in ("/bin/sh", "/bin/bash"):
         env = project.environment() | {"PATH": str(programs), "SHELL": shell}
-        dvc(project, "repro", "--force", "--single-item", "generate", env=env)
+        dvc(project, "repro", "--force", "--single-item", "download", env=env)
     assert reference.differences(project) == []
 
 
