@@ -84,17 +84,14 @@ def test_read_only_folder(reference: Reference, tmp_path: Path, record_property:
 
 
 PICTURES = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+NO_BACKEND = {"MPLBACKEND": "no_such_backend"}
 SCREEN = {"MPLBACKEND": "TkAgg", "DISPLAY": ":99"}
 NO_HOME = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent/cache", "XDG_CONFIG_HOME": "/nonexistent/config"}
 TURKISH = {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "de"}
 SETTINGS = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "error::UserWarning"}
 NOTEBOOK = {  # what Jupyter, Colab, an IDE or cron leave, or take away: two things at a time
     "inline pictures, other settings of Python": PICTURES | SETTINGS,
-    "a backend that is not there, another language": {
-        "MPLBACKEND": "no_such_backend",
-        "LC_ALL": "tr_TR.UTF-8",
-        "LANGUAGE": "de",
-    },
+    "a backend that is not there, another language": NO_BACKEND | TURKISH,
     "a backend of a screen, no folder for temporary files": SCREEN | {"TMPDIR": "/nonexistent"},
     "no home, a safe path": NO_HOME | {"PYTHONSAFEPATH": "1"},
 }
