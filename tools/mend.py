@@ -1,7 +1,8 @@
 """Mend the files that DVC was writing when it was killed, so that `dvc repro` goes on. `make repro` does this first.
 
 DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
-short, and DVC then refuses to start. What the stages had made by then is in DVC's cache.
+short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output leaves a
+file with a temporary name beside it, which would stay for ever.
 
     python -m tools.mend
 """
@@ -9,6 +10,7 @@ short, and DVC then refuses to start. What the stages had made by then is in DVC
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,13 +23,14 @@ from dvc.utils.serialize import YAMLFileCorruptedError
 
 from stages.common import command, session
 
-LOCK = Path("dvc.lock")
+LOCK, DATA = Path("dvc.lock"), Path("data")
+TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
 
 
 def main(args: argparse.Namespace) -> None:
-    """Look at both files, and mend them if no DVC is at work here, which may be writing them now."""
+    """Look at these files, and mend them if no DVC is at work here, which may be writing them now."""
     rwlock = session.scratch() / "rwlock"
-    if not (empty(rwlock) or damaged(LOCK)):
+    if not (empty(rwlock) or damaged(LOCK) or unfinished(DATA)):
         return
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -37,6 +40,8 @@ def main(args: argparse.Namespace) -> None:
             rwlock.unlink()
         if damaged(LOCK):
             put_back(session.scratch() / "dvc.lock.damaged")
+        for path in unfinished(DATA):
+            path.unlink()
 
 
 def empty(path: Path) -> bool:
@@ -53,6 +58,11 @@ def damaged(lock: Path) -> bool:
     except (DvcException, YAMLFileCorruptedError):
         return True
     return False
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """The files in it, at any depth, that DVC was writing under a temporary name."""
+    return [path for path in folder.rglob("*.tmp") if TEMPORARY.fullmatch(path.name)]
 
 
 def put_back(aside: Path) -> None:

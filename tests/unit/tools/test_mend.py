@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from dvc_objects.fs.utils import tmp_fname
 from source_tree import ROOT
 
 from stages.common import session
@@ -113,13 +114,36 @@ def test_an_empty_rwlock(content: str, stays: bool) -> None:
     assert RWLOCK.exists() is stays
 
 
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("data/download/{}", False),
+        ("data/train/model/{}", False),
+        ("data/train/model/model.safetensors{}", False),
+        ("data/train/model/model.safetensors", True),
+        ("data/download/.notes.tmp", True),
+        ("data/download/a.file.of.mine-0123456789.tmp", True),
+        ("{}", True),
+    ],
+)
+def test_an_output_that_was_being_copied(name: str, stays: bool) -> None:
+    """A file with a temporary name of DVC's in data/ is taken away; others stay, and so do all outside."""
+    path = Path(name.format(tmp_fname()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"half")
+    run()
+    assert path.exists() is stays
+
+
 def test_nothing_is_touched_while_dvc_is_at_work() -> None:
     """A file that a running DVC is writing is not damaged."""
-    mend.LOCK.write_text("")
-    RWLOCK.write_text("")
+    copying = Path("data", tmp_fname())
+    copying.parent.mkdir()
+    for path in (mend.LOCK, RWLOCK, copying):
+        path.write_text("")
     with Repo() as repo, repo.lock:
         run()
-    assert mend.LOCK.read_text() == "" and RWLOCK.exists()
+    assert mend.LOCK.read_text() == "" and RWLOCK.exists() and copying.exists()
 
 
 def test_make_repro_mends_first() -> None:
