@@ -1,8 +1,8 @@
 """Mend the files that DVC was writing when it was killed, so that `dvc repro` goes on. `make repro` does this first.
 
 DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
-short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output leaves a
-file with a temporary name beside it, which would stay for ever.
+short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output
+leaves a file with a temporary name beside it, which would stay for ever.
 
     python -m tools.mend
 """
