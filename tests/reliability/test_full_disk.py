@@ -16,7 +16,7 @@ from refusal import check_message, digests
 from stage_runs import run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("disk full at a write")]
-WRITERS = {"download": 20, "tokenize": 20, "train": 50, "evaluate": 11, "generate": 8, "explain": 2}  # writes, the least
+WRITERS = {"download": 20, "tokenize": 20, "train": 50, "evaluate": 11, "generate": 8, "explain": 2}  # with their fewest writes
 MOST = 24  # writes tried of each stage, evenly spread, in the long test
 
 

@@ -155,3 +155,5 @@ def test_a_container(tmp_path: Path) -> None:
     process.wait()
     wait_for(lambda: not inside.is_running() or inside.status() == psutil.STATUS_ZOMBIE)
     assert start("raise SystemExit(3)", tmp_path, "elsewhere").wait() == 3
+    with pytest.raises(ValueError, match="no container elsewhere"):
+        interpreter.start(["-c", script], tmp_path, environment(tmp_path) | {"PYTHONHASHSEED": "1"}, "elsewhere")
