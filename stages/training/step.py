@@ -23,15 +23,13 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from model import GPT2Config
+from stages.compute.cuda_graph import ReplayFn, cuda_graph
 from stages.training import distributed
 from stages.training.batches import seed_step
 from stages.training.distributed import World
 from stages.training.optimizer import set_learning_rate
 
 Micro = tuple[Tensor, Tensor]  # tokens and targets, (n, T) int64 each
-Replay = Callable[[], None]
-Recorder = Callable[[Replay], Replay]
-WARM_UP = 3  # steps before a capture, in which libraries allocate their work space and choose their kernels
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILED_FROM = (8, 0)  # compute capability; older GPUs compute the attention by hand, which is not compiled
 # measured on an H200: what compiling costs once, and what it saves per step for each block and for each of its activations
@@ -146,7 +144,7 @@ class CapturedStep(Step):
     """
 
     def __init__(
-        self, *args: Any, whole: int, compiled: bool = False, record: Callable[[Replay], Replay] | None = None
+        self, *args: Any, whole: int, compiled: bool = False, record: Callable[[ReplayFn], ReplayFn] | None = None
     ) -> None:
         super().__init__(*args)
         self.whole, self.compiled = whole, compiled
@@ -154,7 +152,7 @@ class CapturedStep(Step):
         self.total = torch.zeros((), dtype=torch.int64, device=self.device)
         self.found_inf = torch.zeros((), device=self.device)  # 1.0: this step changes nothing
         self.result = torch.zeros(2, device=self.device)
-        self.recorded: dict[tuple[torch.Size, ...], tuple[list[Micro], Replay]] = {}
+        self.recorded: dict[tuple[torch.Size, ...], tuple[list[Micro], ReplayFn]] = {}
         self.eager: EagerStep | None = None
         self._args = args
         for optimizer in self.optimizers:
@@ -231,25 +229,6 @@ class CapturedStep(Step):
                 for key, value in state.items():  # what did not exist before starts at 0
                     value.copy_(moments[owner][key]) if owner in moments else value.zero_()
         self.scaler.load_state_dict(before["scaler"])
-
-
-def cuda_graph(device: torch.device) -> Recorder:
-    """Recording on this GPU: warm-up and capture on one side stream, all graphs in one memory pool (they never overlap)."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    pool = torch.cuda.graph_pool_handle()
-
-    def record(run: Replay) -> Replay:
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                run()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            run()
-        return graph.replay
-
-    return record
 
 
 def on_device(micro: Micro, device: torch.device) -> Micro:

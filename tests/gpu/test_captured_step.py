@@ -15,8 +15,9 @@ from model import GPT2, GPT2Config
 from model.attention import has_flash, self_attention
 from stages.common.errors import UserError
 from stages.compute import machine
+from stages.compute.cuda_graph import ReplayFn, cuda_graph
 from stages.training.signals import Stop
-from stages.training.step import CapturedStep, Replay, cuda_graph
+from stages.training.step import CapturedStep
 from stages.training.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -147,7 +148,7 @@ def test_a_failed_capture_costs_one_line(tmp_path: Path, how: str, precision: st
     """If recording fails, the training goes on eagerly, bit for bit as if it had been eager from the start, with dropout."""
     record = cuda_graph(torch.device("cuda:0"))
 
-    def fails(run: Replay) -> Replay:
+    def fails(run: ReplayFn) -> ReplayFn:
         if how == "before the capture":
             run()
             raise RuntimeError("no such thing on this driver")

@@ -13,10 +13,11 @@ from step_pair import same, state, trainer
 
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
+from stages.compute.cuda_graph import ReplayFn
 from stages.training.checkpoint import Checkpoints
 from stages.training.optimizer import make_optimizers
 from stages.training.signals import Stop
-from stages.training.step import CapturedStep, Replay, Step, compiles
+from stages.training.step import CapturedStep, Step, compiles
 from stages.training.trainer import SKIPS
 
 
@@ -147,7 +148,7 @@ def test_fp16_gives_up_in_the_end(tmp_path: Path) -> None:
 def test_a_failed_capture_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """If recording fails, even in the middle of a step, one line says so and the training is the eager one, bit for bit."""
 
-    def fails(run: Replay) -> Replay:
+    def fails(run: ReplayFn) -> ReplayFn:
         run()
         step.module.net.ln_f.weight.sum().backward()
         raise RuntimeError("the driver is too old\nand more lines")
