@@ -24,12 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from model import GPT2, GPT2Config
-from stages.common.params import parse_params
+from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
 from stages.training.checkpoint import Checkpoints
 from stages.training.distributed import World
@@ -80,7 +79,7 @@ def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
     Raises:
         RuntimeError: on a GPU, the step could not be captured.
     """
-    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    committed = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
     sizes = {"n_layer": shape.layers, "n_head": shape.heads, "n_embd": shape.width}
     batches = {"block_size": shape.context, "stride": shape.context, "batch_size": shape.batch, "grad_accumulation": 1}
     params = parse_params(committed | sizes | batches | {"compile": compiled, "optimizer": "adamw", "dropout": 0.0})

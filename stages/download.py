@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import command, errors, files
-from stages.common.params import load_params
+from stages.common.params import DownloadParams, load_params
 from stages.common.progress import bar
 from stages.common.terminal import counted
 from stages.corpus import stories
@@ -24,7 +24,7 @@ FOLDER = Path("data/download")
 
 def main(args: argparse.Namespace) -> None:
     """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
-    params = load_params()
+    params = load_params(DownloadParams)
     source = open_source(params.dataset, params.dataset_revision)
     files.sweep(FOLDER)
     splits = {}

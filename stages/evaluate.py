@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.common import command, files
 from stages.common.errors import UserError
-from stages.common.params import load_params
+from stages.common.params import EvaluateParams, load_params
 from stages.compute import machine, saved_model
 from stages.corpus import stories
 from stages.corpus.tokens import TokenFile
@@ -30,7 +30,7 @@ MOST_NATS = 100.0  # per word; above this the text has no spaces (Chinese, say):
 
 def main(args: argparse.Namespace) -> None:
     """Open every input first, so that a missing or foreign file is reported before any work."""
-    params = load_params()
+    params = load_params(EvaluateParams)
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import command, files
-from stages.common.params import load_params
+from stages.common.params import ExplainParams, load_params
 from stages.compute import machine, saved_model
 from stages.corpus import tokenizer
 from stages.corpus.tokens import TokenFile
@@ -23,7 +23,7 @@ PAGE = "explorer.html"
 
 def main(args: argparse.Namespace) -> None:
     """Open every input first, measure, and put the page together."""
-    params = load_params()
+    params = load_params(ExplainParams)
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
     validation = TokenFile.open(TOKENS, "validation")

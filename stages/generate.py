@@ -14,7 +14,7 @@ from typing import Any
 
 from model import GPT2
 from stages.common import command, files
-from stages.common.params import Params, load_params, parse_params
+from stages.common.params import GenerateParams, load_params, parse_part
 from stages.common.terminal import printable
 from stages.compute import machine, saved_model
 from stages.corpus import tokenizer
@@ -37,10 +37,10 @@ OPTIONS: dict[str, type] = {  # params that the command line may replace
 
 def main(args: argparse.Namespace) -> None:
     """Read the network, then write files, or to the terminal if any option was given."""
-    params = load_params()
+    params = load_params(GenerateParams)
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     if given:
-        params = parse_params({**params.model_dump(), "num_samples": 1, **given}, "the command line")
+        params = parse_part(GenerateParams, params.model_dump() | {"num_samples": 1} | given, "the command line")
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
     codec = tokenizer.load(TOKENS / "tokenizer.json")
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
         write(net, codec, params)
 
 
-def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
+def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
     """The stage's outputs."""
     train = TokenFile.open(TOKENS, "train")
     dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
@@ -70,7 +70,7 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> None:
     print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 
 
-def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
+def speak(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
     """Text to the terminal, piece by piece."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
@@ -81,7 +81,7 @@ def speak(net: GPT2, codec: Tokenizer, params: Params) -> None:
             print("\n")
 
 
-def settings(params: Params) -> str:
+def settings(params: GenerateParams) -> str:
     """How the samples were drawn, in words."""
     limits = [f"{name} {value}" for name, value in (("top_k", params.top_k), ("top_p", params.top_p)) if value is not None]
     return ", ".join(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages.common import command, files
-from stages.common.params import load_params
+from stages.common.params import TokenizeParams, load_params
 from stages.common.progress import bar
 from stages.common.terminal import counted
 from stages.corpus import stories, tokenizer, tokens
@@ -22,7 +22,7 @@ SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
 
 def main(args: argparse.Namespace) -> None:
     """Write both splits and the tokenizer, then meta.json, which says that they are whole. Damaged stories change nothing."""
-    vocabulary = load_params().vocabulary
+    vocabulary = load_params(TokenizeParams).vocabulary
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # the engine's own switch
     about = files.read_json(SOURCE / "about.json", made_by="download")

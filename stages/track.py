@@ -12,7 +12,7 @@ from stages.common import command, files, journal, session
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
 from stages.common.terminal import one_line
-from stages.tracking import figures, liveness, provenance, store, unrecorded
+from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
 from stages.tracking.run import COMPLETE, MODEL_MD5, Run, link, open_run
@@ -35,7 +35,7 @@ Next:
 
 def main(args: argparse.Namespace) -> None:
     """Attach to the run that training began, or make one if training came from the cache; fill in the rest."""
-    params, results = load_params(), Results.read()
+    params, results = load_params(Params), Results.read()
     summary, where = results.summary(), "not logged"
     try:
         run = store.strictly(lambda: complete(params, results))
@@ -65,8 +65,8 @@ def complete(params: Params, results: Results) -> Run:
     outputs = provenance.outputs() if by_dvc else {}
     trained = journal.newest("train", params=params.model_dump())
     facts = provenance.machine() | trained["facts"] if trained else {}
-    stages = ["download", "tokenize", "train", "evaluate", "generate", "explain"] if by_dvc else []
-    run.cached(stages, outputs.get("data/train/model", ""), facts)
+    others = [stage for stage in pipeline.stages() if stage != "track"] if by_dvc else []
+    run.cached(others, outputs.get("data/train/model", ""), facts)
     run.code(code)
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
     run.dataset(results.about)

@@ -15,7 +15,7 @@ import torch
 
 from model import GPT2, GPT2Config, generate, hf
 from stages.common import command, files, session
-from stages.common.params import Params, load_params
+from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.terminal import counted
 from stages.compute import machine
 from stages.corpus import tokenizer
@@ -30,7 +30,7 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
-    params = load_params()
+    params, recorded = load_params(TrainParams), load_params(Params).model_dump()  # the run is recorded with all of them
     distributed.launch(params.launcher)
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
         with (
             Checkpoints(folder, writes=us.main) as checkpoints,
-            live_run.training_run(params, tags, not args.no_log) as run,
+            live_run.training_run(recorded, tags, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
             us.wait()  # rank 0 holds the lock: the others may read
@@ -81,15 +81,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             write(params, net, loop, meta)
             checkpoints.remove()
             print(summary(loop, seconds, speed, use))
-    return {"params": params.model_dump(), "facts": tags}
+    return {"params": recorded, "facts": tags}
 
 
-def make_net(params: Params, vocab_size: int) -> GPT2:
+def make_net(params: TrainParams, vocab_size: int) -> GPT2:
     """The network with its first weights, which depend on `seed` alone."""
     torch.manual_seed(params.seed)
-    shape = params.model_dump(
-        include={"block_size", "n_layer", "n_head", "n_embd", "dropout", "position", "causal", "tie_embeddings"}
-    )
+    shape = params.model_dump(include=set(ModelParams.model_fields))
     return GPT2(GPT2Config(vocab_size=vocab_size, **shape))
 
 
@@ -135,7 +133,7 @@ def summary(loop: trainer.Trainer, seconds: float, speed: float, use: dict[str, 
     return text + (f"\nsteps skipped because their gradients were too large for fp16: {skipped:,}" if skipped else "")
 
 
-def write(params: Params, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:
+def write(params: TrainParams, net: GPT2, loop: trainer.Trainer, meta: dict[str, Any]) -> None:
     """The stage's outputs; nothing in them depends on when or how fast they were made."""
     sizes = {"steps": loop.steps, "tokens": loop.tokens, "parameters": net.config.parameters}
     metrics = {key: loop.history.epochs[-1][key] for key in ("train_loss", "val_loss")} | sizes

@@ -20,7 +20,7 @@ from model import GPT2
 from model.choice import keep
 from model.gpt2 import sinusoidal_positions
 from stages.common import command, files
-from stages.common.params import Params, load_params
+from stages.common.params import TrainParams, load_params
 from stages.compute import saved_model
 from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
@@ -39,7 +39,7 @@ LIKELIEST, TOP_P = 24, 0.5  # tokens shown of a distribution, and those of them 
 
 def main(args: argparse.Namespace) -> None:
     """Read everything first, then draw."""
-    params = load_params()
+    params = load_params(TrainParams)
     steps = int(files.read_json(METRICS, "train", "steps")["steps"])
     codec, net = tokenizer.load(TOKENS / "tokenizer.json"), saved_model.load(MODEL, TOKENS)
     figures = {
@@ -102,7 +102,7 @@ def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float | 
     axes.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
-def positions(params: Params) -> Figure:
+def positions(params: TrainParams) -> Figure:
     """The sinusoidal table, and how similar two positions are."""
     table = sinusoidal_positions(params.block_size, params.n_embd)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -147,7 +147,7 @@ def attention(net: GPT2, codec: Tokenizer) -> Figure:
     return figure
 
 
-def schedule(params: Params, steps: int) -> Figure:
+def schedule(params: TrainParams, steps: int) -> Figure:
     """The learning rate of each step."""
     p = params
     rates = [learning_rate(step, steps, p.learning_rate, p.min_learning_rate, p.warmup_steps) for step in range(steps)]

@@ -1,4 +1,4 @@
-"""Params: params.yaml as one frozen object, checked whole before any work."""
+"""Params: params.yaml, checked whole before any work, and a frozen class for each stage with the keys that it reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -22,22 +22,36 @@ Size = Annotated[int, Field(ge=1, le=2**20, strict=True)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", strict=True)]
+Threads = Annotated[int, Field(ge=0, le=4096, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=10_000)]
 
 
-class Params(BaseModel):
-    """Every hyperparameter. Units and choices stand in params.yaml; limits stand here."""
+class _Part(BaseModel):
+    """Some of params.yaml's keys. Units and choices stand in params.yaml; limits stand here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # data
+
+class DownloadParams(_Part):
+    """What the stage `download` reads."""
+
     dataset: Annotated[str, Field(strict=True, min_length=1, max_length=4_000)]
     dataset_revision: Annotated[str, Field(strict=True)] | None
     max_samples: Count | None
     max_val_samples: Count | None
-    # tokens
+
+
+class TokenizeParams(_Part):
+    """What the stage `tokenize` reads."""
+
     vocabulary: Literal["corpus", "full"]
-    # model
+
+
+class ModelParams(_Part):
+    """The network's shape: the fields of `GPT2Config` but the size of the vocabulary, which the tokens decide."""
+
     n_layer: Annotated[int, Field(ge=1, le=1000, strict=True)]
     n_head: Size
     n_embd: Size
@@ -46,7 +60,11 @@ class Params(BaseModel):
     position: Literal["sinusoidal", "learned"]
     causal: Flag
     tie_embeddings: Flag
-    # training
+
+
+class TrainParams(ModelParams):
+    """What the stage `train` reads."""
+
     epochs: Annotated[int, Field(ge=1, le=100_000, strict=True)]
     batch_size: Size
     grad_accumulation: Size
@@ -59,22 +77,55 @@ class Params(BaseModel):
     optimizer: Literal["adamw", "muon"]
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     compile: Flag | Literal["auto"]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", strict=True)]
-    threads: Annotated[int, Field(ge=0, le=4096, strict=True)]
-    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+    device: Device
+    threads: Threads
+    seed: Seed
     eval_every: Whole
     checkpoint_every: Count
     launcher: Annotated[str, Field(strict=True, pattern=r"^(python|torchrun)( [\w.,:=/@-]+)*$")]
     sharding: Literal["ddp", "fsdp"]
-    # evaluation
+
+
+class EvaluateParams(_Part):
+    """What the stage `evaluate` reads."""
+
+    device: Device
+    threads: Threads
     eval_stride: Size | None
-    # generation
+
+
+class GenerateParams(_Part):
+    """What the stage `generate` reads."""
+
+    device: Device
+    threads: Threads
+    seed: Seed
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1000)]
     num_samples: Annotated[int, Field(ge=1, le=10_000, strict=True)]
     max_new_tokens: Size
     temperature: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False, strict=True)]
     top_k: Size | None
     top_p: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False, strict=True)] | None
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt or prompts as a list.
+
+        `$\\{` in params.yaml is `${` in the text: that itself is taken by `dvc exp run -S` for the name of another key.
+        """
+        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return [text.replace("$\\{", "${") for text in given]
+
+
+class ExplainParams(_Part):
+    """What the stage `explain` reads."""
+
+    device: Device
+    threads: Threads
+
+
+class Params(ExplainParams, GenerateParams, EvaluateParams, TrainParams, TokenizeParams, DownloadParams):
+    """All of params.yaml, which `track` records; in its order, because pydantic takes the fields of the last base first."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
@@ -99,14 +150,8 @@ class Params(BaseModel):
             raise ValueError("\n".join(wrong))
         return self
 
-    @property
-    def prompts(self) -> list[str]:
-        """The prompt or prompts as a list.
 
-        `$\\{` in params.yaml is `${` in the text: that itself is taken by `dvc exp run -S` for the name of another key.
-        """
-        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        return [text.replace("$\\{", "${") for text in given]
+Part = TypeVar("Part", bound=_Part)
 
 
 def read_yaml(text: str) -> Any:
@@ -134,8 +179,8 @@ def write_yaml(values: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check the whole file.
+def load_params(part: type[Part], path: Path = Path("params.yaml")) -> Part:
+    """Read and check the whole file; return the part of it that a stage reads.
 
     Raises:
         UserError: the file is missing or not YAML, or any of its keys is missing, unknown or wrong: all in one message.
@@ -150,20 +195,29 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold `key: value` lines, it holds {_kind(raw)}. Restore it: git checkout {path}")
-    return parse_params(raw, str(path))
+    return part(**parse_params(raw, str(path)).model_dump(include=set(part.model_fields)))
 
 
-def parse_params(raw: dict[Any, Any], source: str = "params.yaml") -> Params:
-    """Check a mapping of keys to values; see `load_params`."""
+def parse_params(raw: Mapping[Any, Any], source: str = "params.yaml") -> Params:
+    """Check a mapping of all keys to values; see `load_params`."""
+    return parse_part(Params, raw, source)
+
+
+def parse_part(part: type[Part], raw: Mapping[Any, Any], source: str) -> Part:
+    """Check a mapping of one part's keys to values.
+
+    Raises:
+        UserError: a key is missing, unknown or wrong: all in one message, which begins with `source`.
+    """
     try:
-        return Params(**{str(key): value for key, value in raw.items()})
+        return part(**{str(key): value for key, value in raw.items()})
     except ValidationError as error:
-        lines = _explain(error, {str(key) for key in raw})
+        lines = _explain(error, {str(key) for key in raw}, set(part.model_fields))
         many = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise UserError(f"{source} has {many}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
-def _explain(error: ValidationError, given: set[str]) -> list[str]:
+def _explain(error: ValidationError, given: set[str], known: set[str]) -> list[str]:
     """One line per problem: the key, what is wrong, what to do."""
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
@@ -174,7 +228,7 @@ def _explain(error: ValidationError, given: set[str]) -> list[str]:
         elif item["type"] == "missing":
             lines[key] = f"{key}: missing; add it, or restore the file: git checkout params.yaml"
         elif item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(key, set(Params.model_fields) - given or Params.model_fields, 1)
+            close = difflib.get_close_matches(key, known - given or known, 1)
             hint = f"did you mean {close[0]}?" if close else "remove it"
             lines[key] = f"{key[:100]}: unknown key; {hint}"
         else:

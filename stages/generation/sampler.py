@@ -14,7 +14,7 @@ from model import GPT2
 from model.sampling import stream
 from stages.common import progress
 from stages.common.errors import UserError
-from stages.common.params import Params
+from stages.common.params import GenerateParams
 from stages.corpus.tokenizer import Tokenizer
 
 ROWS = 32  # samples written at once; a sample does not depend on its company
@@ -36,7 +36,7 @@ class Sample:
         return self.prompt + self.continuation
 
 
-def write(net: GPT2, codec: Tokenizer, params: Params) -> list[Sample]:
+def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> list[Sample]:
     """`num_samples` texts of each prompt. The same params give the same texts; more samples leave the first as they are.
 
     Raises:
@@ -59,7 +59,7 @@ def write(net: GPT2, codec: Tokenizer, params: Params) -> list[Sample]:
     return samples
 
 
-def speak(net: GPT2, codec: Tokenizer, params: Params, place: int, number: int) -> Iterator[str]:
+def speak(net: GPT2, codec: Tokenizer, params: GenerateParams, place: int, number: int) -> Iterator[str]:
     """The continuation of prompt `place` (from 0), sample `number`, in pieces as they come; a piece holds whole characters.
 
     It is the text that `write` gives. The last piece is "" if the text was cut at `max_new_tokens`.
@@ -80,7 +80,7 @@ def speak(net: GPT2, codec: Tokenizer, params: Params, place: int, number: int) 
     yield ""
 
 
-def _stream(net: GPT2, codec: Tokenizer, params: Params, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
+def _stream(net: GPT2, codec: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
     try:
         yield from stream(
             net,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.files import damaged, need, read_json
+from stages.tracking.pipeline import measured
 
 DATA = Path("data")
-STAGES = ("train", "evaluate", "generate")  # those with a metrics.json
 CURVES = ("train_loss", "val_loss")  # logged by step; metrics.json has their ends
 
 
@@ -63,7 +63,7 @@ class Results:
             by_position,
             samples,
             read_json(data / "download" / "about.json", "download"),
-            sorted(path for stage in STAGES for path in (data / stage).glob("*.csv")),
+            sorted(path for stage in measured() for path in (data / stage).glob("*.csv")),
             need(data / "evaluate" / "report.md", "evaluate"),
             need(data / "generate" / "samples.md", "generate"),
             need(data / "explain" / "explorer.html", "explain"),
@@ -93,7 +93,7 @@ def metrics(data: Path = DATA) -> dict[str, float]:
         UserError: a stage has not run.
     """
     found: dict[str, float] = {}
-    for stage in STAGES:
+    for stage in measured():
         for key, value in read_json(data / stage / "metrics.json", stage).items():
             if isinstance(value, int | float):
                 name = f"final_{key}" if key in CURVES else f"{stage}_{key}" if key in found else key

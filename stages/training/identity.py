@@ -17,30 +17,28 @@ from typing import Any
 import torch
 
 from stages.common.files import digest
-from stages.common.params import Params, read_yaml
+from stages.common.params import TrainParams
 from stages.compute.machine import cpu_name
 
 PROJECT = Path(__file__).parents[2]
 FORMAT = "1"  # of the checkpoint file
 
 
-def training_params(params: Params) -> dict[str, Any]:
-    """The params that can change a training: those that the stage `train` declares in dvc.yaml.
+def training_params(params: TrainParams) -> dict[str, Any]:
+    """The params that can change a training: all but `launcher`, because how many processes it starts is a fact of the machine.
 
-    The params of the data are not among them: the checksums of the tokens are part of the key. Nor is `launcher`: how many
-    processes it starts is a fact of the machine.
+    The params of the data are not among them: the checksums of the tokens are part of the key.
     """
-    declared = read_yaml((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["params"]
-    return params.model_dump(include=set(declared) - {"launcher"})
+    return params.model_dump(exclude={"launcher"})
 
 
-def training_key(params: Params, tokens: Path, facts: dict[str, str]) -> str:
+def training_key(params: TrainParams, tokens: Path, facts: dict[str, str]) -> str:
     """A name for everything that decides the bits of a training. Another key is another training.
 
     meta.json holds the checksums of the token files; reading the files themselves would delay the start of a large corpus.
 
     Args:
-        params: all of them.
+        params: the stage's.
         tokens: the folder of the tokens.
         facts: see `machine_facts`.
     """

@@ -17,7 +17,6 @@ from typing import IO, Any
 
 from stages.common import session
 from stages.common.errors import warn_of_tracking
-from stages.common.params import Params
 
 PATIENCE = 60  # seconds that the end of training waits for the last points to be stored
 
@@ -50,7 +49,7 @@ class LiveRun:
 
 
 @contextmanager
-def training_run(params: Params, facts: Mapping[str, str] | None = None, logged: bool = True) -> Iterator[LiveRun]:
+def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = None, logged: bool = True) -> Iterator[LiveRun]:
     """The experiment's MLflow run while it trains; marked when training fails or is interrupted, resumed by the next attempt.
 
     Args:
@@ -61,7 +60,7 @@ def training_run(params: Params, facts: Mapping[str, str] | None = None, logged:
     if not logged or os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
-    first = {"params": params.model_dump(), "facts": dict(facts or {}), "session": session.current()}
+    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.current()}
     with _writer() as pipe:
         run, status = LiveRun(pipe), "KILLED"
         run._send(first)

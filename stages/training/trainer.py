@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model import GPT2
 from stages.common.errors import UserError
-from stages.common.params import Params
+from stages.common.params import TrainParams
 from stages.common.progress import bar
 from stages.training import distributed
 from stages.training.batches import Batches, Stream, read_windows
@@ -46,7 +46,7 @@ class Trainer:
     """One training, from the first step or from a checkpoint to the last.
 
     Args:
-        params: all of them.
+        params: the stage's.
         net: the network, on its device.
         train: the training stream.
         validation: the validation stream.
@@ -65,7 +65,7 @@ class Trainer:
 
     def __init__(
         self,
-        params: Params,
+        params: TrainParams,
         net: GPT2,
         train: Stream,
         validation: Stream,
@@ -300,7 +300,7 @@ def _evenly(stream: Stream, block_size: int, most: int) -> tuple[NDArray[np.int6
     return read_windows(stream, chosen * block_size, block_size)
 
 
-def _out_of_memory(error: Exception, params: Params, device: torch.device) -> str | None:
+def _out_of_memory(error: Exception, params: TrainParams, device: torch.device) -> str | None:
     """What to lower, and by how much, with the numbers; None if the error is of another kind."""
     if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "memory" not in str(error).lower():
         return None

@@ -9,13 +9,18 @@ import source_tree
 from source_tree import ROOT, STAGES
 
 Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the project's files that it imports
-OWN = {
-    **{"download": "sources", "train": "training", "evaluate": "evaluation", "generate": "generation"},
-    **{"explain": "explanation", "track": "tracking"},
-}
 FLOORS = {  # a room imports from itself and from lower floors only
-    **{"model": 0, "stages/common": 0, "stages/storybook": 0, "stages/corpus": 1, "stages/compute": 1},
-    **{f"stages/{room}": 2 for room in OWN.values()},
+    "model": 0,
+    "stages/common": 0,
+    "stages/storybook": 0,
+    "stages/corpus": 1,
+    "stages/compute": 1,
+    "stages/sources": 2,  # from here on, each belongs to one stage
+    "stages/training": 2,
+    "stages/evaluation": 2,
+    "stages/generation": 2,
+    "stages/explanation": 2,
+    "stages/tracking": 2,
     "stages": 3,
 }
 SHARED = ("stages/corpus", "stages/compute")
@@ -39,14 +44,12 @@ def room(file: str) -> str:
 
 
 def upwards(imports: Graph) -> Iterator[str]:
-    """Imports that do not go down: to a room on the same or a higher floor, or to another stage's room."""
+    """Imports that do not go down: to a room on the same or a higher floor."""
     for file, others in imports.items():
         for other in others:
             here, there = room(file), room(other)
             if here != there and FLOORS[there] >= FLOORS[here]:
                 yield f"{file} imports {other}, which is not below it"
-            elif here == "stages" and FLOORS[there] == 2 and there != f"stages/{OWN.get(Path(file).stem)}":
-                yield f"{file} imports {other}, which is in another stage's room"
             elif here == there == "stages" and other != "stages/__init__.py":
                 yield f"{file} imports the script {other}"
 
@@ -76,18 +79,15 @@ def misplaced(imports: Graph, processes: Set[str]) -> Iterator[str]:
         processes: files that are started by name instead of imported.
     """
     users = {stage: reached(imports, {f"stages/{stage}.py"}) for stage in STAGES}
+    owners = {room(file): [stage for stage in STAGES if room(file) in map(room, users[stage])] for file in imports}
     for file in imports:
         stages = [stage for stage in STAGES if file in users[stage]]
         if room(file) == "stages/common" and len(stages) < len(STAGES):
             yield f"{file} is in common/, but {', '.join(sorted(set(STAGES) - set(stages)))} does not import it"
         elif room(file) in SHARED and not 2 <= len(stages) < len(STAGES):
             yield f"{file} is shared, but {', '.join(stages) or 'no stage'} imports it"
-        elif (
-            FLOORS[room(file)] == 2
-            and file not in processes
-            and [OWN.get(stage) for stage in stages] != [Path(file).parent.name]
-        ):
-            yield f"{file} is imported by {', '.join(stages) or 'no stage'}"
+        elif FLOORS[room(file)] == 2 and (len(owners[room(file)]) > 1 or not (stages or file in processes)):
+            yield f"{file} is imported by {', '.join(stages) or 'no stage'}, its room by {', '.join(owners[room(file)])}"
 
 
 def crowded(imports: Graph, most: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The source tree: who imports whom, and which params each stage reads."""
+"""The source tree: who imports whom."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
+from stages.common.params import read_yaml
+from stages.tracking import pipeline
 
 ROOT = Path(__file__).parents[2]
-STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-PARAMS = frozenset(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+STAGES = tuple(pipeline.stages())
+PARAMS = frozenset(read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8")))
 
 
 @cache
@@ -69,32 +69,3 @@ def expanded(deps: Iterable[str]) -> set[str]:
     """The source files in these folders and files, without `__init__` files that have no code."""
     paths = [path for dep in deps for path in ((ROOT / dep).rglob("*.py") if (ROOT / dep).is_dir() else [ROOT / dep])]
     return {path.relative_to(ROOT).as_posix() for path in paths if len(tree(path).body) > 1}
-
-
-def params_read(stage: str) -> set[str]:
-    """The params that a stage's code reads: attributes of anything named `params` (or `p`, or the result of load_params)."""
-    found: set[str] = set()
-    for path in import_tree(ROOT / "stages" / f"{stage}.py"):
-        if path.name == "params.py":
-            continue
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Attribute) and node.attr in PARAMS and _is_params(node.value):
-                found.add(node.attr)
-            if isinstance(node, ast.Attribute) and node.attr == "prompts" and _is_params(node.value):
-                found.add("prompt")
-            if isinstance(node, ast.keyword) and node.arg == "include" and isinstance(node.value, ast.Set):
-                found |= {str(item.value) for item in node.value.elts if isinstance(item, ast.Constant)} & PARAMS
-    return found
-
-
-def _is_params(node: ast.expr) -> bool:
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id == "load_params"
-    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-    return name in ("params", "p")
-
-
-def dvc() -> dict[str, Any]:
-    """dvc.yaml."""
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    return loaded

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 import source_tree
-import yaml
 from source_tree import ROOT, STAGES
+
+from stages.common import params
+from stages.common.params import read_yaml
+from stages.tracking import pipeline
 
 
 def _sources(folder: str) -> list[Path]:
@@ -71,7 +74,7 @@ def _canonical(requirement: str) -> str:
 def test_stage_is_script_is_folder() -> None:
     """Each script in stages/ is a node of dvc.yaml, started as a module; its outputs are in data/<its name>/ only."""
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
-    for stage, node in source_tree.dvc()["stages"].items():
+    for stage, node in pipeline.stages().items():
         assert node["cmd"].endswith(f" -m stages.{stage}"), stage
         for out in [*node.get("outs", []), *node.get("metrics", [])]:
             path = out if isinstance(out, str) else next(iter(out))
@@ -85,7 +88,7 @@ def test_deps_are_the_import_tree(stage: str) -> None:
     A folder is named where the stage imports all of it, else the file. `track` depends on all code: when another stage runs
     again, even with the same bytes, there is a run to complete.
     """
-    deps = source_tree.dvc()["stages"][stage]["deps"]
+    deps = pipeline.stages()[stage]["deps"]
     declared = [dep for dep in deps if dep.startswith(("model", "stages"))]
     if stage == "track":
         assert declared == ["model", "stages"]
@@ -95,27 +98,33 @@ def test_deps_are_the_import_tree(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_params_declared_are_params_read(stage: str) -> None:
-    """A stage's params in dvc.yaml are exactly those that its code reads (`track` records them all)."""
-    declared = source_tree.dvc()["stages"][stage]["params"]
+def test_params_declared_are_the_stage_s_class(stage: str) -> None:
+    """A stage's params in dvc.yaml are the fields of its class, in that order (`track` depends on all of params.yaml)."""
+    declared = pipeline.stages()[stage].get("params", [])
     if stage == "track":
         assert declared == [{"params.yaml": None}]
     else:
-        assert set(declared) == source_tree.params_read(stage)
+        assert declared == list(fields(stage))
 
 
-def test_every_param_has_a_reader() -> None:
-    """No key of params.yaml is unused: each one is read by a stage."""
-    used = {key for stage in STAGES for key in source_tree.params_read(stage)}
-    assert used == source_tree.PARAMS
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_every_param_is_used(stage: str) -> None:
+    """A stage has no param that its code does not use: each is an attribute somewhere in the files that it imports."""
+    files = source_tree.import_tree(ROOT / "stages" / f"{stage}.py")
+    used = {node.attr for path in files for node in ast.walk(source_tree.tree(path)) if isinstance(node, ast.Attribute)}
+    assert used >= set(fields(stage))
+
+
+def fields(stage: str) -> dict[str, object]:
+    """The fields of a stage's class of params; a stage without params has none."""
+    part = getattr(params, f"{stage.title()}Params", None)
+    return part.model_fields if part else {}
 
 
 def test_params_yaml_is_flat_and_commented() -> None:
     """params.yaml has one key per line, each with a comment that explains it, and the class Params has the same keys."""
-    from stages.common.params import Params
-
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert list(yaml.safe_load(text)) == list(Params.model_fields)
+    assert list(read_yaml(text)) == list(params.Params.model_fields)
     for line in text.splitlines():
         assert not line or line.startswith("#") or "  # " in line or "   # " in line, line
 
@@ -127,7 +136,7 @@ def test_lock_is_of_this_code() -> None:
         pytest.skip("this copy of the project is no git repository")
     stale = {
         f"{stage}: {dep['path']}"
-        for stage, state in yaml.safe_load(_committed("dvc.lock"))["stages"].items()
+        for stage, state in read_yaml(_committed("dvc.lock").decode())["stages"].items()
         for dep in state["deps"]
         if dep["path"].startswith(("model", "stages", "requirements")) and _md5(dep["path"]) != dep["md5"]
     }

@@ -6,8 +6,9 @@ import re
 
 import pages
 import pytest
-import yaml
 from source_tree import PARAMS, ROOT, STAGES
+
+from stages.common.params import read_yaml
 
 OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ does not exist before the first run
 
@@ -55,5 +56,5 @@ def test_one_version() -> None:
     """pyproject.toml, CITATION.cff and CHANGELOG.md give the same version."""
     found = re.search(r'^version = "(.+)"$', pages.read("pyproject.toml"), re.MULTILINE)
     assert found
-    assert str(yaml.safe_load(pages.read("CITATION.cff"))["version"]) == found[1]
+    assert str(read_yaml(pages.read("CITATION.cff"))["version"]) == found[1]
     assert f"\n## {found[1]}\n" in pages.read("CHANGELOG.md")

@@ -194,14 +194,12 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("data", ["roneneldan/TinyStories", "some/folder"])
 def test_gpt2_small_is_the_original_experiment(target: str, data: str) -> None:
     """`make gpt2-small` and `gpt2-small-best`, which take hours, give DVC keys that exist and values that they may have."""
-    import yaml
-
-    from stages.common.params import parse_params
+    from stages.common.params import parse_params, read_yaml
 
     makefile = pages.read("Makefile")
     assert "\nDATA ?= roneneldan/TinyStories\n" in makefile
     recipe = makefile.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").replace('"$(DATA)"', data)
     given = dict(word.split("=", 1) for word in recipe.split("dvc exp run")[1].split() if "=" in word)
-    values = yaml.safe_load(pages.read("params.yaml")) | {key: yaml.safe_load(value) for key, value in given.items()}
+    values = read_yaml(pages.read("params.yaml")) | {key: read_yaml(value) for key, value in given.items()}
     params = parse_params(values)
     assert (params.dataset, params.n_embd, params.vocabulary, params.epochs) == (data, 768, "full", 5)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import faults
 import pytest
-import yaml
 from project import assert_complete
 from reference import PATIENCE, Reference
+
+from stages.common.params import read_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("accident around a run")]
 
@@ -42,7 +43,7 @@ def test_clock_goes_backwards(reference: Reference, tmp_path: Path) -> None:
 def test_rotten_cache(reference: Reference, tmp_path: Path) -> None:
     """An object of DVC's cache has other bytes than its name says: it is found out, made again, and nobody used it."""
     project = reference.copy(tmp_path / "project")
-    lock = yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+    lock = read_yaml((project.folder / "dvc.lock").read_text(encoding="utf-8"))
     (md5,) = [out["md5"] for out in lock["stages"]["tokenize"]["outs"] if out["path"] == "data/tokenize/train.npy"]
     rotten = project.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
     content = bytearray(rotten.read_bytes())

@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from refusal import check_message, digests, refused
 from stage_runs import ROOT, TINY, run_stage
 
 from stages.common import command
+from stages.common.params import read_yaml, write_yaml
+from stages.tracking import pipeline
 
 pytestmark = pytest.mark.kind("bad params.yaml")
 
 MISSING = ...
-TEXT: str = yaml.safe_dump(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | TINY, allow_unicode=True)
+TEXT: str = write_yaml(read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8")) | TINY)
 
 
 def edited(changes: Mapping[str, Any]) -> str:
     """The file with these values instead; MISSING takes the key out."""
-    values = yaml.safe_load(TEXT) | dict(changes)
-    return yaml.safe_dump({key: value for key, value in values.items() if value is not MISSING}, allow_unicode=True)
+    values = read_yaml(TEXT) | dict(changes)
+    return write_yaml({key: value for key, value in values.items() if value is not MISSING})
 
 
 def laughs(depth: int = 9) -> str:
@@ -172,7 +173,7 @@ def test_folder_in_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -
         (folder / "params.yaml").rmdir()
 
 
-@pytest.mark.parametrize("stage", ["download", "tokenize", "train", "evaluate", "generate", "explain", "track"])
+@pytest.mark.parametrize("stage", pipeline.stages())
 def test_every_stage_checks_all_of_it(folder: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong value stops every stage, not only the one that reads it: it is found before the first hour of work."""
     (folder / "params.yaml").write_text(edited({"top_p": 0, "n_head": 3}), encoding="utf-8")

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from reference import PROMPTS, WORD, Reference, outputs
 from stage_runs import ROOT
 
+from stages.common.params import read_yaml
 from tools import ui
 
 pytestmark = pytest.mark.kind("security")
@@ -83,6 +83,6 @@ def test_a_prompt_is_no_path(reference: Reference) -> None:
     assert not [path for path in [*made, *reference.folder.parent.iterdir()] if path.name == "owned"]
     rows = (reference.folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").split("\n")
     assert [json.loads(row)["prompt"] for row in rows if row] == PROMPTS
-    kept = yaml.safe_load((reference.folder / "params.yaml").read_text(encoding="utf-8"))
+    kept = read_yaml((reference.folder / "params.yaml").read_text(encoding="utf-8"))
     assert kept["prompt"] == PROMPTS
     assert "\x1b" not in reference.said and "\0" not in reference.said

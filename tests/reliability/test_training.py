@@ -20,12 +20,11 @@ import interpreter
 import numpy as np
 import pytest
 import torch
-import yaml
 from stage_runs import ROOT, TINY, environment, run_stage, write_params
 
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
-from stages.common.params import parse_params
+from stages.common.params import parse_params, read_yaml
 from stages.training.checkpoint import Checkpoints, State
 from stages.training.distributed import World
 from stages.training.identity import make_key
@@ -33,7 +32,7 @@ from stages.training.optimizer import make_optimizers
 from stages.training.signals import Stop
 from stages.training.trainer import Stopped, Trainer
 
-COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+COMMITTED = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STREAM = np.random.default_rng(0).integers(0, 50, 1_500, dtype=np.uint16)
 VALIDATION = np.random.default_rng(1).integers(0, 50, 300, dtype=np.uint16)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import interpreter
 import psutil
 import pytest
-import yaml
 from project import container, wait_for
-from stage_runs import ROOT, environment
+from stage_runs import environment
+
+from stages.tracking import pipeline
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every command is executed")
 LASTING = """
@@ -69,7 +70,7 @@ def test_what_is_forked(setting: dict[str, str], forked: bool, tmp_path: Path) -
 
 def test_every_stage_can_be_forked() -> None:
     """The commands of dvc.yaml are those that are known here."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = pipeline.stages()
     assert all(interpreter.STAGE.fullmatch(stage["cmd"]) for stage in stages.values())
 
 

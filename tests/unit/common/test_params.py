@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import UserError
-from stages.common.params import Params, load_params, parse_params, read_yaml, write_yaml
+from stages.common.params import (
+    EvaluateParams,
+    GenerateParams,
+    Params,
+    load_params,
+    parse_params,
+    parse_part,
+    read_yaml,
+    write_yaml,
+)
 
 COMMITTED: dict[str, Any] = read_yaml((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
 
@@ -77,7 +86,7 @@ def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
         path.write_text(write_yaml(params.model_dump()), encoding="utf-8")
-        assert load_params(path) == params
+        assert load_params(Params, path) == params
 
 
 @pytest.mark.kind("params.yaml read as DVC reads it")
@@ -102,7 +111,7 @@ def test_values_mean_what_dvc_says(tmp_path: Path, key: str, text: str, value: o
     lines = write_yaml({name: kept for name, kept in COMMITTED.items() if name != key})
     path = tmp_path / "params.yaml"
     path.write_text(f"{lines}{key}: {text}\n", encoding="utf-8")
-    read = getattr(load_params(path), key)
+    read = getattr(load_params(Params, path), key)
     assert (read, type(read)) == (value, type(value))
     assert parse_yaml(path.read_text(encoding="utf-8"), "params.yaml")[key] == value
 
@@ -206,7 +215,7 @@ def test_broken_files_are_explained(tmp_path: Path, text: str, word: str) -> Non
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=word):
-        load_params(path)
+        load_params(Params, path)
 
 
 def test_a_smaller_context_needs_no_other_key() -> None:
@@ -220,6 +229,25 @@ def test_a_dollar_and_a_brace_in_a_prompt() -> None:
     for written in ("a ${b} c", "a $\\{b} c"):
         assert parse_params(COMMITTED | {"prompt": written}).prompts == ["a ${b} c"]
         assert parse_params(COMMITTED | {"prompt": [written, "d"]}).prompts == ["a ${b} c", "d"]
+
+
+def test_a_stage_gets_its_own_part_of_a_file_that_is_right_as_a_whole(tmp_path: Path) -> None:
+    """A stage has the keys that it reads and no other, and another stage's wrong key stops it all the same."""
+    path = tmp_path / "params.yaml"
+    path.write_text(write_yaml(COMMITTED), encoding="utf-8")
+    assert load_params(EvaluateParams, path).model_dump() == {"device": "auto", "threads": 0, "eval_stride": None}
+    assert not hasattr(load_params(EvaluateParams, path), "learning_rate")
+    path.write_text(write_yaml(COMMITTED | {"top_p": 0}), encoding="utf-8")
+    with pytest.raises(UserError, match="top_p: 0"):
+        load_params(EvaluateParams, path)
+
+
+def test_one_part_is_checked_with_its_own_hints() -> None:
+    """What `generate` takes from the command line is checked by the same limits, and named as coming from there."""
+    options = {key: COMMITTED[key] for key in GenerateParams.model_fields}
+    assert parse_part(GenerateParams, options | {"top_k": 5}, "the command line").top_k == 5
+    with pytest.raises(UserError, match=r"^the command line has 2 problems:\n  temperature: -1: .*\n  sead: unknown key"):
+        parse_part(GenerateParams, {**options, "temperature": -1, "sead": 1}, "the command line")
 
 
 def test_params_cannot_be_changed() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +20,7 @@ from model import GPT2, GPT2Config, hf
 from stages import generate as stage
 from stages.common import command
 from stages.common.errors import UserError
-from stages.common.params import Params, load_params, parse_params
+from stages.common.params import Params, load_params, parse_params, read_yaml, write_yaml
 from stages.common.terminal import printable
 from stages.compute import saved_model
 from stages.corpus import tokenizer
@@ -51,7 +50,7 @@ def written(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ready(written: Path) -> Ready:
     """The network, its tokenizer, and a maker of params."""
-    committed = load_params(written / "params.yaml").model_dump()
+    committed = load_params(Params, written / "params.yaml").model_dump()
 
     def params(**changes: Any) -> Params:
         return parse_params(committed | changes)
@@ -161,8 +160,8 @@ def project(written: Path, tmp_path: Path) -> Callable[..., Path]:
     def make(**changes: Any) -> Path:
         folder = tmp_path / "project"
         shutil.copytree(written, folder)
-        found = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | changes
-        (folder / "params.yaml").write_text(yaml.safe_dump(found), encoding="utf-8")
+        found = read_yaml((folder / "params.yaml").read_text(encoding="utf-8")) | changes
+        (folder / "params.yaml").write_text(write_yaml(found), encoding="utf-8")
         return folder
 
     return make

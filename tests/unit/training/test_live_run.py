@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[3]
 TRAINING = """
 import time
 from stages.training import live_run
-from stages.common.params import load_params
+from stages.common.params import Params, load_params
 
 began = time.perf_counter()
-with live_run.training_run(load_params(), {"device": "cpu"}) as run:
+with live_run.training_run(load_params(Params).model_dump(), {"device": "cpu"}) as run:
     for step in range(1, 3001):
         run.log(step, {"train_loss": 1 / step, "grad_norm": float("nan")})
     run.samples(3000, ["Once", "upon"])

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from markdown_it import MarkdownIt
 
 from model import GPT2, GPT2Config, hf
+from stages.common.params import read_yaml
 from stages.corpus import tokenizer
 from stages.training import model_card
 
@@ -32,7 +32,7 @@ def test_says_data_params_metrics_limits() -> None:
     """Every split, every training parameter, every metric and the shape's numbers are on the card, under a YAML head."""
     text = model_card.text(CONFIG, META, METRICS, PARAMS)
     head, body = re.fullmatch(r"---\n(.*?)---\n(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    assert yaml.safe_load(head)["pipeline_tag"] == "text-generation"
+    assert read_yaml(head)["pipeline_tag"] == "text-generation"
     for words in (
         "storybook",
         "1,234",
