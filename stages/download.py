@@ -16,8 +16,9 @@ from stages.common.params import DownloadParams, load_params
 from stages.common.progress import bar
 from stages.common.terminal import counted
 from stages.corpus import stories
-from stages.sources.resolve import open_source
-from stages.sources.source import SEPARATOR, Source, Stories
+from stages.corpus.tokenizer import END_OF_TEXT
+from stages.sources.open_source import open_source
+from stages.sources.source import Source, SplitReader
 
 FOLDER = Path("data/download")
 
@@ -36,12 +37,11 @@ def main(args: argparse.Namespace) -> None:
     about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
     about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
     files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))
-    source.done()
 
 
 def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | None) -> None:
     """Write one split's stories and print how many there are."""
-    chosen = Stories(source, split, limit)
+    chosen = SplitReader(source, split, limit)
     with bar(limit, f"download {split}", "story") as progress:
         for table in chosen:
             writer.add(table)
@@ -53,7 +53,7 @@ def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | N
     print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
     if chosen.marked:
         print(
-            f"note: {split}: {SEPARATOR} is within {counted(chosen.marked, 'story', 'stories')} and is taken for plain text, "
+            f"note: {split}: {END_OF_TEXT} is within {counted(chosen.marked, 'story', 'stories')} and is taken for plain text, "
             "not for the end of a story. If it is meant to end them, give the stories as .txt",
             file=sys.stderr,
         )

@@ -1,36 +1,32 @@
-"""Data file: a file of stories, here or on the Hub: opened, unpacked, decoded, and named in every message about it."""
+"""Data file: a file of stories, unpacked and decoded, and named in every message about it."""
 
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import io
 import lzma
 import os
-import shlex
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
 from stages.common.errors import UserError
 
-BLOCK = 1 << 20  # bytes read at a time
-UNPACKERS: dict[str, tuple[Callable[[Any], Any], str]] = {  # file name ends in -> reader, the command that does the same
-    ".gz": (lambda file: gzip.GzipFile(fileobj=file), "gzip -dc"),
-    ".bz2": (bz2.BZ2File, "bzip2 -dc"),
-    ".xz": (lzma.LZMAFile, "xz -dc"),
-    ".zst": (lambda file: pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"), "zstd -dc"),
+COMPRESSED: dict[str, Callable[[Path], Any]] = {  # file name ends in -> opens its unpacked bytes
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": lambda path: io.BufferedReader(pa.input_stream(path, compression="zstd")),
 }
 
 
-def show(path: Path | str) -> str:
+def printable_path(path: Path | str) -> str:
     """A path as it can be printed: bytes of a file name that are not UTF-8 are written as `\\xe9`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -40,67 +36,18 @@ class DataFile:
     """A file of stories."""
 
     name: str  # in messages
-    address: str  # a path, or an address of the Hub (hf://...)
-    remote: bool = False
-    _said: set[str] = field(default_factory=set, compare=False)
+    path: Path
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes, unpacked if its name says that it is packed."""
-        with self._opened() as packed:
-            unpack, _ = UNPACKERS.get(self._packing, (None, ""))
-            try:
-                if unpack is None:
-                    yield packed
-                else:
-                    with unpack(packed) as unpacked:
-                        yield unpacked
-            except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-                raise self.refusal(f"{error}".rstrip("."), "Is it whole, and what its ending says?") from error
+    def open(self) -> Any:
+        """The file's bytes, unpacked if its name says that it is compressed."""
+        unpack = COMPRESSED.get(self.path.suffix.lower())
+        return unpack(self.path) if unpack else open(self.path, "rb")
 
-    def text(self, newlines: bool = False) -> Iterator[str]:
-        """The file's characters in pieces, without a byte order mark; `newlines`: with every line end as `\\n`.
+    def text(self, newline: str | None = None) -> io.TextIOWrapper:
+        """The file's text without a byte order mark; `newline` is `open`'s."""
+        return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline=newline)
 
-        Raises:
-            UserError: the file is not UTF-8; the message names the line and the command that converts it.
-        """
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        translator = io.IncrementalNewlineDecoder(None, translate=True)
-        lines, block = 1, b"-"
-        with self.open() as file:
-            while block:
-                block = file.read(BLOCK)
-                try:
-                    piece = decoder.decode(block, final=not block)
-                except UnicodeDecodeError as error:
-                    line = lines + error.object.count(b"\n", 0, error.start)
-                    raise self._not_utf8(line, error.object[error.start], error.object) from error
-                lines += piece.count("\n")
-                yield translator.decode(piece, final=not block) if newlines else piece
-
-    def lines(self) -> Iterator[str]:
-        """The file's lines with their ends, `\\n`, `\\r` or `\\r\\n`, as they are."""
-        parts: list[str] = []
-        for piece in self.text():
-            parts.append(piece)
-            if "\n" in piece or "\r" in piece:
-                *whole, last = io.StringIO("".join(parts), newline="").readlines()
-                yield from whole
-                parts = [last]  # a line end may be cut in two here
-        yield from io.StringIO("".join(parts), newline="")
-
-    def holds(self, word: bytes, read: Callable[[int], object]) -> bool:
-        """Whether the bytes are anywhere in the file; `read` is called with the number of bytes read."""
-        edge = b""
-        with self.open() as file:
-            while block := file.read(BLOCK):
-                if word in (seen := edge + block):
-                    return True
-                edge = seen[1 - len(word) :]
-                read(len(block))
-        return False
-
-    def refusal(self, why: str, remedy: str) -> UserError:
+    def error(self, why: str, remedy: str) -> UserError:
         """The error for a file that is not what it should be."""
         return UserError(f"dataset: {self.name} cannot be read: {why}. {remedy}")
 
@@ -111,41 +58,30 @@ class DataFile:
             "Rename the column that holds the stories to `text`, or give another data set"
         )
 
-    def note(self, text: str) -> None:
-        """Print a note about the file, once."""
-        if text not in self._said:
-            self._said.add(text)
-            print(f"note: {self.name}: {text}", file=sys.stderr)
-
-    @property
-    def _packing(self) -> str:
-        """What the file is packed with, by its name."""
-        return next((ending for ending in UNPACKERS if self.address.lower().endswith(ending)), "")
-
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        if self.remote:
-            import fsspec
-
-            with fsspec.open(self.address, "rb") as file:
-                yield file
-            return
+    def explained(self) -> Iterator[None]:
+        """Turn what the libraries raise about the file into one sentence."""
         try:
-            local = open(self.address, "rb")  # noqa: SIM115
+            yield
+        except UnicodeDecodeError as error:
+            raise self._not_utf8() from error
         except PermissionError as error:
             raise UserError(f"dataset: {self.name}: permission denied. Make it readable") from error
-        with local:
-            yield local
+        except (pa.ArrowException, ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            what = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise self.error(what, "Is it whole, and what its ending says?") from error
 
-    def _not_utf8(self, line: int, byte: int, start: bytes) -> UserError:
-        """The error for a file in another encoding, with the command that converts exactly this file."""
-        encoding = "UTF-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
-        path = Path(self.address).name if self.remote else self.address
-        plain = Path(path[: len(path) - len(self._packing)])
-        source, target = shlex.quote(path), shlex.quote(str(plain.with_name(f"{plain.stem}.utf8{plain.suffix}")))
-        unpack = f"{UNPACKERS[self._packing][1]} {source} | " if self._packing else ""
-        words = f"{unpack}iconv -f {encoding} -t UTF-8{'' if unpack else f' {source}'} > {target}"
+    def _not_utf8(self) -> UserError:
+        """The error for a file in another encoding; it is read again to find the line."""
+        where = "the file"
+        with self.open() as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    where = f"line {number:,} holds the byte 0x{line[error.start]:02x}"
+                    break
         return UserError(
-            f"dataset: {self.name} is not UTF-8 text (line {line:,} holds the byte 0x{byte:02x}). "
-            f"Convert it: {words} (if {encoding} is its encoding). Then give the new file in its place"
+            f"dataset: {self.name} is not UTF-8 text ({where}). Convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW, "
+            "with UTF-16 or another name in place of WINDOWS-1252 if that is its encoding"
         )

@@ -1,4 +1,4 @@
-"""Hub data set: stories from the Hugging Face Hub, streamed, so that the cost follows the number of stories taken."""
+"""Hub data set: stories from the Hugging Face Hub. A few are read out of a parquet file there; for more, files are fetched."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from stages.common import session
 from stages.common.errors import UserError
-from stages.sources import partial_download, table_stream
+from stages.sources import formats
 from stages.sources.data_file import DataFile
-from stages.sources.source import TEXT, Source
+from stages.sources.source import TEXT, Source, splits_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
-KINDS = ("parquet", "json", "csv", "text", "arrow")  # readers of `datasets` whose files are read here
-CSV = {",": "csv", "\t": "tsv"}  # what is between two fields -> reader
-OTHERS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # no reader's options
+FEW = 100_000  # stories; up to here only their parts of a parquet file are read: seconds instead of gigabytes
+NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of a reader
 
 
 def open_source(dataset: str, revision: str | None) -> Source:
     """Ask the Hub for the data set at `revision` (None = its newest commit).
 
     Raises:
-        UserError: no network, no such data set or revision, no access, or no training split.
+        UserError: no network, no such data set or revision, no access, no training split, or files that cannot be read.
     """
     with _explained(dataset, revision):
         library = _datasets()
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
 
         info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
-        builder = library.load_dataset_builder(dataset, revision=info.sha)
-        names, reader = [str(name) for name in builder.config.data_files or {}], _reader(dataset, builder)
-    if info.sha is None:
+        config = library.load_dataset_builder(dataset, revision=info.sha).config
+    commit, names = info.sha, [str(name) for name in config.data_files or {}]
+    if commit is None:
         raise UserError(f"dataset: the Hub names no commit of {dataset}. Give dataset_revision as a commit")
     if "train" not in names:
         raise UserError(f"dataset: {dataset} has no split `train`, only {', '.join(names)}. Give another data set")
-    held_out = next((name for name in ("validation", "test") if name in names), None)
-    splits = {"train": "train"} | ({"validation": held_out} if held_out else {})
+    splits = splits_of(names)
+    reader = _reader(dataset, config, list(splits.values()))
     licence = info.card_data.get("license") if info.card_data else None
-    unfinished = session.root() / ".checkpoints" / f"download-{info.sha[:16]}"
-    if unfinished.exists():
-        print("going on with what an interrupted download has read")
 
-    def tables(split: str) -> Iterator[pa.Table]:
+    def tables(split: str, limit: int | None) -> Iterator[pa.Table]:
         with _explained(dataset, revision):
-            for address in builder.config.data_files[split]:
-                file = DataFile(f"{dataset}/{address.partition(f'@{info.sha}/')[2]}", address, remote=True)
-                yield from table_stream.tables(file, reader, unfinished)
+            for address in config.data_files[split]:
+                inside = address.partition(f"@{commit}/")[2]
+                name = f"{dataset}/{inside}"
+                if reader is formats.parquet and limit is not None and limit <= FEW:
+                    with HfFileSystem().open(address, "rb") as opened:
+                        yield from formats.parquet_tables(DataFile(name, Path(inside)), opened)
+                else:  # into the Hub's cache, where a file that was fetched by an earlier attempt is found again
+                    path = hf_hub_download(dataset, inside, repo_type="dataset", revision=commit)
+                    yield from formats.tables(DataFile(name, Path(path)), reader)
 
-    return Source(dataset, info.sha, licence, TEXT, splits, tables, done=lambda: partial_download.forget(unfinished))
+    return Source(dataset, commit, licence, TEXT, splits, tables)
 
 
 def _datasets() -> Any:
@@ -66,24 +68,25 @@ def _datasets() -> Any:
     return datasets
 
 
-def _reader(dataset: str, builder: Any) -> str:
+def _reader(dataset: str, config: Any, splits: list[str]) -> formats.Reader:
     """Which of our readers the data set's files need.
 
     Raises:
         UserError: they are of another kind, or the data set's card asks for options of a reader that ours has not.
     """
-    config = builder.config
-    kind = next((kind for kind in KINDS if builder.name == kind), "")
-    separator = (config.delimiter or config.sep) if kind == "csv" else ","
+    endings = {formats.ending(Path(address)) for split in splits for address in config.data_files[split]}
+    readers = {formats.READERS[ending] for ending in endings if ending}
     plain = type(config)(name=config.name)
-    special = [f.name for f in fields(config) if f.name not in OTHERS and getattr(config, f.name) != getattr(plain, f.name)]
-    packed = [name for names in (config.data_files or {}).values() for name in names if name.endswith((".zip", ".tar"))]
-    if not kind or special or separator not in CSV or packed:
-        why = f"are {builder.name} files" if not kind else f"are packed as {packed[0][-4:]}" if packed else "need options"
-        raise UserError(
-            f"dataset: {dataset}: its files {why}, which cannot be read as stories. Give a data set of {', '.join(KINDS)}"
-        )
-    return CSV[separator] if kind == "csv" else kind
+    options = [
+        f.name for f in fields(config) if f.name not in NOT_OPTIONS and getattr(config, f.name) != getattr(plain, f.name)
+    ]
+    separator = getattr(config, "delimiter", None) or getattr(config, "sep", None)
+    if separator and separator != ("\t" if ".tsv" in endings else ","):
+        options.append("sep")
+    if options or None in endings or len(readers) != 1:
+        why = f"need the options {', '.join(options)}" if options else "are not of one kind that can be read"
+        raise UserError(f"dataset: {dataset}: its files {why}. Give a data set of {', '.join(formats.READERS)}")
+    return readers.pop()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.common.terminal import counted
+from stages.corpus.tokenizer import END_OF_TEXT
 
 HOLD_OUT = 10  # without a validation split, every tenth story is validation's, and no other
 TEXT = pa.schema([("text", pa.string())])
-SEPARATOR = "<|endoftext|>"  # what ends a story in many text files, TinyStories' own among them
+
+# The source's own name of a split and about how many stories will be taken (None = all) -> its stories in order, blank ones too
+Tables = Callable[[str, int | None], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,17 @@ class Source:
     licence: str | None
     schema: pa.Schema
     splits: dict[str, str]  # "train" and, if there is one, "validation" -> the source's own name for it
-    tables: Callable[
-        [str], Iterator[pa.Table]
-    ]  # the source's own name of a split -> its stories in order, of `schema`, blank ones too
+    tables: Tables
     files: dict[str, str] = field(default_factory=dict)  # a local source's files -> their sha256
-    done: Callable[[], None] = lambda: None  # called when all that was asked for is written
 
 
-class Stories:
+def splits_of(names: Collection[str]) -> dict[str, str]:
+    """`splits` of a source that has these; its test split serves for validation where it has no validation split."""
+    held_out = next((name for name in ("validation", "test") if name in names), None)
+    return {"train": "train"} | ({"validation": held_out} if held_out else {})
+
+
+class SplitReader:
     """A split's stories as tables, without blank ones, at most `limit` (None = all).
 
     `blank` counts the blank stories passed, `marked` the stories with the letters `<|endoftext|>` in them.
@@ -62,21 +68,21 @@ class Stories:
     def _chosen(self) -> Iterator[pa.Table]:
         """The split's own stories; without a validation split, its share of the training stories."""
         if "validation" in self._source.splits:
-            yield from self._not_blank(self._source.splits[self._split])
+            yield from self._not_blank(self._source.splits[self._split], self._limit)
             return
         seen = 0
-        for table in self._not_blank(self._source.splits["train"]):
+        for table in self._not_blank(self._source.splits["train"], self._limit and self._limit * HOLD_OUT):
             held_out = (seen + np.arange(len(table))) % HOLD_OUT == HOLD_OUT - 1
             seen += len(table)
             yield table.filter(pa.array(held_out == (self._split == "validation")))
 
-    def _not_blank(self, name: str) -> Iterator[pa.Table]:
+    def _not_blank(self, name: str, limit: int | None) -> Iterator[pa.Table]:
         """The stories that are not blank."""
-        for table in self._source.tables(name):
+        for table in self._source.tables(name, limit):
             text = table["text"]
             kept = pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(text)), 0), False)
             self.blank += len(table) - _count(kept)
-            self.marked += _count(pc.match_substring(text, SEPARATOR))
+            self.marked += _count(pc.match_substring(text, END_OF_TEXT))
             yield table.filter(kept)
 
 

@@ -131,7 +131,10 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "noise as txt": (file("stories.txt", NOISE), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
     "noise as csv": (file("stories.csv", NOISE), ["stories.csv", "UTF-8"]),
     "noise as jsonl": (file("stories.jsonl", NOISE), ["stories.jsonl is not UTF-8 text"]),
-    "noise as parquet": (file("stories.parquet", NOISE), ["stories.parquet is not a parquet file", "Give it its true ending"]),
+    "noise as parquet": (
+        file("stories.parquet", NOISE),
+        ["stories.parquet cannot be read", "Is it whole, and what its ending says"],
+    ),
     "noise as gz": (file("stories.txt.gz", NOISE), ["stories.txt.gz cannot be read", "Is it whole"]),
     # another encoding
     "Latin-1 txt": (file("stories.txt", LATIN), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
@@ -179,14 +182,14 @@ def project(tokenized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_refused(name: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_data_set_is_refused(name: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A data set that is missing, empty, foreign or damaged is refused by its name, and the data that was there stays."""
     make, words = CASES[name]
     write_params(project, {"dataset": make(project)})
     refused(project, "download", words, capsys)
 
 
-def test_no_hub(project: Path) -> None:
+def test_no_network_is_reported(project: Path) -> None:
     """A Hub data set without a network: within seconds one message, with two ways to do without."""
     write_params(project, {"dataset": "roneneldan/TinyStories"})
     done = run_stage(project, "download", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_TELEMETRY="1")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.sources import resolve
-from stages.sources.source import TEXT, Source, Stories
-from stages.storybook import story as storybook
+from stages.sources.source import TEXT, Source, SplitReader
 
 
 def source(*tables: pa.Table, splits: tuple[str, ...] = ("train", "validation")) -> Source:
     """A source that yields these tables for every split."""
-    return Source("mine", None, None, TEXT, {split: split for split in splits}, lambda split: iter(tables))
+    return Source("mine", None, None, TEXT, {split: split for split in splits}, lambda split, limit: iter(tables))
 
 
-def texts(chosen: Stories) -> list[str]:
+def texts(chosen: SplitReader) -> list[str]:
     return [text for table in chosen for text in table["text"].to_pylist()]
 
 
@@ -29,29 +26,11 @@ def numbered(count: int, at_a_time: int) -> list[pa.Table]:
     return [pa.table({"text": rows[i : i + at_a_time]}) for i in range(0, count, at_a_time)]
 
 
-def test_the_storybook_keeps_its_order_and_its_seeds() -> None:
-    """Train and validation are the storybook's stories of their own seeds, with log-probabilities, batch after batch."""
-    count = resolve.BATCH + 5
-    chosen = Stories(resolve.open_source("storybook", None), "train", count)
-    table = pa.concat_tables(chosen)
-    expected = list(storybook.stories(count, storybook.TRAIN_SEED))
-    assert table["text"].to_pylist() == [story.text for story in expected]
-    assert table["logprob"].to_pylist() == [story.logprob for story in expected]
-    validation = texts(Stories(resolve.open_source("storybook", "ignored"), "validation", 3))
-    assert validation == [story.text for story in storybook.stories(3, storybook.VALIDATION_SEED)]
-
-
-def test_the_storybook_is_lazy() -> None:
-    """A billion stories cost nothing until they are taken."""
-    chosen = iter(Stories(resolve.open_source("storybook", None), "train", 10**9))
-    assert all(len(table) == resolve.BATCH for table in islice(chosen, 2))
-
-
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70) | st.none())
 def test_at_most_the_limit(count: int, at_a_time: int, limit: int | None) -> None:
     """A split is the first `limit` stories, or all, however the source cuts them into tables."""
-    chosen = Stories(source(*numbered(count, at_a_time)), "train", limit)
+    chosen = SplitReader(source(*numbered(count, at_a_time)), "train", limit)
     assert texts(chosen) == [str(i) for i in range(count)][:limit]
 
 
@@ -59,12 +38,12 @@ def test_no_more_is_read_than_needed() -> None:
     """When the limit is reached, the source is not asked for another table."""
     read = []
 
-    def tables(split: str) -> Iterator[pa.Table]:
+    def tables(split: str, limit: int | None) -> Iterator[pa.Table]:
         for table in numbered(100, 10):
             read.append(len(table))
             yield table
 
-    chosen = Stories(Source("mine", None, None, TEXT, {"train": "train", "validation": "v"}, tables), "train", 20)
+    chosen = SplitReader(Source("mine", None, None, TEXT, {"train": "train", "validation": "v"}, tables), "train", 20)
     assert len(texts(chosen)) == sum(read) == 20
 
 
@@ -73,7 +52,7 @@ def test_no_more_is_read_than_needed() -> None:
 def test_every_tenth_is_held_out(count: int, at_a_time: int) -> None:
     """Without a validation split every tenth story is validation's, the others are train's, whatever the tables."""
     held = source(*numbered(count, at_a_time), splits=("train",))
-    validation, train = (texts(Stories(held, split, None)) for split in ("validation", "train"))
+    validation, train = (texts(SplitReader(held, split, None)) for split in ("validation", "train"))
     assert validation == [str(i) for i in range(9, count, 10)]
     assert train == [str(i) for i in range(count) if i % 10 != 9]
 
@@ -81,14 +60,14 @@ def test_every_tenth_is_held_out(count: int, at_a_time: int) -> None:
 def test_blank_stories_are_dropped_and_counted() -> None:
     """Empty, white and missing texts are no stories; any other is kept as it is, with its white space."""
     table = pa.table({"text": ["a", "", " \n\t\u3000", None, " b\n"], "other": [1, 2, 3, 4, 5]})
-    chosen = Stories(source(table, table), "train", None)
+    chosen = SplitReader(source(table, table), "train", None)
     assert texts(chosen) == ["a", " b\n"] * 2
     assert chosen.blank == 6
 
 
 def test_stories_with_separators_in_them_are_counted() -> None:
     """Letters that look like a story's end are kept, and counted for the note about them."""
-    chosen = Stories(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
+    chosen = SplitReader(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
     assert texts(chosen) == ["a<|endoftext|>b", "c", "<|endoftext|>"]
     assert chosen.marked == 2
 
@@ -103,6 +82,6 @@ def test_stories_with_separators_in_them_are_counted() -> None:
 )
 def test_an_empty_split_says_why(tables: list[pa.Table], splits: tuple[str, ...], split: str, why: str) -> None:
     """A split without stories says whether they were blank, none, or too few to hold some out."""
-    chosen = Stories(source(*tables, splits=splits), split, None)
+    chosen = SplitReader(source(*tables, splits=splits), split, None)
     assert texts(chosen) == []
     assert why in chosen.why_none()

@@ -1,4 +1,4 @@
-"""Resolve: `dataset` in params.yaml to a source: the storybook, a local file or folder, or a Hugging Face Hub data set."""
+"""Open the source that `dataset` in params.yaml names: the storybook, a local file or folder, or a Hub data set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
     return hub.open_source(dataset, revision)
 
 
-def _storybook(split: str) -> Iterator[pa.Table]:
+def _storybook(split: str, limit: int | None) -> Iterator[pa.Table]:
     """The storybook has no end: whoever reads it stops at a limit."""
     seed = storybook.TRAIN_SEED if split == "train" else storybook.VALIDATION_SEED
     stories = storybook.stories(2**62, seed)

@@ -1,0 +1,154 @@
+"""Formats: every kind of file gives the same stories; a file that cannot give them is refused in one sentence."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from story_files import TEXTS, jsonl, parquet, put, stories_in, table
+
+from stages.common.errors import UserError
+
+pytestmark = pytest.mark.kind("local files and folders")
+
+NULLABLE = ["null", "NA", "None", "nan", "42"]  # stories all the same
+
+
+def columns(*names: str) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table([pa.array(TEXTS)] * len(names), names=names), out)
+    return out.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.compress(content, "zstd", asbytes=True)
+
+
+def lines(texts: list[str]) -> bytes:
+    return ("\n".join(texts) + "\n").encode()
+
+
+KINDS = [pa.string(), pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view()]
+FORMATS: dict[str, Callable[[list[str]], bytes]] = {
+    "a.jsonl": jsonl,
+    "a.ndjson": jsonl,
+    "a.json": lambda texts: json.dumps([{"text": text} for text in texts], indent=1).encode(),
+    "a.csv": table,
+    "a.tsv": lambda texts: table(texts, delimiter="\t"),
+    "bom.jsonl": lambda texts: b"\xef\xbb\xbf" + jsonl(texts),
+    "cr.jsonl": lambda texts: jsonl(texts).replace(b"\n", b"\r"),
+    "bytes.parquet": parquet,
+    **{f"{kind}.parquet": lambda texts, kind=kind: parquet(texts, kind) for kind in KINDS},
+    "a.txt": lines,
+    "A.TXT": lines,
+    "bom.txt": lambda texts: b"\xef\xbb\xbf" + lines(texts),
+    "bom.csv": lambda texts: b"\xef\xbb\xbf" + table(texts),
+    "crlf.txt": lambda texts: lines(texts).replace(b"\n", b"\r\n"),
+    "a.jsonl.gz": lambda texts: gzip.compress(jsonl(texts)),
+    "a.txt.gz": lambda texts: gzip.compress(lines(texts)),
+    "a.csv.gz": lambda texts: gzip.compress(table(texts)),
+    "a.jsonl.bz2": lambda texts: bz2.compress(jsonl(texts)),
+    "a.csv.zst": lambda texts: zstd(table(texts)),
+    "a.jsonl.xz": lambda texts: lzma.compress(jsonl(texts)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_stories(tmp_path: Path, name: str) -> None:
+    """A single file of any kind, packed or not: nine in ten stories to train on, every tenth held out, no text changed."""
+    (tmp_path / name).write_bytes(FORMATS[name](TEXTS + NULLABLE))
+    expected = TEXTS + NULLABLE
+    assert stories_in(tmp_path / name) == [text for i, text in enumerate(expected) if i % 10 != 9]
+    assert stories_in(tmp_path / name, "validation") == expected[9::10]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_with_separators(tmp_path: Path, packed: bool) -> None:
+    """In a .txt file with lines <|endoftext|>, as TinyStories' own, a story is what stands between two of them."""
+    stories = [f"one {i}\n\ntwo" for i in range(20)]
+    content = ("\n<|endoftext|>\n".join(stories) + "\n<|endoftext|>\n").encode()
+    path = tmp_path / ("TinyStories-train.txt.gz" if packed else "TinyStories-train.txt")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert stories_in(path) == [story for i, story in enumerate(stories) if i % 10 != 9]
+
+
+@pytest.mark.parametrize("separator", ["<|endoftext|>", " <|endoftext|> "])
+def test_a_story_ends_with_its_file(tmp_path: Path, separator: str) -> None:
+    """Several .txt files need no separator at their ends, and one that holds a single story needs none at all."""
+    put(tmp_path, train_1_txt=b"alone\nin its file", train_2_txt=f"a\nb\n{separator}\nc\n{separator}".encode())
+    put(tmp_path, validation_txt=b"v\nw\n")
+    assert stories_in(tmp_path) == ["alone\nin its file", "a\nb", "c"]
+    assert stories_in(tmp_path, "validation") == ["v\nw"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
+    """A column that changes its kind, comes or goes far down a file or from file to file is none of the stories' concern."""
+    count = 30_000  # more than the readers take at a time
+    notes = ["5"] * (count // 2) + ["five"] * (count - count // 2)
+    texts = ["1234"] * (count // 2) + [f"story {i}" for i in range(count - count // 2)]
+    if ending == "csv":
+        content = "text,note\n" + "".join(f"{text},{note}\n" for text, note in zip(texts, notes, strict=True))
+    else:
+        rows = [{"text": text} | ({"note": note * 200} if note != "5" else {}) for text, note in zip(texts, notes, strict=True)]
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+    put(tmp_path, **{f"train_1_{ending}": content.encode()})
+    put(tmp_path, **{f"train_2_{ending}": FORMATS[f"a.{ending}"](TEXTS), f"validation_{ending}": FORMATS[f"a.{ending}"](["v"])})
+    assert stories_in(tmp_path) == texts + TEXTS
+    assert stories_in(tmp_path, "validation") == ["v"]
+
+
+LAYOUTS = {
+    "behind each story": b"one. <|endoftext|>\ntwo.\nmore<|endoftext|>\nthree.",
+    "on lines of their own": b"one.\n<|endoftext|>\ntwo.\nmore\n <|endoftext|> \n\nthree.\n<|endoftext|>\n",
+    "before each story": b"<|endoftext|>one.\n<|endoftext|>two.\nmore\n<|endoftext|>three.\n",
+    "all in one line": b"one.<|endoftext|>two.\rmore<|endoftext|>three.",
+    "mixed, CRLF": b"one.\r\n<|endoftext|>\r\ntwo.\r\nmore <|endoftext|> three.\r\n",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_separators_in_any_layout(tmp_path: Path, layout: str) -> None:
+    """Wherever in a line the separators are, the stories are what is between them."""
+    put(tmp_path, train_txt=LAYOUTS[layout], validation_txt=b"v")
+    assert [text for text in stories_in(tmp_path) if text] == ["one.", "two.\nmore", "three."]
+
+
+def test_a_separator_far_down_decides_for_the_whole_file(tmp_path: Path) -> None:
+    """The whole file is looked through before its lines are taken for stories."""
+    put(tmp_path, train_txt=b"a line of a story\n" * 2_000_000 + b"<|endoftext|>\nlast", validation_txt=b"v")
+    first, last = stories_in(tmp_path)
+    assert (first.count("\n"), last) == (1_999_999, "last")
+
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {  # more of them are in tests/reliability
+    "false.jsonl.gz": (jsonl(TEXTS), "cannot be read.*gzip"),
+    "names.jsonl": (b'{"text": "a", "text": "b"}\n' * 9, "line 1: an object gives `text` twice"),
+    "list.jsonl": (b'{"text": "a"}\n\n["b"]\n', "line 3 is .*, not an object"),
+    "pretty.jsonl": (b'{\n"text": "a"\n}\n', "is not JSON .*an object on a line"),
+    "deep.jsonl": (b'{"text": ' * 100_000, "line 1: maximum recursion depth"),
+    "open.json": (b'[{"text": "a"}', "line 1 is not JSON"),
+    "comma.json": (b'[{"text": "a"},]', "line 1 is not JSON"),
+    "more.json": (b'[{"text": "a"}]\n{"text": "b"}', "line 2 is not JSON"),
+    "mixed.json": (b'[{"text": "a"}, "b"]', 'row 2 is "b", not an object'),
+    "twice.parquet": (columns("text", "text"), "2 columns `text`"),
+    "bytes.parquet": (parquet([*TEXTS, "caf\udce9"]), "row 31 of `text` is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named(tmp_path: Path, name: str) -> None:
+    """A file that cannot give stories is refused in one sentence with its name and the reason."""
+    content, message = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"(?s)dataset: .*{name}.*{message}") as error:
+        stories_in(tmp_path / name)
+    assert "\n" not in str(error.value)
