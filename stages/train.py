@@ -114,7 +114,8 @@ def describe(trainer: Trainer, facts: dict[str, str]) -> str:
         f"{counted(shape.n_layer, 'layer')} x {counted(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
         f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
         f"{batches.targets:,} tokens, {counted(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
-        f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, {counted(int(facts['threads']), 'thread')}, "
+        f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, "
+        f"{counted(int(facts['threads']), 'thread')}, "
         f"{counted(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.step_parts.compiled else ''}"
     )
 

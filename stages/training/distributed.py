@@ -142,10 +142,9 @@ def gradient_norm(gradients: list[Tensor]) -> Tensor:
     return full_tensor(torch.nn.utils.get_total_norm(gradients))
 
 
-@torch.no_grad()
-def multiply(tensors: list[Tensor], factor: Tensor) -> None:
-    """Multiply the tensors, in place."""
-    torch._foreach_mul_([tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors], factor)
+def local_shard(value: Tensor) -> Tensor:
+    """This process's shard, as a plain tensor that shares its memory; a plain tensor as it is."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def full_tensor(value: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from stages.training.distributed import full_tensor, shard_like
+from stages.training.distributed import full_tensor, local_shard, shard_like
 
 BETAS = (0.9, 0.99)  # GPT-3's 0.95 is for batches of millions of tokens; small ones need a longer average of the squares
 
@@ -88,8 +88,8 @@ class Muon(Optimizer):
         momentum, weights = _stack(buffers), _stack(parameters)
         moved = momentum.lerp(gradient, 1 - self.MOMENTUM)
         direction = self._orthogonal(gradient.lerp_(moved, self.MOMENTUM))
-        update = direction * (0.2 * lr * math.sqrt(max(parameters[0].shape)))
-        after = weights * (1 - lr * weight_decay) - update
+        rate = 0.2 * lr * math.sqrt(max(parameters[0].shape))
+        after = torch.addcmul(weights * (1 - lr * weight_decay), direction, -rate.float())
         skipped = self.found_inf != 0
         _unstack(torch.where(skipped, momentum, moved), buffers)
         _unstack(torch.where(skipped, weights, after), parameters)
@@ -111,7 +111,8 @@ def _stack(tensors: list[Tensor]) -> Tensor:
 
 
 def _unstack(values: Tensor, places: list[Tensor]) -> None:
-    torch._foreach_copy_(places, [shard_like(value, place) for value, place in zip(values.unbind(), places, strict=True)])
+    shards = [shard_like(value, place) for value, place in zip(values.unbind(), places, strict=True)]
+    torch._foreach_copy_(list(map(local_shard, places)), list(map(local_shard, shards)))
 
 
 def parameter_groups(net: nn.Module, weight_decay: float, others: set[Tensor]) -> list[dict[str, Any]]:

@@ -116,7 +116,8 @@ class EagerStep:
         norm = distributed.gradient_norm(gradients)
         parts.controls.found_inf.copy_(~(loss.isfinite() & norm.isfinite()))
         if parts.clip > 0.0:
-            distributed.multiply(gradients, (parts.clip / norm.double()).clamp(max=1.0).float())
+            factor = (parts.clip / norm.double()).clamp(max=1.0).float()
+            torch._foreach_mul_([distributed.local_shard(gradient) for gradient in gradients], factor)
         for optimizer in parts.optimizers:
             optimizer.step()
         self.result.copy_(torch.stack([loss, norm]))
