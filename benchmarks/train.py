@@ -38,26 +38,37 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
     machine.keep_freed_memory()
     import numpy as np
     import torch
+    import yaml
 
     from model import GPT2, GPT2Config
-    from stages.common.params import parse_params, read_yaml
+    from stages.common.params import parse_params
+    from stages.training.batches import Batches, validation_windows
+    from stages.training.captured_step import make_step
     from stages.training.checkpoint import Checkpoints
     from stages.training.distributed import World
+    from stages.training.live_run import LiveRun
+    from stages.training.schedule import Schedule
     from stages.training.trainer import Trainer
 
     threads = machine.set_threads(0)
-    committed = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width})
     tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
     torch.manual_seed(0)
     net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))
     precision = machine.pick_precision("auto", "cpu")
-    trainer = Trainer(params, net, tokens, tokens[:BLOCK], precision, World(), Checkpoints(Path("unused"), writes=False))
+    batches = Batches.of(params, tokens)
+    schedule = Schedule.of(params, batches.steps_per_epoch)
+    taken = make_step(params, net, precision, World(), schedule.steps)
+    unsaved = Checkpoints(Path("unused"), writes=False)
+    trainer = Trainer(
+        taken, batches, schedule, validation_windows(tokens[:BLOCK], BLOCK), unsaved, LiveRun(None), lambda net: []
+    )
     assert threads == torch.get_num_threads()
 
     def step() -> None:
-        trainer.train(trainer.read(trainer.step))
-        trainer.unread.clear()
+        trainer.take_step(trainer.read(trainer.step))
+        trainer.pending.clear()
 
     return step
 
