@@ -38,10 +38,9 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
     machine.keep_freed_memory()
     import numpy as np
     import torch
-    import yaml
 
     from model import GPT2, GPT2Config
-    from stages.common.params import parse_params
+    from stages.common.params import parse_params, read_yaml
     from stages.training.batches import Batches, validation_windows
     from stages.training.captured_step import make_step
     from stages.training.checkpoint import Checkpoints
@@ -51,7 +50,7 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
     from stages.training.trainer import Trainer
 
     threads = machine.set_threads(0)
-    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    committed = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width})
     tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ import torch
 
 from model import GPT2, GPT2Config, generate, hf
 from stages.common import command, files, session
-from stages.common.params import Params, load_params
+from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.terminal import counted
 from stages.compute import machine
 from stages.corpus import tokenizer
@@ -35,7 +35,7 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
-    params = load_params()
+    params, recorded = load_params(TrainParams), load_params(Params).model_dump()  # the run is recorded with all of them
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         net = make_net(params, meta["vocab_size"]).to(device)
         with (
             Checkpoints(folder, writes=world.is_main) as checkpoints,
-            live_run.training_run(params, tags, not args.no_log) as run,
+            live_run.training_run(recorded, tags, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
             world.barrier()  # rank 0 holds the lock: the others may read
@@ -83,15 +83,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             print(trainer.summary(seconds))
             if gpu:
                 print(f"{gpu['mfu']:.0%} of the GPU's measured limit, {gpu['peak_gpu_memory_gib']:.1f} GiB of memory")
-    return {"params": params.model_dump(), "facts": tags}
+    return {"params": recorded, "facts": tags}
 
 
-def make_net(params: Params, vocab_size: int) -> GPT2:
+def make_net(params: TrainParams, vocab_size: int) -> GPT2:
     """The network with its first weights, which depend on `seed` alone."""
     torch.manual_seed(params.seed)
-    shape = params.model_dump(
-        include={"block_size", "n_layer", "n_head", "n_embd", "dropout", "position", "causal", "tie_embeddings"}
-    )
+    shape = params.model_dump(include=set(ModelParams.model_fields))
     return GPT2(GPT2Config(vocab_size=vocab_size, **shape))
 
 
@@ -126,7 +124,7 @@ def gpu_use(config: GPT2Config, speed: float, limit: float) -> dict[str, float]:
     return {"mfu": mfu, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
 
 
-def write(params: Params, net: GPT2, trainer: Trainer, meta: dict[str, Any]) -> None:
+def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any]) -> None:
     """The stage's outputs; nothing in them depends on when or how fast they were made."""
     sizes = {"steps": trainer.schedule.steps, "tokens": trainer.history.tokens, "parameters": net.config.parameters}
     metrics = {key: trainer.history.epochs[-1][key] for key in ("train_loss", "val_loss")} | sizes

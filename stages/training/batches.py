@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.loss import IGNORE
-from stages.common.params import Params
+from stages.common.params import TrainParams
 
 Stream = NDArray[np.uint16]
 Indices = NDArray[np.int64]
@@ -72,7 +72,7 @@ class Batches:
     padded: bool = False
 
     @classmethod
-    def of(cls, params: Params, stream: Stream, padded: bool = False) -> Batches:
+    def of(cls, params: TrainParams, stream: Stream, padded: bool = False) -> Batches:
         """The batches that these params describe."""
         return cls(stream, params.block_size, params.stride, params.batch_size, params.grad_accumulation, params.seed, padded)
 

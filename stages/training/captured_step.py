@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model import GPT2
-from stages.common.params import Params
+from stages.common.params import TrainParams
 from stages.compute.cuda_graph import Recorder, ReplayFn, cuda_graph
 from stages.compute.machine import DTYPES
 from stages.training.distributed import World, distribute
@@ -84,7 +84,9 @@ class CapturedStep(EagerStep):
         self.scaler.load_state_dict(scale)
 
 
-def make_step(params: Params, net: GPT2, precision: str, world: World, steps: int, record: Recorder | None = None) -> EagerStep:
+def make_step(
+    params: TrainParams, net: GPT2, precision: str, world: World, steps: int, record: Recorder | None = None
+) -> EagerStep:
     """The step that suits the device: captured on one GPU, else eager.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stages.common.params import Params
+from stages.common.params import TrainParams
 
 ROWS = 1_000  # rows of the history at most: longer trainings average over more steps a row
 
@@ -33,7 +33,7 @@ class Schedule:
     warmup_steps: int
 
     @classmethod
-    def of(cls, params: Params, steps_per_epoch: int) -> Schedule:
+    def of(cls, params: TrainParams, steps_per_epoch: int) -> Schedule:
         """The schedule that these params describe."""
         lrs = params.learning_rate, params.min_learning_rate, params.warmup_steps
         return cls(params.epochs, steps_per_epoch, params.eval_every, params.checkpoint_every, *lrs)
