@@ -41,8 +41,12 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
 
     from model import GPT2, GPT2Config
     from stages.common.params import parse_params, read_yaml
+    from stages.training.batches import Batches, validation_windows
+    from stages.training.captured_step import make_step
     from stages.training.checkpoint import Checkpoints
     from stages.training.distributed import World
+    from stages.training.live_run import LiveRun
+    from stages.training.schedule import Schedule
     from stages.training.trainer import Trainer
 
     threads = machine.set_threads(0)
@@ -52,12 +56,18 @@ def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], N
     torch.manual_seed(0)
     net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))
     precision = machine.pick_precision("auto", "cpu")
-    trainer = Trainer(params, net, tokens, tokens[:BLOCK], precision, World(), Checkpoints(Path("unused"), writes=False))
+    batches = Batches.of(params, tokens)
+    schedule = Schedule.of(params, batches.steps_per_epoch)
+    taken = make_step(params, net, precision, World(), schedule.steps)
+    unsaved = Checkpoints(Path("unused"), writes=False)
+    trainer = Trainer(
+        taken, batches, schedule, validation_windows(tokens[:BLOCK], BLOCK), unsaved, LiveRun(None), lambda net: []
+    )
     assert threads == torch.get_num_threads()
 
     def step() -> None:
-        trainer.train(trainer.read(trainer.step))
-        trainer.unread.clear()
+        trainer.take_step(trainer.read(trainer.step))
+        trainer.pending.clear()
 
     return step
 

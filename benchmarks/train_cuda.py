@@ -30,9 +30,13 @@ from torch.nn import functional as F
 from model import GPT2, GPT2Config
 from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
+from stages.compute.machine import DTYPES
+from stages.training.batches import Batches, validation_windows
+from stages.training.captured_step import CapturedStep, make_step
 from stages.training.checkpoint import Checkpoints
 from stages.training.distributed import World
-from stages.training.step import DTYPES, CapturedStep
+from stages.training.live_run import LiveRun
+from stages.training.schedule import Schedule
 from stages.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -89,8 +93,12 @@ def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
     config = GPT2Config(shape.vocabulary, shape.context, shape.layers, shape.heads, shape.width, position="sinusoidal")
     net = GPT2(config).to(device)
     unsaved = Checkpoints(Path("unused"), writes=False)
-    trainer = Trainer(params, net, tokens, tokens[: shape.context + 1], precision, World(), unsaved)
-    trainer.module.train()
+    batched = Batches.of(params, tokens, padded=device.startswith("cuda"))
+    schedule = Schedule.of(params, batched.steps_per_epoch)
+    step = make_step(params, net, precision, World(), schedule.steps)
+    windows = validation_windows(tokens[: shape.context + 1], shape.context)
+    trainer = Trainer(step, batched, schedule, windows, unsaved, LiveRun(None), lambda net: [])
+    net.train()
     reader = ThreadPoolExecutor(1)
     ahead = reader.submit(trainer.read, trainer.step)
 
@@ -99,9 +107,9 @@ def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
         for _ in range(steps):
             batch = ahead.result()
             ahead = reader.submit(trainer.read, trainer.step + 1)
-            trainer.train(batch)
-        trainer.settle()  # as training does every few steps
-        if isinstance(trainer.take, CapturedStep) and trainer.take.eager is not None:
+            trainer.take_step(batch)
+        trainer.flush_metrics()  # as training does every few steps
+        if isinstance(step, CapturedStep) and step.failed:
             raise RuntimeError("the step was not captured")
 
     return run
@@ -142,7 +150,7 @@ def theirs(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
         for _ in range(steps):
             batch = batches[count % len(batches)]
             count += 1
-            with torch.autocast(device, DTYPES.get(precision, torch.bfloat16), enabled=precision in DTYPES):
+            with torch.autocast(device, DTYPES[precision], enabled=precision != "fp32"):
                 loss = loss_of(batch[:, :-1], batch[:, 1:])
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)

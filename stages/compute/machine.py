@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 from stages.common.errors import UserError
 
 HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the part of the heap with huge pages stays below the trim threshold
 MADV_HUGEPAGE = 14
 TENSOR_CORES = (7, 0)  # compute capability from which a GPU multiplies fp16 faster than fp32
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SIDE = 8192  # of the square matrices that a GPU's limit is measured with
 
 
@@ -47,8 +50,6 @@ def _use_huge_pages(libc: ctypes.CDLL) -> None:
 
 def set_threads(threads: int) -> int:
     """Use this many CPU threads (0 = all cores this process may use) and return their number."""
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or cores)
     return torch.get_num_threads()
@@ -60,8 +61,6 @@ def pick_device(name: str) -> str:
     Raises:
         UserError: a GPU was asked for by name and there is none.
     """
-    import torch
-
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return "cuda" if count else "cpu"
@@ -80,8 +79,6 @@ def pick_precision(name: str, device: str) -> str:
     Raises:
         UserError: fp16 was asked for on a CPU.
     """
-    import torch
-
     if device.startswith("cuda"):
         if name != "auto":
             return name
@@ -102,8 +99,6 @@ def prefer_exact_cuda() -> None:
     Of PyTorch's attention kernels only flash is left; GPUs without it compute the attention by hand. An operation without such
     a kernel raises RuntimeError.
     """
-    import torch
-
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # kernels chosen by rule, not by measured time
     torch.use_deterministic_algorithms(True)
@@ -118,8 +113,6 @@ def prefer_exact_cuda() -> None:
 @contextmanager
 def any_kernel() -> Iterator[None]:
     """Within it, operations without an exact kernel are allowed: for work that does not decide the training's bits."""
-    import torch
-
     exact = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
@@ -130,9 +123,7 @@ def any_kernel() -> Iterator[None]:
 
 def matrix_limit(device: str, precision: str) -> float:
     """FLOP/s of large matrix products on this GPU, the best of a few. It takes a fraction of a second."""
-    import torch
-
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = DTYPES[precision]
     generator = torch.Generator(device).manual_seed(0)  # products of equal numbers would draw less power and run faster
     a, b = (torch.randn(SIDE, SIDE, device=device, generator=generator).to(dtype) for _ in range(2))
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-IGNORE = -100  # target that is not scored
+from model.loss import IGNORE
+from stages.common.params import TrainParams
+
 Stream = NDArray[np.uint16]
 Indices = NDArray[np.int64]
+Windows = tuple[NDArray[np.int64], NDArray[np.int64]]  # inputs and targets, (n, T) each
 
 
 def permute(index: Indices, size: int, key: int) -> Indices:
@@ -57,6 +60,7 @@ class Batches:
         batch_size: windows per micro-batch, over all processes together.
         accumulation: micro-batches per optimizer step.
         seed: of the order.
+        padded: whether an epoch's smaller last step gets windows without targets, so that all steps have one shape.
     """
 
     stream: Stream
@@ -65,6 +69,12 @@ class Batches:
     batch_size: int
     accumulation: int
     seed: int
+    padded: bool = False
+
+    @classmethod
+    def of(cls, params: TrainParams, stream: Stream, padded: bool = False) -> Batches:
+        """The batches that these params describe."""
+        return cls(stream, params.block_size, params.stride, params.batch_size, params.grad_accumulation, params.seed, padded)
 
     @property
     def targets(self) -> int:
@@ -93,22 +103,25 @@ class Batches:
         """Targets in these windows."""
         return int(np.minimum(self.block_size, self.targets - starts).sum())
 
-    def share(self, starts: Indices, rank: int, processes: int) -> list[Indices]:
+    def split_for_rank(self, starts: Indices, rank: int, processes: int) -> list[Indices]:
         """Cut a step's windows into micro-batches and return this process's part of each (it may be empty)."""
-        micros = [starts[i : i + self.batch_size] for i in range(0, len(starts), self.batch_size)]
-        return [np.array_split(micro, processes)[rank] for micro in micros]
+        count = self.accumulation if self.padded else math.ceil(len(starts) / self.batch_size)
+        micro_batches = [starts[i * self.batch_size : (i + 1) * self.batch_size] for i in range(count)]
+        return [np.array_split(windows, processes)[rank] for windows in micro_batches]
 
-    def read(self, starts: Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and targets (n, T) of these windows; where the stream ends, targets are -100 (not scored)."""
-        return read_windows(self.stream, starts, self.block_size)
+    def read(self, starts: Indices, processes: int = 1) -> Windows:
+        """Inputs and targets (n, T) of one process's windows; where the stream ends, targets are -100 (not scored)."""
+        rows = math.ceil(self.batch_size / processes) if self.padded else 1
+        return read_windows(self.stream, starts, self.block_size, rows)
 
 
-def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def read_windows(stream: Stream, starts: Indices, block_size: int, rows: int = 1) -> Windows:
     """Inputs stream[s : s + T] and targets stream[s + 1 : s + T + 1] for each start s, each (n, T) int64.
 
-    With no starts it returns one window whose targets are all ignored, so a process without work can still join the step.
+    With fewer starts than `rows` it adds windows whose targets are all ignored; with at least one row, a process without work
+    can still join the step.
     """
-    count = max(1, len(starts))
+    count = max(rows, len(starts))
     tokens = np.zeros((count, block_size), dtype=np.int64)
     targets = np.full((count, block_size), IGNORE, dtype=np.int64)
     for row, start in enumerate(starts):
@@ -116,6 +129,13 @@ def read_windows(stream: Stream, starts: Indices, block_size: int) -> tuple[NDAr
         tokens[row, : len(window) - 1] = window[:-1]
         targets[row, : len(window) - 1] = window[1:]
     return tokens, targets
+
+
+def validation_windows(stream: Stream, block_size: int, most: int = 128) -> Windows:
+    """What is evaluated during training: at most `most` windows, evenly spaced. The stage evaluate takes the whole split."""
+    count = max(1, math.ceil((len(stream) - 1) / block_size))
+    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+    return read_windows(stream, chosen * block_size, block_size)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stages.common.files import Lock, atomic, digest
-from stages.training.distributed import placed, whole
+from stages.training.distributed import full_tensor, shard_like
 
 KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
 
@@ -74,9 +74,9 @@ class Checkpoints:
 
     def save(self, state: State, net: nn.Module, optimizers: list[Optimizer]) -> Path | None:
         """Write a checkpoint and delete all but the newest KEEP."""
-        tensors = {f"net.{key}": whole(value) for key, value in net.state_dict().items()}
+        tensors = {f"net.{key}": full_tensor(value).detach().cpu() for key, value in net.state_dict().items()}
         for key, state_of in _optimizer_state(net, optimizers).items():
-            tensors |= {f"optimizer.{key}.{name}": whole(value) for name, value in state_of.items()}
+            tensors |= {f"optimizer.{key}.{name}": full_tensor(value).detach().cpu() for name, value in state_of.items()}
         if not self.writes:
             return None
         partial = self.folder / f"step-{state.step:010d}.safetensors"
@@ -124,13 +124,13 @@ def _load(net: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Ten
     """Put a checkpoint's tensors in their places."""
     names = {parameter: name for name, parameter in net.named_parameters()}
     for parameter, name in names.items():
-        parameter.copy_(placed(tensors[f"net.{name}"], parameter))
+        parameter.copy_(shard_like(tensors[f"net.{name}"], parameter))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 prefix = f"optimizer.{names[parameter]}."
                 found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-                optimizer.state[parameter] = {key: placed(value, parameter) for key, value in found.items()}
+                optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in found.items()}
 
 
 def _untied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

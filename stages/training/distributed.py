@@ -1,7 +1,7 @@
-"""The world: the processes that train together (PyTorch's DDP or FSDP2; one process is a world of its own).
+"""Distributed training: the processes that train together (PyTorch's DDP or FSDP2); one process is a world of size 1.
 
-With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below make whole
-tensors of shards and shards of whole tensors, and return plain tensors as they are, so that no other code needs to know of
+With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below make full
+tensors of shards and shards of full tensors, and return plain tensors as they are, so that no other code needs to know of
 shards. Those that read shards communicate with the other processes: every process must call them.
 """
 
@@ -31,15 +31,15 @@ class World:
     Attributes:
         rank: 0 to size - 1; rank 0 alone writes files and logs.
         size: processes.
-        local: rank on this machine: the number of its GPU.
+        local_rank: rank on this machine: the number of its GPU.
     """
 
     rank: int = 0
     size: int = 1
-    local: int = 0
+    local_rank: int = 0
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes and logs."""
         return self.rank == 0
 
@@ -53,13 +53,13 @@ class World:
         """Whether any process says yes, so that all do the same at the same step."""
         return bool(self.sum(torch.tensor(float(flag))).item()) if self.size > 1 else flag
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
 
-def launch(launcher: str) -> None:
+def relaunch(launcher: str) -> None:
     """Replace this process by `launcher ... -m stages.train`, unless it is plain `python` or has been started so already.
 
     `dvc.yaml` cannot do it: with `${launcher}` in a command, DVC reads all of params.yaml as a template, and then a `${` in a
@@ -75,14 +75,14 @@ def launch(launcher: str) -> None:
 
 
 @contextmanager
-def join(device: str) -> Iterator[World]:
+def init_process_group(device: str) -> Iterator[World]:
     """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs), and leave at the end."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield World()
         return
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     if device.startswith("cuda"):
-        torch.cuda.set_device(world.local)
+        torch.cuda.set_device(world.local_rank)
     # gloo beside NCCL: small questions (shall we stop?) are asked with CPU tensors
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
@@ -98,7 +98,7 @@ class Loss(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, tokens: Tensor, targets: Tensor, total: int) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor, total: int | Tensor) -> Tensor:
         return self.net.loss(tokens, targets, total)
 
 
@@ -132,43 +132,44 @@ def backward(loss: Tensor, world: World) -> None:
     (loss * world.size if world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
 
 
-def apart(module: nn.Module) -> AbstractContextManager[None]:
+def no_sync(module: nn.Module) -> AbstractContextManager[None]:
     """DDP: within it the processes keep their gradients to themselves, for all but the last micro-batch of a step."""
     return getattr(module, "no_sync", nullcontext)()
 
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:
     """The norm of all gradients together, a scalar."""
-    return _full(torch.nn.utils.get_total_norm(gradients))
+    return full_tensor(torch.nn.utils.get_total_norm(gradients))
 
 
-def whole(value: Tensor) -> Tensor:
-    """The whole tensor, on the CPU."""
-    return _full(value).detach().cpu()
+def local_shard(value: Tensor) -> Tensor:
+    """This process's shard, as a plain tensor that shares its memory; a plain tensor as it is."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
-def placed(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor on the device of `like`, and in its shards if it has the same shape."""
+def full_tensor(value: Tensor) -> Tensor:
+    """The full tensor of a process's shard; a plain tensor as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """A full tensor on the device of `like`, and in its shards if it has the same shape."""
     value = value.to(like.device)
     if isinstance(like, DTensor) and value.shape == like.shape:
         return distribute_tensor(value, like.device_mesh, like.placements)
     return value
 
 
-def is_whole(net: nn.Module) -> bool:
-    """Whether this process has the whole network."""
-    return not any(isinstance(parameter, DTensor) for parameter in net.parameters())
+def is_sharded(net: nn.Module) -> bool:
+    """Whether each process has only shards of the network."""
+    return any(isinstance(parameter, DTensor) for parameter in net.parameters())
 
 
-def whole_network(net: GPT2) -> GPT2:
-    """The network, whole, on the CPU."""
-    if is_whole(net):
+def full_network(net: GPT2) -> GPT2:
+    """The full network, on the CPU."""
+    if not is_sharded(net):
         return net.cpu()
-    weights = {key: whole(value) for key, value in net.state_dict().items()}
+    weights = {key: full_tensor(value).cpu() for key, value in net.state_dict().items()}
     net = GPT2(net.config)
     net.load_state_dict(weights)
     return net
-
-
-def _full(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value

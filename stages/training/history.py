@@ -20,11 +20,11 @@ class Mean:
     tokens: int = 0
 
     def add(self, loss: float, tokens: int) -> None:
-        """Take in a step."""
+        """Add a step."""
         self.total, self.tokens = self.total + loss * tokens, self.tokens + tokens
 
-    def take(self) -> float:
-        """The mean of all steps since it was last taken, in nats per token."""
+    def pop(self) -> float:
+        """The mean of all steps since the last call, in nats per token; the next mean begins."""
         mean = self.total / self.tokens
         self.total, self.tokens = 0.0, 0
         return mean
@@ -42,10 +42,10 @@ class History:
     since_epoch: Mean = field(default_factory=Mean)
     tokens: int = 0  # targets trained on
     skipped: int = 0  # steps that changed nothing, because their gradient did not fit float16
-    norm: float = 0.0  # of the last gradient that was applied
+    grad_norm: float = 0.0  # of the last gradient that was applied
 
     def add(self, loss: float, tokens: int) -> None:
-        """Take in a step's mean loss over its tokens."""
+        """Add a step's mean loss over its tokens."""
         self.tokens += tokens
         self.since_row.add(loss, tokens)
         self.since_epoch.add(loss, tokens)

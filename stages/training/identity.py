@@ -21,7 +21,7 @@ from stages.common.params import TrainParams
 from stages.compute.machine import cpu_name
 
 PROJECT = Path(__file__).parents[2]
-FORMAT = "1"  # of the checkpoint file
+FORMAT = "2"  # of the checkpoint file
 
 
 def training_params(params: TrainParams) -> dict[str, Any]:

@@ -1,8 +1,67 @@
-"""The schedule: the learning rate as a pure function of the step."""
+"""The schedule: the learning rate as a pure function of the step, and after which steps a training evaluates and saves."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+from stages.common.params import TrainParams
+
+ROWS = 1_000  # rows of the history at most: longer trainings average over more steps a row
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What happens after which step. Steps done are counted from 1; the number of a step, as `lr` takes it, from 0.
+
+    Attributes:
+        epochs: passes over the training windows.
+        steps_per_epoch: optimizer steps of each.
+        eval_every: steps between evaluations, beside those at each epoch's end; 0 = only those.
+        checkpoint_every: steps between checkpoints.
+        peak_lr: the highest learning rate.
+        min_lr: the learning rate of the last step.
+        warmup_steps: steps in which the learning rate rises.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    eval_every: int
+    checkpoint_every: int
+    peak_lr: float
+    min_lr: float
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, params: TrainParams, steps_per_epoch: int) -> Schedule:
+        """The schedule that these params describe."""
+        lrs = params.learning_rate, params.min_learning_rate, params.warmup_steps
+        return cls(params.epochs, steps_per_epoch, params.eval_every, params.checkpoint_every, *lrs)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step; 0 is the first."""
+        return learning_rate(step, self.steps, self.peak_lr, self.min_lr, self.warmup_steps)
+
+    def ends_epoch(self, done: int) -> bool:
+        """Whether an epoch ends after this many steps."""
+        return done % self.steps_per_epoch == 0
+
+    def evaluates(self, done: int) -> bool:
+        """Whether the training evaluates after this many steps."""
+        return self.ends_epoch(done) or (self.eval_every > 0 and done % self.eval_every == 0)
+
+    def saves(self, done: int) -> bool:
+        """Whether the training saves a checkpoint after this many steps."""
+        return done % self.checkpoint_every == 0 and done < self.steps
+
+    def writes_row(self, done: int) -> bool:
+        """Whether the history gets a row after this many steps."""
+        return done % max(1, self.steps // ROWS) == 0 or done == self.steps
 
 
 def learning_rate(step: int, steps: int, peak: float, minimum: float, warmup: int) -> float:
@@ -11,12 +70,12 @@ def learning_rate(step: int, steps: int, peak: float, minimum: float, warmup: in
     Args:
         step: 0 to steps - 1.
         steps: of the whole training.
-        peak: the highest rate, reached at step `warmup`.
-        minimum: the rate of the last step.
+        peak: the highest learning rate, reached at step `warmup`.
+        minimum: the learning rate of the last step.
         warmup: steps that rise; more than `steps` are cut to half of the training.
 
     Returns:
-        the rate of this step; never 0 in the warm-up.
+        the learning rate of this step; never 0 in the warm-up.
     """
     if warmup >= steps:
         warmup = steps // 2

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from step_pair import same, state, trainer
+from step_pair import StopAfter, finished, same, state, trainer
 
 from model import GPT2, GPT2Config
 from model.attention import has_flash, self_attention
 from stages.common.errors import UserError
 from stages.compute import machine
 from stages.compute.cuda_graph import ReplayFn, cuda_graph
+from stages.training.captured_step import CapturedStep
 from stages.training.signals import Stop
-from stages.training.step import CapturedStep
-from stages.training.trainer import Trainer
+from stages.training.trainer import Stopped, Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
-GPU: dict[str, Any] = {"device": "cuda", "record": None}
+GPU: dict[str, Any] = {"device": "cuda"}
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,9 @@ def precision() -> str:
 
 def captured(made: Trainer) -> CapturedStep:
     """Its step, which must be a captured one."""
-    assert isinstance(made.take, CapturedStep)
-    assert made.take.eager is None, "the capture failed"
-    return made.take
+    assert isinstance(made.training_step, CapturedStep)
+    assert not made.training_step.failed, "the capture failed"
+    return made.training_step
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -55,47 +55,33 @@ def test_captured_is_eager(tmp_path: Path, optimizer: str, kind: str, dropout: f
     """Two epochs with accumulation, clipping and a smaller last batch: weights, moments, history are the eager step's bits."""
     if kind == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("no bf16 on this GPU")
-    results = []
-    for step in ("eager", "captured"):
-        made = trainer(tmp_path / step, step, kind, optimizer=optimizer, dropout=dropout, compile=False, **GPU)
-        with made.checkpoints:
-            made.fit(Stop())
-        results.append(state(made))
-    assert len(captured(made).recorded) == 2  # a full batch and an epoch's last one
-    same(*results)
+    options: dict[str, Any] = {"optimizer": optimizer, "dropout": dropout, "compile": False} | GPU
+    eager, made = (finished(tmp_path / step, step, kind, **options) for step in ("eager", "captured"))
+    assert captured(made).replay is not None
+    same(state(eager), state(made))
 
 
 @pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str, precision: str) -> None:
     """A training that goes on after any step, with graphs of its own, ends with the same weights and moments, with dropout."""
-    straight = trainer(tmp_path / "a", "captured", precision, optimizer=optimizer, **GPU)
-    straight.fit(Stop())
-    first = trainer(tmp_path / "b", "captured", precision, optimizer=optimizer, **GPU)
-    with first.checkpoints:
-        for _ in range(at):
-            first.train(first.read(first.step))
-        first.settle()
-        if at == 8:
-            first.history.since_epoch.take()
-        first._save()
-        second = trainer(tmp_path / "b", "captured", precision, optimizer=optimizer, **GPU)
-        second.fit(Stop())
-    captured(second)
-    for part in ("weights", "moments", "scale"):
-        same(state(straight)[part], state(second)[part])
-    assert straight.history.training == second.history.training
+    options: dict[str, Any] = {"kind": "captured", "precision": precision, "optimizer": optimizer} | GPU
+    straight = finished(tmp_path / "straight", **options)
+    with pytest.raises(Stopped):
+        finished(tmp_path / "broken", stop=StopAfter(at), **options)
+    resumed = finished(tmp_path / "broken", **options)
+    captured(resumed)
+    same(state(straight), state(resumed))
 
 
 def test_recording_leaves_no_trace(tmp_path: Path, precision: str) -> None:
-    """Recording another shape in the middle of a training changes no weight, no moment and not the loss's scale."""
+    """Recording in the middle of a training changes no weight, no moment and not the loss's scale."""
     made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
     for _ in range(2):
-        made.train(made.read(made.step))
-    made.settle()
+        made.take_step(made.read(made.step))
+    made.flush_metrics()
     before = state(made)
-    batch = made.read(7)
-    captured(made)._prepare(batch, tuple(tokens.shape for tokens, _ in batch.micros))
+    captured(made).capture(made.read(7))
     torch.cuda.synchronize()
     same(before, state(made))
     assert all(p.grad is None for p in made.net.parameters())
@@ -105,14 +91,14 @@ def test_no_step_waits(tmp_path: Path, precision: str) -> None:
     """Once recorded, a step has nothing in it that waits for the GPU, the reading of its results apart."""
     made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
     batches = [made.read(step) for step in range(6)]
-    made.train(batches[0])
+    made.take_step(batches[0])
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in batches[1:]:
-            made.train(batch)
+            made.take_step(batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    made.settle()
+    made.flush_metrics()
     assert made.history.tokens == sum(batch.total for batch in batches)
 
 
@@ -120,26 +106,26 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path, precision: st
     """A poisoned weight: the step is skipped on the GPU, and the message names it when it is read, three steps later."""
     made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
     for _ in range(2):
-        made.train(made.read(made.step))
-    made.settle()
+        made.take_step(made.read(made.step))
+    made.flush_metrics()
     before = state(made)["moments"]
     with torch.no_grad():
         made.net.ln_f.bias[0] = torch.inf
     for _ in range(3):
-        made.train(made.read(made.step))
+        made.take_step(made.read(made.step))
     same(before, state(made)["moments"])
     with pytest.raises(UserError, match=r"diverged at step 3: "):
-        made.settle()
+        made.flush_metrics()
 
 
 def test_fp16_skips_and_lowers_its_scale(tmp_path: Path) -> None:
     """In the graph, too, a gradient that float16 cannot hold costs a step and half of the scale, and is counted."""
     made = trainer(tmp_path, "captured", "fp16", **GPU)
-    made.take.scaler.load_state_dict(made.take.scaler.state_dict() | {"scale": 2.0**40})
+    made.training_step.scaler.load_state_dict(made.training_step.scaler.state_dict() | {"scale": 2.0**40})
     with made.checkpoints:
         made.fit(Stop())
     captured(made)
-    scale = made.take.scaler.get_scale()
+    scale = made.training_step.scaler.get_scale()
     assert 2.0 ** (40 - made.history.skipped) == scale < 2.0**40
 
 
@@ -155,17 +141,16 @@ def test_a_failed_capture_costs_one_line(tmp_path: Path, how: str, precision: st
 
         def with_a_wait() -> None:
             run()
-            float(made.take.result[0])  # type: ignore[attr-defined]
+            float(made.training_step.result[0])
 
         return record(with_a_wait)
 
-    results = []
-    for kind in ("eager", "captured"):
-        made = trainer(tmp_path / kind, kind, precision, optimizer="muon", device="cuda", record=fails, compile=False)
-        with made.checkpoints:
-            made.fit(Stop())
-        results.append(state(made))
-    same(*results)
+    options: dict[str, Any] = {"optimizer": "muon", "compile": False} | GPU
+    eager = finished(tmp_path / "eager", "eager", precision, **options)
+    made = trainer(tmp_path / "captured", "captured", precision, record=fails, **options)
+    with made.checkpoints:
+        made.fit(Stop())
+    same(state(eager), state(made))
     assert capsys.readouterr().err.count("could not be captured") == 1
 
 
@@ -179,7 +164,7 @@ def test_compiled_trains_the_same_twice(tmp_path: Path, precision: str) -> None:
         made = trainer(tmp_path / "x", "captured", precision, compile=compiled, dropout=0.0, **GPU)
         made.fit(Stop())
         captured(made)
-        assert made.compiled is compiled
+        assert made.step_parts.compiled is compiled
         runs.append(made)
     same(state(runs[0])["weights"], state(runs[1])["weights"])
     last = [made.history.training[-1]["train_loss"] for made in runs]
@@ -219,8 +204,7 @@ def test_the_head_is_the_cpus(kind: str, near: float, precision: str) -> None:
     found = []
     for device in ("cpu", "cuda"):
         net.to(device).zero_grad()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind, torch.bfloat16)
-        with torch.autocast(device, dtype, enabled=device == "cuda" and kind != "fp32"):
+        with torch.autocast(device, machine.DTYPES[kind], enabled=device == "cuda" and kind != "fp32"):
             loss = net.loss(tokens[:, :-1].to(device), tokens[:, 1:].to(device))
         loss.backward()
         found.append((loss.item(), torch.cat([p.grad.flatten().cpu() for p in net.parameters() if p.grad is not None])))
@@ -253,11 +237,11 @@ def test_speed(tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str
     """Prints the tokens/s of the tests' small network, which is all launches; `python -m benchmarks.train` compares."""
     made = trainer(tmp_path, "captured", precision, batch_size=6, grad_accumulation=1, **GPU)
     batch = made.read(0)
-    made.train(batch)
-    made.settle()
+    made.take_step(batch)
+    made.flush_metrics()
     begin = time.perf_counter()
     for _ in range(200):
-        made.take(batch)
+        made.training_step(batch)
     torch.cuda.synchronize()
     seconds = time.perf_counter() - begin
     with capsys.disabled():

@@ -11,45 +11,25 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import interpreter
-import numpy as np
 import pytest
 import torch
-from stage_runs import ROOT, TINY, environment, run_stage, write_params
+from stage_runs import environment, run_stage, write_params
+from step_pair import StopAfter, finished, same, state, trainer
 
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
-from stages.common.params import parse_params, read_yaml
 from stages.training.checkpoint import Checkpoints, State
-from stages.training.distributed import World
 from stages.training.identity import make_key
-from stages.training.optimizer import make_optimizers
+from stages.training.live_run import LiveRun
+from stages.training.optimizer import Controls, make_optimizers
 from stages.training.signals import Stop
-from stages.training.trainer import Stopped, Trainer
-
-COMMITTED = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
-STREAM = np.random.default_rng(0).integers(0, 50, 1_500, dtype=np.uint16)
-VALIDATION = np.random.default_rng(1).integers(0, 50, 300, dtype=np.uint16)
-
-
-class StopAfter(Stop):
-    """Asks to stop once it was looked at this many times: once a step."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @property
-    def signal_name(self) -> str | None:  # type: ignore[override]
-        self.left -= 1
-        return "SIGTERM" if self.left < 0 else None
-
-    @signal_name.setter
-    def signal_name(self, value: str | None) -> None: ...
+from stages.training.trainer import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -60,52 +40,22 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _trainer(folder: Path, checkpoints: Checkpoints, **changes: Any) -> Trainer:
-    params = parse_params(
-        COMMITTED | TINY | {"dropout": 0.1, "batch_size": 3, "grad_accumulation": 2, "eval_every": 10} | changes
-    )
-    torch.manual_seed(params.seed)
-    shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": params.dropout, "tie_embeddings": params.tie_embeddings}
-    net = GPT2(GPT2Config(50, block_size=params.block_size, position="sinusoidal", **shape))  # type: ignore[arg-type]
-    return Trainer(params, net, STREAM, VALIDATION, params.precision, World(), checkpoints, write_samples=_write_samples)
-
-
-def _write_samples(step: int, net: GPT2) -> list[str]:
-    """A text that any change of the weights changes."""
-    return [f"{step}: {[float(parameter.detach().sum()) for parameter in net.parameters()]}"]
-
-
-def _finish(folder: Path, stop: Stop | None = None, **changes: Any) -> Trainer:
-    with Checkpoints(folder) as checkpoints:
-        trainer = _trainer(folder, checkpoints, **changes)
-        trainer.fit(stop or Stop())
-    return trainer
-
-
-def _same(one: Trainer, other: Trainer) -> None:
-    """Every weight, every optimizer moment and every measured number is equal, bit for bit."""
-    for (name, left), (_, right) in zip(one.net.named_parameters(), other.net.named_parameters(), strict=True):
-        assert torch.equal(left, right), name
-        for first, second in zip(one.optimizers, other.optimizers, strict=True):
-            for key, value in first.state.get(left, {}).items():
-                assert torch.equal(value, second.state[right][key]), (name, key)
-    assert vars(one.history) == vars(other.history)
-    assert one.tokens == other.tokens
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("kind", "precision"), [("eager", "fp32"), ("captured", "fp16")])
 @pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
-def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str) -> None:
+def test_resumed_is_uninterrupted(tmp_path: Path, at: int, kind: str, precision: str, optimizer: str) -> None:
     """Stop after any step and go on: weights, moments and history equal the uninterrupted run's, at zero tolerance.
 
-    With dropout and gradient accumulation, in one epoch, at its end and in the next one.
+    With dropout and gradient accumulation, in one epoch, at its end and in the next one; in fp16 with the loss's scale.
     """
-    straight = _finish(tmp_path / "straight", optimizer=optimizer)
-    assert straight.steps_per_epoch == 8
+    options: dict[str, Any] = {"kind": kind, "precision": precision, "optimizer": optimizer}
+    straight = finished(tmp_path / "straight", **options)
+    assert straight.schedule.steps_per_epoch == 8
     with pytest.raises(Stopped):
-        _finish(tmp_path / "broken", StopAfter(at), optimizer=optimizer)
-    resumed = _finish(tmp_path / "broken", optimizer=optimizer)
-    _same(straight, resumed)
+        finished(tmp_path / "broken", stop=StopAfter(at), **options)
+    resumed = finished(tmp_path / "broken", **options)
+    assert resumed.resumed > 0
+    same(state(straight), state(resumed))
     steps = [row["step"] for row in straight.history.validation]
     assert [row["step"] for row in straight.history.samples] == [0, *steps]
 
@@ -113,65 +63,62 @@ def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str) -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_runs_are_one(tmp_path: Path, precision: str) -> None:
     """The same training twice gives the same bits, in fp32 and in bf16."""
-    _same(_finish(tmp_path / "a", precision=precision), _finish(tmp_path / "b", precision=precision))
+    same(*(state(finished(tmp_path / folder, precision=precision)) for folder in ("a", "b")))
 
 
 def test_evaluation_is_inert(tmp_path: Path) -> None:
     """Evaluating often or never, saving often or never: identical weights, with dropout."""
-    often = _finish(tmp_path / "often", eval_every=1, checkpoint_every=1)
-    never = _finish(tmp_path / "never", eval_every=0, checkpoint_every=1000)
-    for left, right in zip(often.net.parameters(), never.net.parameters(), strict=True):
-        assert torch.equal(left, right)
+    often = finished(tmp_path / "often", eval_every=1, checkpoint_every=1)
+    never = finished(tmp_path / "never", eval_every=0, checkpoint_every=1000)
+    same(state(often)["weights"], state(never)["weights"])
     assert often.history.training == never.history.training
     assert len(often.history.validation) > len(never.history.validation) == 2
 
 
 def test_accumulation_is_one_batch(tmp_path: Path) -> None:
     """Micro-batches that add up to the same batch give the same training within float tolerance."""
-    one = _finish(tmp_path / "one", dropout=0.0, batch_size=6, grad_accumulation=1)
-    two = _finish(tmp_path / "two", dropout=0.0, batch_size=2, grad_accumulation=3)
+    one = finished(tmp_path / "one", dropout=0.0, batch_size=6, grad_accumulation=1)
+    two = finished(tmp_path / "two", dropout=0.0, batch_size=2, grad_accumulation=3)
     for left, right in zip(one.history.training, two.history.training, strict=True):
         assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
 
 
 def test_divergence_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
     """A loss that is not finite ends the training, names the step, what to do, and leaves finite weights behind."""
-    with Checkpoints(tmp_path / "ck") as checkpoints:
-        trainer = _trainer(tmp_path, checkpoints, checkpoint_every=2)
 
-        def poison(step: int, metrics: Any) -> None:
+    class Poison(LiveRun):
+        def log(self, step: int, metrics: Mapping[str, float]) -> None:
             if step == 5:
                 with torch.no_grad():
-                    trainer.net.ln_f.weight[0] = math.nan
+                    made.net.ln_f.weight[0] = math.nan
 
-        trainer.log = poison
+    made = trainer(tmp_path / "ck", run=Poison(None), checkpoint_every=2)
+    with made.checkpoints:
         with pytest.raises(UserError, match=r"diverged at step 6.*[Ll]ower learning_rate"):
-            trainer.fit(Stop())
-        fresh = _trainer(tmp_path, checkpoints)
-        state = checkpoints.restore(fresh.net, fresh.optimizers)
-        assert state is not None
-        assert state.step == 4
+            made.fit(Stop())
+        fresh = trainer(tmp_path / "ck")
+        saved = fresh.checkpoints.restore(fresh.net, fresh.step_parts.optimizers)
+        assert saved is not None
+        assert saved.step == 4
         assert all(torch.isfinite(p).all() for p in fresh.net.parameters())
 
 
 @pytest.mark.parametrize(("batch", "advice"), [(4, "batch_size from 4 to 2"), (1, "block_size from 32 to 16")])
-def test_out_of_memory_says_what_to_lower(tmp_path: Path, batch: int, advice: str) -> None:
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, batch: int, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory ends in one sentence that says which key to lower, and to what."""
-    with Checkpoints(tmp_path / "ck") as checkpoints:
-        trainer = _trainer(tmp_path, checkpoints, batch_size=batch)
 
-        def fail(*_: object) -> None:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes")
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes")
 
-        trainer.module.forward = fail  # type: ignore[assignment]
-        with pytest.raises(UserError, match=advice):
-            trainer.fit(Stop())
+    monkeypatch.setattr(GPT2, "loss", fail)
+    with pytest.raises(UserError, match=advice):
+        finished(tmp_path, batch_size=batch)
 
 
 def _state(step: int) -> tuple[State, GPT2, list[torch.optim.Optimizer]]:
     torch.manual_seed(step)
     net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=1, n_embd=8))
-    return State(step, {"rows": [step]}), net, make_optimizers(net, "adamw", 1e-3, 0.1)
+    return State(step, {"rows": [step]}), net, make_optimizers(net, "adamw", 0.1, Controls.on(torch.device("cpu")))
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "emptied"])

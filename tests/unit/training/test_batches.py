@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.training.batches import IGNORE, Batches, permute, read_windows
+from model.loss import IGNORE
+from stages.training.batches import Batches, permute, read_windows
 
 
 def _batches(tokens: int, **changes: int) -> Batches:
@@ -59,7 +60,7 @@ def test_each_token_is_a_target_once_an_epoch(
         starts = batches.starts(epoch * batches.steps_per_epoch + step)
         scored = 0
         for rank in range(processes):
-            for mine in batches.share(starts, rank, processes):
+            for mine in batches.split_for_rank(starts, rank, processes):
                 inputs, targets = batches.read(mine)
                 kept = targets != IGNORE
                 assert (inputs[kept] + 1 == targets[kept]).all()
@@ -88,7 +89,7 @@ def test_processes_share_the_same_global_batch(processes: int) -> None:
     """The windows of a step are the same for any number of processes; each goes to one of them."""
     batches = _batches(997)
     starts = batches.starts(7)
-    shares = [batches.share(starts, rank, processes) for rank in range(processes)]
+    shares = [batches.split_for_rank(starts, rank, processes) for rank in range(processes)]
     assert sorted(int(start) for share in shares for micro in share for start in micro) == sorted(starts.tolist())
 
 
@@ -97,3 +98,19 @@ def test_a_process_without_work_scores_nothing() -> None:
     tokens, targets = read_windows(np.arange(9, dtype=np.uint16), np.array([], dtype=np.int64), 4)
     assert tokens.shape == (1, 4)
     assert (targets == IGNORE).all()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_padded_steps_have_one_shape(processes: int) -> None:
+    """With `padded` all steps of an epoch have micro-batches of the same shape, and score the same targets as without."""
+    plain, padded = _batches(300), _batches(300, padded=True)
+    shapes = set()
+    for step in range(padded.steps_per_epoch):
+        starts = padded.starts(step)
+        scored = 0
+        for rank in range(processes):
+            windows = [padded.read(part, processes) for part in padded.split_for_rank(starts, rank, processes)]
+            shapes.add(tuple(tokens.shape for tokens, _ in windows))
+            scored += sum(int((targets != IGNORE).sum()) for _, targets in windows)
+        assert scored == plain.scored(plain.starts(step))
+    assert shapes == {((-(-3 // processes), 8),) * 2}

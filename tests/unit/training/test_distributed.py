@@ -30,14 +30,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 )
 def test_the_stage_starts_again_under_its_launcher(started: list[list[str]], launcher: str, words: list[str]) -> None:
     """The launcher of this environment gets its options, the stage and the stage's own arguments; PATH plays no part."""
-    distributed.launch(launcher)
+    distributed.relaunch(launcher)
     assert started == [[sys.executable, *words, "-m", "stages.train", "--debug", "1"]]
 
 
 @pytest.mark.parametrize("name", ["RANK", distributed.LAUNCHED])
-def test_once_only(started: list[list[str]], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launched_process_is_not_launched_again(started: list[list[str]], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain python needs no start; a process of torchrun, or one that was started so, does not start again."""
-    distributed.launch("python")
+    distributed.relaunch("python")
     monkeypatch.setenv(name, "0")
-    distributed.launch("torchrun --nproc-per-node 2")
+    distributed.relaunch("torchrun --nproc-per-node 2")
     assert started == []

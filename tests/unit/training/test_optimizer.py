@@ -1,0 +1,115 @@
+"""The optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from model import GPT2, GPT2Config
+from model.config import Position
+from stages.training.optimizer import BETAS, Controls, FusedAdamW, Muon, make_optimizers
+
+SHAPES = ((24, 24), (72, 24), (24, 96), (24, 24))
+
+
+@pytest.fixture
+def controls() -> Controls:
+    """A learning rate of 0.1, and steps that count."""
+    made = Controls.on(torch.device("cpu"))
+    made.lr.fill_(0.1)
+    return made
+
+
+def network(position: Position = "sinusoidal") -> GPT2:
+    """Two small blocks."""
+    torch.manual_seed(0)
+    return GPT2(GPT2Config(50, block_size=8, n_layer=2, n_head=2, n_embd=8, position=position))
+
+
+def moved(make: Callable[[list[Tensor]], Optimizer], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Where three steps of an optimizer bring some matrices, as one float64 vector."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in SHAPES]
+    optimizer = make(matrices)
+    for _ in range(3):
+        for p in matrices:
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(dtype)
+        optimizer.step()
+    return torch.cat([p.detach().double().flatten() for p in matrices])
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_weight_decay_is_for_matrices_only(name: str, position: Position, controls: Controls) -> None:
+    """Biases, LayerNorm and positions have no weight decay; every trained parameter is in exactly one group."""
+    net = network(position)
+    groups = [group for optimizer in make_optimizers(net, name, 0.1, controls) for group in optimizer.param_groups]
+    members = [p for group in groups for p in group["params"]]
+    assert len(members) == len({id(p) for p in members})
+    assert {id(p) for p in members} == {id(p) for p in net.parameters() if p.requires_grad}
+    for group in groups:
+        decayed = group["weight_decay"] > 0
+        assert all((p.dim() >= 2 and p is not net.wpe.weight) == decayed for p in group["params"])
+
+
+def test_muon_takes_the_blocks_matrices(controls: Controls) -> None:
+    """With muon, embeddings and vectors stay with AdamW; one learning rate serves both."""
+    net = network()
+    adamw, muon = make_optimizers(net, "muon", 0.1, controls)
+    matrices = {id(p) for name, p in net.named_parameters() if name.startswith("h.") and p.dim() == 2}
+    assert {id(p) for group in muon.param_groups for p in group["params"]} == matrices
+    assert {id(group["lr"]) for optimizer in (adamw, muon) for group in optimizer.param_groups} == {id(controls.lr)}
+
+
+def test_adamw_with_a_learning_rate_in_a_tensor_is_pytorchs(controls: Controls) -> None:
+    """On a CPU the learning rate's tensor gives the steps that a number gives, to the bit."""
+    ours = moved(lambda matrices: FusedAdamW([{"params": matrices, "weight_decay": 0.1}], controls))
+    assert torch.equal(
+        ours, moved(lambda matrices: torch.optim.AdamW(matrices, lr=0.1, betas=BETAS, weight_decay=0.1, fused=True))
+    )
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-2), (torch.bfloat16, 2e-2)])
+def test_muon_is_pytorchs(dtype: torch.dtype, near: float, controls: Controls) -> None:
+    """Matrices of one shape made orthogonal as one batch move as PyTorch's Muon moves each, whose products are in bf16."""
+    theirs = moved(lambda matrices: torch.optim.Muon(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+    ours = moved(lambda matrices: Muon(matrices, controls, 0.1, dtype))
+    assert (ours - theirs).norm() < near * theirs.norm()
+
+
+def test_muon_multiplies_in_the_precision_of_the_run(controls: Controls) -> None:
+    """With products in float32 Muon is nearer to the exact step, of float64, than with products in fp16 or bf16."""
+    exact = moved(lambda matrices: Muon(matrices, controls, 0.1, torch.float64))
+    errors = [
+        float((moved(lambda matrices, dtype=dtype: Muon(matrices, controls, 0.1, dtype)) - exact).norm() / exact.norm())
+        for dtype in (torch.float32, torch.float16, torch.bfloat16)
+    ]
+    assert errors[0] < 1e-5 < errors[1] < errors[2] < 2e-2
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_skipped_step_changes_nothing(name: str, steps_before: int, controls: Controls) -> None:
+    """Where `found_inf` is 1, weights, moments and step counts stay as they were, whatever the gradients are."""
+    net = network()
+    optimizers = make_optimizers(net, name, 0.1, controls)
+
+    def step(gradient: float) -> list[Tensor]:
+        for p in net.parameters():
+            p.grad = torch.full_like(p, gradient)
+        for optimizer in optimizers:
+            optimizer.step()
+        moments = [value for optimizer in optimizers for values in optimizer.state.values() for value in values.values()]
+        return [value.detach().clone() for value in [*net.parameters(), *moments]]
+
+    before = [p.detach().clone() for p in net.parameters()]
+    for _ in range(steps_before):
+        before = step(0.1)
+    controls.found_inf.fill_(1.0)
+    after = step(torch.nan)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+    assert all(not moment.any() for moment in after[len(before) :])
