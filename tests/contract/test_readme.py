@@ -190,10 +190,10 @@ def test_the_readme_is_short() -> None:
     assert len(pages.read("README.md").splitlines()) <= 120
 
 
-@pytest.mark.parametrize("target", ["gpt2-small", "gpt2-small-best"])
+@pytest.mark.parametrize("target", ["gpt2-small", "gpt2-small-muon"])
 @pytest.mark.parametrize("data", ["roneneldan/TinyStories", "some/folder"])
 def test_gpt2_small_is_the_original_experiment(target: str, data: str) -> None:
-    """`make gpt2-small` and `gpt2-small-best`, which take hours, give DVC keys that exist and values that they may have."""
+    """`make gpt2-small` and `gpt2-small-muon`, which take hours, give DVC keys that exist and values that they may have."""
     from stages.common.params import parse_params, read_yaml
 
     makefile = pages.read("Makefile")
