@@ -1,10 +1,10 @@
-"""Speed of generation: our `generate` against transformers', with the same weights, fp32 and a KV cache, in turns in one process.
+"""Speed of generation: our `generate` against transformers', with the same weights in fp32, in turns in one process.
 
     python -m benchmarks.generate [--shapes tiny default] [--model FOLDER] [--batch 1 5] [--tokens 100] [--rounds 5]
                                   [--device cuda] [--threads 1] [--cpu-time]
 
-On a machine that is never quiet, `--threads 1 --cpu-time` counts this process's time on the processor instead of the clock's. A short
-run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
+Both have a KV cache. On a machine that is never quiet, `--threads 1 --cpu-time` counts this process's time on the processor instead
+of the clock's. A short run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def theirs(net: GPT2) -> Generate:
     return run
 
 
-def compare(
-    name: str, net: GPT2, batches: list[int], count: int, rounds: int, clock: Callable[[], float]
-) -> list[list[str]]:
+def compare(name: str, net: GPT2, batches: list[int], count: int, rounds: int, clock: Callable[[], float]) -> list[list[str]]:
     """The table's rows of one network: for each batch size, greedy and sampled."""
     sides, rows = {"ours": ours(net), "theirs": theirs(net)}, []
     for batch in batches:
@@ -95,7 +93,7 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="count time on the processor; needs --threads 1 and a CPU")
     args = parser.parse_args()
     if args.cpu_time and (args.threads != 1 or args.device != "cpu"):
-        parser.error("--cpu-time needs --threads 1 and --device cpu: waiting threads count as busy, a GPU's work does not count")
+        parser.error("--cpu-time needs --threads 1 and --device cpu: waiting threads count, a GPU's work does not")
     clock = time.process_time if args.cpu_time else time.perf_counter
     machine.keep_freed_memory()
     device, threads = machine.pick_device(args.device), machine.set_threads(args.threads)
@@ -106,9 +104,7 @@ def main() -> None:
     print(f"\nGeneration on {what}, PyTorch {torch.__version__}\n")
     head = ["network", "batch", "tokens are", "ours, tokens/s", "transformers, tokens/s", "ratio (of rounds)"]
     rows = [
-        row
-        for name, net in nets.items()
-        for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds, clock)
+        row for name, net in nets.items() for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds, clock)
     ]
     print(harness.markdown_table(head, rows, "lrlrrl"))
 

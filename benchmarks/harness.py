@@ -1,4 +1,4 @@
-"""What the benchmarks share: sides that take turns in one run, so that a busy machine slows all of them, and how they are compared."""
+"""What the benchmarks share: sides take turns in one run, so that a busy machine slows all of them, and are compared."""
 
 from __future__ import annotations
 

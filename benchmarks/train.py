@@ -2,9 +2,9 @@
 
     python -m benchmarks.train [--device cuda] [--shapes small default] [--sides ours transformers] [--rounds 5] [--seconds 4]
 
-Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation shows: fp32
-and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours keeps to kernels that
-give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
+Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation shows:
+fp32 and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours keeps to kernels
+that give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def work(side: str, shape: Shape, device: str, seconds: float) -> None:
 
 
 def seconds_at_the_limit(shape: Shape, device: str) -> float:
-    """How long a step would take if it were matrix products alone: those of the larger of an MLP's two shapes, the best of many."""
+    """Seconds of a step if it were matrix products alone: those of the faster of an MLP's two shapes, the best of many."""
     precision = machine.pick_precision("auto", device)
     if device == "cuda":
         return shape.flops / machine.matrix_limit(device, precision)

@@ -1,4 +1,4 @@
-"""What a change of the code does to a small run: metrics, params and validation loss of HEAD and of another commit, as Markdown.
+"""What a change of the code does to a small run: metrics, params and validation loss of HEAD and another commit, in Markdown.
 
 python -m tools.compare_code BASE      (make compare-code BASE=main)
 

@@ -95,9 +95,7 @@ def test_same_outputs_are_identical(capsys: pytest.CaptureFixture[str]) -> None:
         ({}, list(OUTPUTS)),
     ],
 )
-def test_one_other_output_is_different(
-    after: dict[str, str], different: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_other_output_is_different(after: dict[str, str], different: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One md5 that differs, is missing or is new: different, and the table says which."""
     assert not elsewhere.show_outputs(OUTPUTS, after)
     said = capsys.readouterr().out

@@ -52,7 +52,7 @@ def calls(folder: Path) -> list[str]:
 
 
 def test_uv_installs_the_pins_with_the_build_of_torch_that_suits(folder: Path) -> None:
-    """uv is installed into .venv and installs the rest; nothing that redirects pip reaches it; a second command does nothing."""
+    """uv is installed into .venv and installs the rest; what redirects pip does not reach it; a second command does nothing."""
     done = make(folder)
     assert done.returncode == 0, done.stderr
     assert calls(folder) == ["interpreter -m venv --clear .venv", "python -m pip install --quiet uv", UV]
@@ -110,9 +110,7 @@ def test_the_system_s_torch_is_left_as_it_is(folder: Path) -> None:
         (("TORCH=system",), "import torch", "./interpreter lacks the module torch"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence(
-    words: tuple[str, ...], fails: str, message: str, folder: Path
-) -> None:
+def test_what_cannot_work_is_refused_in_one_sentence(words: tuple[str, ...], fails: str, message: str, folder: Path) -> None:
     """A Python that is too old, Debian's without ensurepip, a system without PyTorch: what to do, and no .venv."""
     done = make(folder, *words, fails=fails)
     assert done.returncode != 0
