@@ -3,8 +3,8 @@
     python -m benchmarks.generate [--shapes tiny default] [--model FOLDER] [--batch 1 5] [--tokens 100] [--rounds 5]
                                   [--device cuda] [--threads 1] [--cpu-time]
 
-Both have a KV cache. On a machine that is never quiet, `--threads 1 --cpu-time` counts this process's time on the processor instead
-of the clock's. A short run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
+Both have a KV cache. On a machine that is never quiet, `--threads 1 --cpu-time` counts this process's time on the processor
+instead of the clock's. A short run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
 """
 
 from __future__ import annotations

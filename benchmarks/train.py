@@ -2,9 +2,9 @@
 
     python -m benchmarks.train [--device cuda] [--shapes small default] [--sides ours transformers] [--rounds 5] [--seconds 4]
 
-Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation shows:
-fp32 and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours keeps to kernels
-that give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
+Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation
+shows: fp32 and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours
+keeps to kernels that give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_every_side_trains(side: str) -> None:
 
 
 def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row for each side that works: its speed, its ratio to each of the others' sides, its memory and its share of the limit."""
+    """A row for each side that works: its speed, its ratio to each side of theirs, its memory and its share of the limit."""
 
     class Fake:
         def __init__(self, module: str, *words: str) -> None:
