@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import dvc.api
 import matplotlib
@@ -34,7 +35,8 @@ def read_output(path: Path | str, revision: str) -> str:
 def save(figure: Figure, path: Path, **settings: str) -> None:
     """Save a figure as SVG, with the same bytes each time; `settings` are more of matplotlib's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": path.name} | settings):
+    all_settings: Any = {"svg.hashsalt": path.name, **settings}
+    with matplotlib.rc_context(all_settings):
         figure.savefig(path, metadata={"Date": None})
     print(f"{path}: {path.stat().st_size // 1024} KiB")
 
