@@ -97,7 +97,7 @@ def ui(reader: Reader) -> None:
     log = folder / ".venv" / "ui.log"
     with servers.running([*words, "--port", str(port)], lambda: True, log, cwd=folder, env=reader.env):
         wait_for(ready)
-        assert f"the runs, in about ten seconds: {address}" in log.read_text(encoding="utf-8")
+        assert f"MLflow starts in about ten seconds: {address}" in log.read_text(encoding="utf-8")
 
 
 def pull(reader: Reader) -> None:
