@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     uri = store.store_uri()
     if not client.search_runs([experiment_id], max_results=1):
         print(
-            "no run is recorded yet: `dvc repro` records one, also for results that are up to date with `dvc repro -f -s track`"
+            "no run is recorded yet. Record one: `dvc repro`, or, if that has nothing to do, `dvc repro -f -s track`"
         )
     if uri.startswith("http"):
         print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {store.table(uri, experiment_id)}")
