@@ -1,12 +1,12 @@
 # Two commands do it all: `make repro`, then `make ui`. `make help` explains the rest.
 SHELL := /bin/bash
 PYTHON ?= python3
-TORCH ?=
-UV ?= $(shell command -v uv 2> /dev/null)
+TORCH ?= auto
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export USER ?= $(shell id -u)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,23 +15,49 @@ help: ## Show this list
 
 # -- set-up -------------------------------------------------------------------------------------------
 
-.PHONY: setup
-setup: $(VENV)/.ready ## Make .venv and install the exact pins
+# TORCH=auto: uv, which is installed into .venv first, chooses the build of PyTorch that suits the machine, without CUDA's libraries
+# where there is no NVIDIA GPU. Where uv cannot reach its indexes, pip is used, with its own configuration, and takes PyPI's build.
+# TORCH=cpu, cu126, rocm6.4 ...: that build. TORCH=system: the PyTorch that $(PYTHON) has (Colab, clusters), and all else from the pins.
+ifeq ($(TORCH),system)
+venv_options := --system-site-packages --without-pip
+needed := torch
+install = $(VENV)/bin/python -m pip install --no-deps -r <(grep -v '^torch==\|^-r ' $(1))
+else
+needed := ensurepip
+backend = $(if $(filter requirements.txt,$(1)),--torch-backend=$(TORCH))
+or_pip = $(if $(filter auto,$(TORCH)),|| { echo "uv failed: installing with pip"; $(VENV)/bin/python -m pip install -r $(1); })
+install = $(VENV)/bin/python -m pip install --quiet uv && $(VENV)/bin/uv pip install --python $(VENV) $(backend) -r $(1) $(or_pip)
+endif
+fail = { echo 'error: '$(1) >&2; exit 1; }
 
-# It checks, says what it installs, and continues after an interruption. TORCH=cpu: PyTorch for CPUs; TORCH=system: the one that is
-# installed already (Colab, clusters). UV= : pip even where uv is installed.
+.PHONY: setup
+setup: $(VENV)/.ready ## Install the pinned packages into .venv
+
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
-	@$(PYTHON) tools/install.py requirements.txt --torch "$(TORCH)" --uv "$(UV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || $(call fail,"Python 3.11 or newer is needed. Use another interpreter: PYTHON=python3.12")
+	@$(PYTHON) -c 'import $(needed)' 2> /dev/null || $(call fail,"$(PYTHON) lacks the module $(needed). \
+	  $(if $(filter torch,$(needed)),Omit TORCH=system,On Debian and Ubuntu: sudo apt install python3-venv)")
+	@rmdir $(VENV) 2> /dev/null; [ ! -e $(VENV) ] || [ -e $(VENV)/pyvenv.cfg ] \
+	  || $(call fail,"$(VENV) exists but is not a virtual environment. Delete or rename it")
+	@[ -e $@ ] || $(PYTHON) -m venv --clear $(venv_options) $(VENV)
+	@rm -f $@
+	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
+	@$(call install,requirements.txt)
+	@$(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch'
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	@$(PYTHON) tools/install.py requirements-dev.txt --torch "$(TORCH)" --uv "$(UV)"
-	@touch $@
+	@rm -f $(VENV)/.ready
+	@$(call install,requirements-dev.txt)
+	@touch $(VENV)/.ready $@
 
 # -- the pipeline -------------------------------------------------------------------------------------
 
 .PHONY: repro
-repro: setup ## Run every stage that a change touches: stories, tokens, training, evaluation, samples, MLflow
+repro: setup ## Run the pipeline: every stage that your changes affect
 	@python -m tools.mend
 	dvc repro
 
@@ -41,39 +67,39 @@ DATA ?= roneneldan/TinyStories
 # Measured with a prototype of the same step on one H200, five epochs of 1,988 steps: 2.387 nats per token (perplexity 10.9),
 # where a rate of 0.0006 reached 2.469; dropout 0.1 with 0.0002 reached 2.396, so there is none. docs/measurements.md has it all.
 .PHONY: gpt2-small
-gpt2-small: setup ## The original experiment: GPT-2 small on 10,000 TinyStories from the Hub, or DATA=FOLDER (hours on a CPU)
+gpt2-small: setup ## GPT-2 small on 10,000 TinyStories from the Hub, or on DATA=FOLDER (hours on a CPU)
 	dvc exp run -n gpt2-small -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full \
 	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500
 
 # Not measured yet as a whole. What speaks for it: one epoch of Muon at 0.0003 reached 2.663 nats, one of AdamW 3.042; and AdamW
 # overfits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.
-.PHONY: gpt2-small-best
-gpt2-small-best: setup ## The same stories and epochs with Muon, dropout and weight decay, or DATA=FOLDER (to be measured)
-	dvc exp run -n gpt2-small-best -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full -S optimizer=muon \
+.PHONY: gpt2-small-muon
+gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not measured yet)
+	dvc exp run -n gpt2-small-muon -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full -S optimizer=muon \
 	  -S learning_rate=0.0003 -S min_learning_rate=0.00003 -S warmup_steps=500 -S dropout=0.1 -S weight_decay=0.1
 
 # -- the runs -----------------------------------------------------------------------------------------
 
 .PHONY: ui
-ui: setup ## Every run in the browser: MLflow on http://127.0.0.1:5000
+ui: setup ## Browse the runs: MLflow on http://127.0.0.1:5000
 	python -m tools.ui
 
 .PHONY: explore
-explore: setup ## Look inside the network of a run: make explore RUN=<MLflow run id or name>; no RUN: the one in data/
+explore: setup ## Look inside the network in data/, or of a run: make explore RUN=<MLflow run id or name>
 	@python -m tools.explore $(if $(RUN),"$(RUN)")
 
 .PHONY: compare
-compare: setup ## The experiments as a table: changed params, and results
+compare: setup ## Compare the experiments: changed params and results
 	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
 	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
 	@dvc exp list --name-only | grep -q . || echo "No experiments yet. Make one: dvc exp run -S temperature=0.7"
 
 .PHONY: reproduce
-reproduce: setup ## Run a recorded experiment again and compare every byte: make reproduce RUN=<MLflow run id or name>
+reproduce: setup ## Rerun a recorded experiment and compare every byte: make reproduce RUN=<MLflow run id or name>
 	@python -m tools.reproduce "$(RUN)"
 
 .PHONY: register
-register: $(VENV)/.ready-dev ## Put a run's model into MLflow's registry: make register RUN=<MLflow run id or name>
+register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register RUN=<MLflow run id or name>
 	@python -m tools.register "$(RUN)"
 
 .PHONY: drawings
@@ -81,7 +107,7 @@ drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the traine
 	@python -m docs.make.gpt2_figures
 
 .PHONY: bench
-bench: $(VENV)/.ready-dev ## Speed of training and generation beside transformers (about ten minutes; nothing else should run)
+bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)
 	python -m benchmarks.train
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then set -x; python -m benchmarks.train --device cuda; fi
 	python -m benchmarks.generate
@@ -96,15 +122,15 @@ test: $(VENV)/.ready-dev ## The whole test suite
 	$(PYTEST)
 
 .PHONY: test-unit
-test-unit: $(VENV)/.ready-dev ## The quick tests: each file by itself, and the rules of the source tree
+test-unit: $(VENV)/.ready-dev ## The quick tests: unit tests, and the rules of the source tree
 	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: test-gpu
-test-gpu: $(VENV)/.ready-dev ## What only a GPU can show: the same bytes twice and after kill -9, no waits; skipped without one
+test-gpu: $(VENV)/.ready-dev ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(VENV)/.ready-dev ## Bad input and faults, all of it: 20 moments of each kind in every stage; the table goes into docs/reliability.md
+faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); rewrites the table in docs/reliability.md
 	$(PYTEST) tests -m kind --write-table docs/reliability.md
 
 .PHONY: verify
@@ -112,20 +138,20 @@ verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare eve
 	@python -m tools.verify
 
 .PHONY: compare-code
-compare-code: setup ## What a change of the code does: a small run of HEAD and of another commit: make compare-code BASE=main
+compare-code: setup ## Compare a small run of HEAD with one of BASE: make compare-code BASE=main
 	@python -m tools.compare_code "$(BASE)"
 
 .PHONY: lint
-lint: $(VENV)/.ready-dev ## Style, types, and the workflows of continuous integration
+lint: $(VENV)/.ready-dev ## Check style, types and the CI workflows
 	ruff check .
 	ruff format --check .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	mypy
 
 .PHONY: hooks
-hooks: $(VENV)/.ready-dev ## Check style and types at each commit (pre-commit, with the tools of .venv)
+hooks: $(VENV)/.ready-dev ## Check style and types at each commit (pre-commit)
 	pre-commit install
 
 .PHONY: audit
-audit: $(VENV)/.ready-dev ## Known vulnerabilities in the pinned packages (needs the internet; says so without)
+audit: $(VENV)/.ready-dev ## Look for known vulnerabilities in the pinned packages (needs the internet)
 	@pip-audit --disable-pip --no-deps --requirement requirements.txt || echo "pip-audit: see above; without internet nothing was checked"

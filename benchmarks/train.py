@@ -1,224 +1,267 @@
-"""Speed of training: our network and step against transformers' GPT2LMHeadModel with AdamW, in turns in one run.
+"""Speed of training: the step of the stage `train` against transformers' GPT2LMHeadModel with AdamW, in turns in one run.
 
-    python -m benchmarks.train [--sizes tiny mid small default] [--rounds 5] [--seconds 4]
-    python -m benchmarks.train --device cuda [--sizes small small-1024 default] [--rounds 20]     see benchmarks/train_cuda.py
+    python -m benchmarks.train [--device cuda] [--shapes small default] [--sides ours transformers] [--rounds 5] [--seconds 4]
 
-Each side is a process of its own (ours tunes its memory allocator, theirs has the defaults), and the two take turns of a few
-seconds while the other waits, so that a busy machine slows both. Same shape, batch and data; theirs is fp32 with PyTorch's
-default AdamW, as in its documentation's training loop; ours is the step of the stage `train`. Prints Markdown.
+Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation
+shows: fp32 and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours
+keeps to kernels that give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-SIZES = {  # name: layers, heads, width, vocabulary
-    "tiny": (4, 4, 128, 50_257),
-    "mid": (6, 6, 384, 50_257),
-    "small": (12, 12, 768, 50_257),
-    "default": (12, 12, 96, 2_600),
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import harness
+from model import GPT2, GPT2Config
+from stages.common.errors import UserError
+from stages.common.params import parse_params, read_yaml
+from stages.compute import machine
+from stages.compute.machine import DTYPES
+from stages.training.batches import Batches, validation_windows
+from stages.training.captured_step import CapturedStep, make_step
+from stages.training.checkpoint import Checkpoints
+from stages.training.distributed import World
+from stages.training.live_run import LiveRun
+from stages.training.schedule import Schedule
+from stages.training.trainer import Trainer
+
+BATCHES = 200  # different ones; then they come again
+Run = Callable[[int], None]  # takes this many steps; a GPU may still be at work when it returns
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network and its batch: `batch` rows of `context` tokens."""
+
+    layers: int
+    heads: int
+    width: int
+    vocabulary: int
+    batch: int = 8
+    context: int = 128
+
+    def __str__(self) -> str:
+        return f"{self.layers}/{self.heads}/{self.width}, {self.vocabulary:,}, {self.batch} x {self.context}"
+
+    @property
+    def tokens(self) -> int:
+        """Targets of a step."""
+        return self.batch * self.context
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of a step."""
+        config = GPT2Config(self.vocabulary, self.context, self.layers, self.heads, self.width)
+        return config.flops_per_token(self.context) * self.tokens
+
+
+SHAPES = {
+    "tiny": Shape(4, 4, 128, 50_257),
+    "mid": Shape(6, 6, 384, 50_257),
+    "small": Shape(12, 12, 768, 50_257),  # the original experiment
+    "small-1024": Shape(12, 12, 768, 50_257, batch=32, context=1024),
+    "default": Shape(12, 12, 96, 2_517),
 }
-BLOCK, BATCH = 128, 8
-ROOT = Path(__file__).parents[1]
 
 
-def ours(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], None]:
-    """One step of the stage `train`: the same Trainer, on random tokens."""
-    from stages.compute import machine
+def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
+    """The Trainer of the stage `train`, with its reader thread, on random tokens.
 
+    Raises:
+        RuntimeError: on a GPU, the step could not be captured.
+    """
     machine.keep_freed_memory()
-    import numpy as np
-    import torch
-
-    from model import GPT2, GPT2Config
-    from stages.common.params import parse_params, read_yaml
-    from stages.training.batches import Batches, validation_windows
-    from stages.training.captured_step import make_step
-    from stages.training.checkpoint import Checkpoints
-    from stages.training.distributed import World
-    from stages.training.live_run import LiveRun
-    from stages.training.schedule import Schedule
-    from stages.training.trainer import Trainer
-
-    threads = machine.set_threads(0)
-    committed = read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = parse_params(committed | {"n_layer": layers, "n_head": heads, "n_embd": width})
-    tokens = np.random.default_rng(0).integers(0, vocabulary, 200 * BLOCK * BATCH + 1, dtype=np.uint16)
+    machine.set_threads(0)
+    if device == "cuda":
+        machine.prefer_exact_cuda()
+    committed = read_yaml((harness.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    sizes = {"n_layer": shape.layers, "n_head": shape.heads, "n_embd": shape.width, "dropout": 0.0}
+    batches = {"block_size": shape.context, "stride": shape.context, "batch_size": shape.batch, "grad_accumulation": 1}
+    params = parse_params(committed | sizes | batches | {"compile": compiled, "optimizer": "adamw"})
+    length = BATCHES * shape.tokens + 1
+    tokens = np.random.default_rng(0).integers(0, shape.vocabulary, length, dtype=np.uint16)
     torch.manual_seed(0)
-    net = GPT2(GPT2Config(vocabulary, BLOCK, layers, heads, width, position="sinusoidal"))
-    precision = machine.pick_precision("auto", "cpu")
-    batches = Batches.of(params, tokens)
-    schedule = Schedule.of(params, batches.steps_per_epoch)
-    taken = make_step(params, net, precision, World(), schedule.steps)
+    config = GPT2Config(shape.vocabulary, shape.context, shape.layers, shape.heads, shape.width, position="sinusoidal")
+    net = GPT2(config).to(device)
     unsaved = Checkpoints(Path("unused"), writes=False)
-    trainer = Trainer(
-        taken, batches, schedule, validation_windows(tokens[:BLOCK], BLOCK), unsaved, LiveRun(None), lambda net: []
-    )
-    assert threads == torch.get_num_threads()
+    windows = Batches.of(params, tokens, padded=device == "cuda")
+    schedule = Schedule.of(params, windows.steps_per_epoch)
+    step = make_step(params, net, precision, World(), schedule.steps)
+    validation = validation_windows(tokens[: shape.context + 1], shape.context)
+    trainer = Trainer(step, windows, schedule, validation, unsaved, LiveRun(None), lambda net: [])
+    net.train()
+    reader = ThreadPoolExecutor(1)
+    ahead = reader.submit(trainer.read, trainer.step)
 
-    def step() -> None:
-        trainer.take_step(trainer.read(trainer.step))
-        trainer.pending.clear()
+    def run(steps: int) -> None:
+        nonlocal ahead
+        for _ in range(steps):
+            batch = ahead.result()
+            ahead = reader.submit(trainer.read, trainer.step + 1)
+            trainer.take_step(batch)
+        trainer.flush_metrics()  # as training does after each step on a CPU, after several on a GPU
+        if isinstance(step, CapturedStep) and step.failed:
+            raise RuntimeError("the step was not captured")
 
-    return step
+    return run
 
 
-def theirs(layers: int, heads: int, width: int, vocabulary: int) -> Callable[[], None]:
-    """transformers' model in the training loop of its documentation."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+def theirs(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
+    """transformers' model in the training loop of its documentation; `compiled` together with its loss."""
+    from transformers import GPT2Config as TheirConfig
+    from transformers import GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(
+    config = TheirConfig(
         bos_token_id=None,
         eos_token_id=None,
-        vocab_size=vocabulary,
-        n_positions=BLOCK,
-        n_layer=layers,
-        n_head=heads,
-        n_embd=width,
+        vocab_size=shape.vocabulary,
+        n_positions=shape.context,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_embd=shape.width,
+        use_cache=False,
     )
-    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0  # as ours: no dropout
-    net = GPT2LMHeadModel(config)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
+    net = GPT2LMHeadModel(config).to(device)
     net.train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
-    batches = torch.randint(0, vocabulary, (200, BATCH, BLOCK + 1))  # as ours: BLOCK targets a row
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=device == "cuda")
+    scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+    batches = torch.randint(0, shape.vocabulary, (BATCHES, shape.batch, shape.context + 1), device=device)
     count = 0
 
-    def step() -> None:
+    def mean_loss(tokens: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(net(input_ids=tokens).logits.flatten(0, 1), targets.flatten())
+
+    loss_of = torch.compile(mean_loss, dynamic=False) if compiled else mean_loss
+
+    def run(steps: int) -> None:
         nonlocal count
-        batch = batches[count % len(batches)]
-        count += 1
-        logits = net(input_ids=batch[:, :-1]).logits
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for _ in range(steps):
+            batch = batches[count % len(batches)]
+            count += 1
+            with torch.autocast(device, DTYPES[precision], enabled=precision != "fp32"):
+                loss = loss_of(batch[:, :-1], batch[:, 1:])
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
 
-    return step
-
-
-def limits(width: int) -> dict[str, float]:
-    """GFLOP/s of plain matrix products, by dtype: the best of many, of the larger of an MLP's two shapes.
-
-    Measured between the turns, while both sides wait: beside either of them it would be too low.
-    """
-    import torch
-
-    best = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        for inner, outer in ((width, 4 * width), (4 * width, width)):
-            a, b = torch.randn(BATCH * BLOCK, inner).to(dtype), torch.randn(outer, inner).to(dtype)
-            for _ in range(50):
-                start = time.perf_counter()
-                torch.nn.functional.linear(a, b)
-                rate = 2 * a.numel() * outer / (time.perf_counter() - start) / 1e9
-                best[name] = max(best.get(name, 0.0), rate)
-    return best
+    return run
 
 
-def work(side: str, size: str, seconds: float) -> None:
-    """A worker: a turn of a few seconds for each line on standard input, its step times as JSON on standard output."""
-    step = {"ours": ours, "theirs": theirs}[side](*SIZES[size])
-    for _ in range(2):
-        step()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        times: list[float] = []
-        begin = time.perf_counter()
-        while not times or time.perf_counter() - begin < seconds:
+SIDES: dict[str, Callable[[Shape, str, str], Run]] = {
+    "ours": partial(ours, compiled=False),
+    "ours, compiled": partial(ours, compiled=True),
+    "transformers": partial(theirs, compiled=False),
+    "transformers, compiled": partial(theirs, compiled=True),
+}
+USUAL = {  # shapes and sides that are measured unless others are asked for
+    "cpu": (["tiny", "mid", "small", "default"], ["ours", "transformers"]),
+    "cuda": (["small", "small-1024", "default"], list(SIDES)),
+}
+
+
+def work(side: str, shape: Shape, device: str, seconds: float) -> None:
+    """Be the worker for one side."""
+    run = SIDES[side](shape, device, machine.pick_precision("auto", device))
+
+    def run_to_the_end(steps: int) -> None:
+        run(steps)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak() -> float:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return float(torch.cuda.max_memory_allocated() if device == "cuda" else own)
+
+    harness.serve(run_to_the_end, 10 if device == "cuda" else 1, seconds, peak)
+
+
+def seconds_at_the_limit(shape: Shape, device: str) -> float:
+    """Seconds of a step if it were matrix products alone: those of the faster of an MLP's two shapes, the best of many."""
+    precision = machine.pick_precision("auto", device)
+    if device == "cuda":
+        return shape.flops / machine.matrix_limit(device, precision)
+    best = 0.0
+    for inner, outer in ((shape.width, 4 * shape.width), (4 * shape.width, shape.width)):
+        a, b = (torch.randn(rows, inner).to(DTYPES[precision]) for rows in (shape.tokens, outer))
+        for _ in range(50):
             start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        print(json.dumps({"times": times, "peak": peak}), flush=True)
+            F.linear(a, b)
+            best = max(best, 2 * a.numel() * outer / (time.perf_counter() - start))
+    return shape.flops / best
 
 
-def compare(size: str, rounds: int, seconds: float) -> str:
-    """One row of the table."""
-    from model import GPT2Config
-    from stages.compute import machine
-
-    layers, heads, width, vocabulary = SIZES[size]
-    command = [sys.executable, "-m", "benchmarks.train", "--seconds", str(seconds), "--worker"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    workers = {side: subprocess.Popen([*command, side, size], **pipes) for side in ("ours", "theirs")}
+def compare(name: str, sides: list[str], device: str, rounds: int, seconds: float) -> list[list[str]]:
+    """The table's rows of one shape, one for each side that works."""
+    shape, common = SHAPES[name], ["--device", device, "--seconds", str(seconds), "--worker"]
+    workers = {side: harness.Worker("benchmarks.train", *common, side, name) for side in sides}
+    working = {side: worker for side, worker in workers.items() if worker.ready}
+    times = harness.take_turns(working | {"limit": partial(seconds_at_the_limit, shape, device)}, rounds)
+    limit = min(times.pop("limit"))
     for worker in workers.values():
-        assert worker.stdout.readline() == "ready\n"
-    found: list[dict[str, float]] = []
-    times: dict[str, list[float]] = {side: [] for side in workers}
-    peaks, ratios = {}, []
-    for _ in range(rounds):
-        turn = {}
-        for side, worker in workers.items():
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            answer = json.loads(worker.stdout.readline())
-            turn[side], peaks[side] = statistics.median(answer["times"]), answer["peak"]
-            times[side] += answer["times"]
-        ratios.append(turn["theirs"] / turn["ours"])
-        found.append(limits(width))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    tokens = BATCH * BLOCK
-    rate = {side: tokens / statistics.median(each) for side, each in times.items()}
-    flops = GPT2Config(vocabulary, BLOCK, layers, heads, width).flops_per_token(BLOCK) * tokens / min(times["ours"]) / 1e9
-    precision = machine.pick_precision("auto", "cpu")  # ours
-    limit = max(each[precision] for each in found)
-    return (
-        f"| {layers}L/{heads}H/{width}, {vocabulary:,} | {rate['ours']:,.0f} | {rate['theirs']:,.0f} "
-        f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {peaks['ours']:,.0f} "
-        f"| {peaks['theirs']:,.0f} | {flops:,.0f} of {limit:,.0f} {precision} ({flops / limit:.0%}) |"
-    )
+        worker.close()
+    rows = []
+    for side, own in times.items():
+        median = statistics.median(own)
+        ratios = [harness.ratio(times[base], own) if base in times else "–" for base in bases(sides)]
+        memory = f"{workers[side].peak / 2**30:.2f}"
+        rows.append([str(shape), side, f"{shape.tokens / median:,.0f}", f"{median * 1000:.2f}", *ratios, memory])
+        rows[-1].append(f"{limit / median:.0%}")
+    return rows
+
+
+def bases(sides: list[str]) -> list[str]:
+    """The sides that the others are compared with."""
+    return [side for side in sides if not side.startswith("ours")]
 
 
 def main() -> None:
     """Print the table, or work for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help="default: all")
-    parser.add_argument("--rounds", type=int, help="default: 5 on the CPU, 20 on a GPU")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a turn, on the CPU")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, metavar="SIDE", help=f"of {'; '.join(SIDES)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a turn")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    try:
+        device = machine.pick_device(args.device)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     if args.worker:
-        work(*args.worker, args.seconds)
-        return
-    if args.device == "cuda":
-        from benchmarks import train_cuda
-        from stages.common.errors import UserError
-
-        sizes = _chosen(parser, args.sizes, train_cuda.SHAPES)
+        side, name = args.worker
         try:
-            train_cuda.main(sizes, args.rounds or 20)
-        except UserError as error:
-            sys.exit(f"error: {error}")
+            work(side, SHAPES[name], device, args.seconds)
+        except (RuntimeError, ImportError) as error:
+            sys.exit(f"{side} at {SHAPES[name]} failed: {str(error).splitlines()[0]}")
         return
-    from stages.compute import machine
-
-    sizes = _chosen(parser, args.sizes, SIZES)
-    print(f"\nTraining, context {BLOCK}, batch {BATCH}, on {machine.cpu_name()}, {machine.set_threads(0)} threads\n")
-    print("| shape, vocabulary | ours, tokens/s | transformers | ratio (of rounds) | ours, peak MB | theirs | GFLOP/s |")
-    print("|---|---:|---:|---|---:|---:|---|")
-    for size in sizes:
-        print(compare(size, args.rounds or 5, args.seconds), flush=True)
-
-
-def _chosen(parser: argparse.ArgumentParser, asked: list[str] | None, known: Iterable[str]) -> list[str]:
-    """The sizes to measure; an unknown one ends the program."""
-    if unknown := [size for size in asked or [] if size not in known]:
-        parser.error(f"argument --sizes: {unknown[0]} is not one of {', '.join(known)}")
-    return asked or list(known)
+    usual_shapes, usual_sides = USUAL[device]
+    sides = args.sides or usual_sides
+    what = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {machine.set_threads(0)} threads"
+    print(f"\nTraining on {what}, PyTorch {torch.__version__}, {machine.pick_precision('auto', device)}\n")
+    head = ["layers/heads/width, vocabulary, batch", "side", "tokens/s", "ms per step"]
+    head += [*(f"times {base} (of rounds)" for base in bases(sides)), "peak memory, GiB", "of the limit"]
+    rows = [row for name in args.shapes or usual_shapes for row in compare(name, sides, device, args.rounds, args.seconds)]
+    print(harness.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
 
 
 if __name__ == "__main__":

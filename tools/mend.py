@@ -2,7 +2,7 @@
 
 DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
 short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output
-leaves a file with a temporary name beside it, which would stay for ever.
+leaves a file with a temporary name beside it, which nothing else would remove.
 
     python -m tools.mend
 """

@@ -1,10 +1,7 @@
-"""Recorded run: an MLflow run as it can be rebuilt: its commit, patch, params and dvc.lock, as a checkout of its own."""
+"""An MLflow run as it can be rebuilt: its commit, patch, params and dvc.lock, in a checkout of their own."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,7 @@ from stages.common.errors import UserError
 from stages.common.params import read_yaml
 from stages.tracking import places, store
 from stages.tracking.run import COMPLETE
-
-DVC_SETS = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")  # not for the checkout's own DVC to see
+from tools import elsewhere
 
 
 class Recorded:
@@ -51,13 +47,12 @@ class Recorded:
         commit = self.tags.get("git.commit", "")
         if not commit:
             raise UserError(f"run {self.id} was recorded without its commit ({self._why_no_commit()}); it cannot be rebuilt")
-        if _git("cat-file", "-e", f"{commit}^{{commit}}", cwd=session.root()).returncode:
-            raise UserError(f"the run's commit {commit} is not in this repository. Fetch it: git fetch --all")
-        clone = clone_of(session.root(), folder / "checkout", commit, "--shared")
+        try:
+            clone = elsewhere.clone(folder / "checkout", commit, "--shared")
+        except UserError as error:
+            raise UserError(f"commit {commit} of the run cannot be checked out. Try git fetch --all\n{error}") from error
         if patch := self.file("code.patch", folder):
-            done = _git("-c", "core.autocrlf=false", "apply", "--whitespace=nowarn", str(patch), cwd=clone)
-            if done.returncode:
-                raise UserError(f"the run's patch does not fit on its commit: {done.stderr.strip()}")
+            elsewhere.git("-c", "core.autocrlf=false", "apply", "--whitespace=nowarn", str(patch), cwd=clone)
         for name in ("params.yaml", "dvc.lock"):
             if (found := self.file(name, folder)) is None:
                 raise UserError(f"run {self.id} has no {name} ({self._why_no_file()}); it cannot be rebuilt")
@@ -86,33 +81,6 @@ class Recorded:
         raise UserError(f"no run {run_id!r} in {store.store_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}")
 
 
-def clone_of(project: Path, folder: Path, commit: str, *options: str) -> Path:
-    """Clone the repository that the project is in, which may be larger, and check the commit out.
-
-    Returns:
-        the project in the clone.
-
-    Raises:
-        UserError: git refused; in its own words.
-    """
-    top, prefix = (_git("rev-parse", word, cwd=project) for word in ("--show-toplevel", "--show-prefix"))
-    if top.returncode:
-        raise UserError(f"git could not be asked: {' '.join(top.stderr.split())}")
-    for words in (
-        ("-c", "core.autocrlf=false", "clone", "--quiet", "--no-checkout", *options, top.stdout.rstrip("\n"), str(folder)),
-        ("-C", str(folder), "-c", "core.autocrlf=false", "checkout", "--quiet", "--detach", commit),
-    ):
-        if (done := _git(*words, cwd=project)).returncode:
-            raise UserError(f"git {words[2] if words[0] == '-c' else 'checkout'} failed: {' '.join(done.stderr.split())}")
-    return folder / prefix.stdout.rstrip("\n")
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    """This environment without what an outer DVC has set; `python` is this one, as a clone has no .venv."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {key: value for key, value in os.environ.items() if key not in DVC_SETS} | {"PATH": path} | more
-
-
 def _lend_local_data(clone: Path) -> None:
     """Let a data set that is a file or folder of the main checkout, and not in git, be found from the clone."""
     params: Any = read_yaml((clone / "params.yaml").read_text(encoding="utf-8"))
@@ -121,7 +89,3 @@ def _lend_local_data(clone: Path) -> None:
     if not path.is_absolute() and here.exists() and not there.exists():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.symlink_to(here)
-
-
-def _git(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True, check=False)

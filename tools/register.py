@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from stages.common import command, errors, session
 from stages.tracking import store
 from stages.tracking.run import MODEL_MD5
-from tools.recorded_run import Recorded, clean_environment
+from tools import elsewhere
+from tools.recorded_run import Recorded
 
 MODEL = "data/train/model"
 
@@ -36,21 +35,17 @@ def fetch(recorded: Recorded, folder: Path) -> Path:
     Raises:
         UserError: the cache does not have it.
     """
-    clone = recorded.checkout(folder)
-    dvc = [sys.executable, "-m", "dvc"]
-    cache = subprocess.run(
-        [*dvc, "cache", "dir"], cwd=session.root(), capture_output=True, text=True, check=True
-    ).stdout.strip()
-    subprocess.run(
-        [*dvc, "cache", "dir", "--local", str(session.root() / cache)], cwd=clone, check=True, env=clean_environment()
-    )
-    done = subprocess.run([*dvc, "checkout", "--quiet", MODEL], cwd=clone, env=clean_environment(), check=False)
-    if done.returncode:
+    project = recorded.checkout(folder)
+    cache = session.root() / elsewhere.dvc(session.root(), "cache", "dir")
+    elsewhere.dvc(project, "cache", "dir", "--local", str(cache))
+    try:
+        elsewhere.dvc(project, "checkout", "--quiet", MODEL)
+    except errors.UserError as error:
         raise errors.UserError(
             f"DVC's cache does not have the model of run {recorded.id} (md5 {recorded.tags.get(MODEL_MD5)}). "
-            f"Fetch it (dvc fetch --all-commits), or make it again: {recorded.tags.get('command', 'dvc repro')}"
-        )
-    return clone / MODEL
+            f"Fetch it (dvc fetch --all-commits), or run it again: {recorded.tags.get('command', 'dvc repro')}"
+        ) from error
+    return project / MODEL
 
 
 def register(recorded: Recorded, folder: Path) -> str:

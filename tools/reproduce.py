@@ -9,16 +9,16 @@ the bytes may differ: then the metrics must be in the recorded run's intervals.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.common import command, errors
-from stages.tracking import provenance, results, store
-from tools.recorded_run import Recorded, clean_environment
+from stages.common import command
+from stages.tracking import provenance, results
+from tools import elsewhere
+from tools.recorded_run import Recorded
 
 SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
 
@@ -35,50 +35,30 @@ class Rerun:
 def main(args: argparse.Namespace) -> None:
     """Rebuild, run, compare."""
     recorded = Recorded(args.run)
-    with tempfile.TemporaryDirectory(prefix="reproduce-") as name:
-        folder = Path(name)
-        clone = recorded.checkout(folder)
-        before = provenance.outputs(clone / "dvc.lock")
-        print(f"run {recorded.id}: {recorded.tags.get('command', '')}\nin {clone}", flush=True)
-        now = run_again(clone, store.sqlite_uri(folder / "mlflow.db"))  # the run stays out of the real store
-    same = show_outputs(before, now.outputs)
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+        project = recorded.checkout(Path(folder))
+        before = provenance.outputs(project / "dvc.lock")
+        print(f"run {recorded.id}: {recorded.tags.get('command', '')}", flush=True)
+        now = run_again(project)
+    same = elsewhere.show_outputs(before, now.outputs)
     if not same:
         same = show_machines(recorded.tags, now.tags) and show_metrics(recorded.metrics, now.metrics)
     sys.exit(0 if same else 1)
 
 
-def run_again(clone: Path, uri: str) -> Rerun:
-    """Run the whole pipeline of a checkout, with this MLflow store.
+def run_again(project: Path) -> Rerun:
+    """Run the whole pipeline of a checkout, whose run stays out of the real store.
 
     Raises:
         UserError: the pipeline failed.
     """
-    (clone / "dvc.lock").unlink()  # nothing to compare with: every stage runs
-    dvc = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
-    if subprocess.run(dvc, cwd=clone, env=clean_environment(MLFLOW_TRACKING_URI=uri), check=False).returncode:
-        raise errors.UserError("the pipeline failed; see above")
-    return Rerun(provenance.outputs(clone / "dvc.lock"), tags_of_training(uri), results.metrics(clone / "data"))
-
-
-def tags_of_training(uri: str) -> dict[str, str]:
-    """The tags of the one run in the copy's store."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
-    found = [one.experiment_id for one in client.search_experiments()]
-    return {key: value for run in client.search_runs(found) for key, value in run.data.tags.items()}
-
-
-def show_outputs(before: Mapping[str, str], after: Mapping[str, str], titles: tuple[str, str] = ("recorded", "now")) -> bool:
-    """Print a table of the outputs' md5s, with a title over each column, and return whether all are the same."""
-    width = max(map(len, [*before, *after, "output"]))
-    print(f"\n{'output':{width}}  {titles[0]:36}  {titles[1]:36}")
-    for path in sorted({*before, *after}):
-        one, two = before.get(path, "-"), after.get(path, "-")
-        print(f"{path:{width}}  {one:36}  {two:36}  {'same' if one == two else 'DIFFERENT'}")
-    same = bool(before) and before == after
-    print(f"\n{'identical: every' if same else 'DIFFERENT: not every'} output has the {titles[0]} md5")
-    return same
+    elsewhere.run_from_nothing(project)
+    client = MlflowClient(elsewhere.run_store(project))
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    tags = {key: value for run in runs for key, value in run.data.tags.items()}
+    return Rerun(provenance.outputs(project / "dvc.lock"), tags, results.metrics(project / "data"))
 
 
 def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
@@ -87,7 +67,7 @@ def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
     other = [key for key in facts if after.get(key, "") != before[key]]
     for key in other:
         print(f"  {key.removeprefix('machine.')}: {before[key]} -> {after.get(key, '(none)')}")
-    print("so the bits may differ:" if other else "although the machine is the same in all that decides the bits")
+    print("so the bits may differ:" if other else "although the machine is identical")
     return bool(other)
 
 
@@ -99,7 +79,7 @@ def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> boo
         inside = low <= value <= high
         fits &= inside
         interval = f"{before[key]:.4f} (95 % interval {low:.4f} to {high:.4f})"
-        print(f"{key}: {interval}, now {value:.4f}: {'fits' if inside else 'DOES NOT FIT'}")
+        print(f"{key}: {interval}, now {value:.4f}: {'within the interval' if inside else 'OUTSIDE THE INTERVAL'}")
     return fits
 
 

@@ -21,12 +21,12 @@ def main(args: argparse.Namespace) -> None:
     store.strictly(unrecorded.record)
     uri = store.store_uri()
     if not client.search_runs([experiment_id], max_results=1):
-        print("no run is recorded here yet. `dvc repro` makes one; `dvc repro -f -s track` records a result that is up to date")
+        print("no run is recorded yet. Record one: `dvc repro`, or, if that has nothing to do, `dvc repro -f -s track`")
     if uri.startswith("http"):
         print(f"the runs are on the server that MLFLOW_TRACKING_URI names: {store.table(uri, experiment_id)}")
         return
     page = store.table(f"http://127.0.0.1:{args.port}", experiment_id)
-    print(f"the runs, in about ten seconds: {page}\n(Ctrl-C stops the server)", flush=True)
+    print(f"MLflow starts in about ten seconds: {page}\n(Ctrl-C stops it)", flush=True)
     os.execve(sys.executable, server(uri, args.port), os.environ | LIGHT)
 
 

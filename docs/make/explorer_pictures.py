@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-from dvc.exceptions import DvcException
-
+from docs.make import pages
 from stages.common import command
 from stages.common.errors import UserError
 
@@ -77,17 +75,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read(revision: str) -> str:
-    """The page that a file, or a DVC revision or experiment, holds.
-
-    Raises:
-        UserError: there is none.
-    """
-    if Path(revision).is_file():
-        return Path(revision).read_text(encoding="utf-8")
-    try:
-        return str(dvc.api.read(str(PAGE), rev=revision))
-    except (DvcException, OSError) as error:
-        raise UserError(f"{PAGE} of {revision} cannot be read ({error}). Run it first: see --help") from error
+    """The page that a file, or a DVC revision or experiment, holds."""
+    return Path(revision).read_text(encoding="utf-8") if Path(revision).is_file() else pages.read_output(PAGE, revision)
 
 
 def take(window: Any, file: Path, picture: Picture) -> None:

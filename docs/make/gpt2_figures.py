@@ -10,12 +10,12 @@ import argparse
 import itertools
 from pathlib import Path
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from docs.make import pages
 from model import GPT2
 from model.choice import keep
 from model.gpt2 import sinusoidal_positions
@@ -50,12 +50,8 @@ def main(args: argparse.Namespace) -> None:
         "sampling": sampling(net, codec),
         "loss": all_figures(Results.read())["loss"],
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        path = FOLDER / f"gpt2-{name}.svg"
-        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same bytes each time; text as text
-            figure.savefig(path, metadata={"Date": None})
-        print(f"{path}: {path.stat().st_size // 1024} KiB")
+        pages.save(figure, FOLDER / f"gpt2-{name}.svg", **{"svg.hashsalt": name, "svg.fonttype": "none"})  # text stays text
 
 
 def flow() -> Figure:

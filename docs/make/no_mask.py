@@ -13,14 +13,10 @@ import json
 import math
 from pathlib import Path
 
-import dvc.api
-import matplotlib
-from dvc.exceptions import DvcException
 from matplotlib.figure import Figure
 
-from docs.make import blocks
+from docs.make import pages
 from stages.common import command
-from stages.common.errors import UserError
 
 PAGE, PICTURE = Path("docs/why-1.23-was-wrong.md"), Path("docs/images/no-mask.svg")
 ROWS = {
@@ -36,26 +32,14 @@ SMOOTH = 25  # steps averaged in the picture
 
 
 class Results:
-    """What a DVC revision or experiment left in data/; None = the workspace."""
+    """What a commit or experiment left in data/."""
 
-    def __init__(self, revision: str | None) -> None:
-        self._revision = revision
-        self.metrics: dict[str, float] = json.loads(self._read("data/evaluate/metrics.json"))
-        self.losses = [
-            (int(row["step"]), float(row["train_loss"]))
-            for row in csv.DictReader(io.StringIO(self._read("data/train/history.csv")))
-        ]
-        sample: str = json.loads(self._read("data/generate/samples.jsonl").split("\n")[0])["text"]
+    def __init__(self, revision: str) -> None:
+        self.metrics: dict[str, float] = json.loads(pages.read_output("data/evaluate/metrics.json", revision))
+        history = csv.DictReader(io.StringIO(pages.read_output("data/train/history.csv", revision)))
+        self.losses = [(int(row["step"]), float(row["train_loss"])) for row in history]
+        sample: str = json.loads(pages.read_output("data/generate/samples.jsonl", revision).split("\n")[0])["text"]
         self.quotation = "\n".join(f"> {line}" for line in sample.strip().splitlines())
-
-    def _read(self, path: str) -> str:
-        try:
-            return str(dvc.api.read(path, rev=self._revision))
-        except (DvcException, OSError) as error:
-            name = self._revision or "the workspace"
-            raise UserError(
-                f"{path} of {name} cannot be read ({error}). Run it first: dvc exp run -n no-mask -S causal=false"
-            ) from error
 
 
 def table(masked: Results, unmasked: Results) -> str:
@@ -87,18 +71,14 @@ def picture(masked: Results, unmasked: Results) -> Figure:
 def main(args: argparse.Namespace) -> None:
     """Write the picture, and the page's block of numbers."""
     masked, unmasked = Results(args.masked), Results(args.unmasked)
-    with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
-        picture(masked, unmasked).savefig(PICTURE, metadata={"Date": None})
-    block = "\n\n".join(
-        [
-            table(masked, unmasked),
-            f"![Training loss with and without the mask]({PICTURE.name})",
-            f"With the mask it writes:\n\n{masked.quotation}",
-            f"Without:\n\n{unmasked.quotation}",
-        ]
-    )
-    blocks.write(PAGE, block)
-    print(block)
+    pages.save(picture(masked, unmasked), PICTURE)
+    parts = [
+        table(masked, unmasked),
+        f"![Training loss with and without the mask](images/{PICTURE.name})",
+        f"With the mask it writes:\n\n{masked.quotation}",
+        f"Without:\n\n{unmasked.quotation}",
+    ]
+    pages.write_block(PAGE, "\n\n".join(parts))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

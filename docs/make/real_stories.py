@@ -15,18 +15,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from docs.make import blocks
+from docs.make import pages
 from stages.common import command
 from stages.common.errors import UserError
 from tools.recorded_run import Recorded
 
 PAGE, PICTURE = Path("docs/real-stories.md"), Path("docs/images/real-stories.svg")
 BASE: dict[str, Any] = {
-    **{"n_layer": 4, "n_head": 4, "n_embd": 192, "epochs": 1, "learning_rate": 0.003, "min_learning_rate": 0.0003},
-    **{"eval_every": 200, "threads": 1},
+    "n_layer": 4,
+    "n_head": 4,
+    "n_embd": 192,
+    "epochs": 1,
+    "learning_rate": 0.003,
+    "min_learning_rate": 0.0003,
+    "eval_every": 200,
+    "threads": 1,
 }
 CHANGES: dict[str, dict[str, Any]] = {  # the experiment's name: what it changes
     "base": {},
@@ -112,8 +117,7 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
 def show() -> None:
     """Write the picture, and the page's block."""
     runs = {name: Recorded(name) for name in CHANGES}
-    with matplotlib.rc_context({"svg.hashsalt": PICTURE.name}):  # the same bytes each time
-        picture(runs).savefig(PICTURE, metadata={"Date": None})
+    pages.save(picture(runs), PICTURE)
     samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {sample(runs[name])}" for name in SHOWN]
     tags = runs["base"].tags
     parts = [
@@ -122,9 +126,7 @@ def show() -> None:
         f"![Validation loss by step](images/{PICTURE.name})",
         *samples,
     ]
-    text = "\n\n".join(parts)
-    blocks.write(PAGE, text)
-    print(text)
+    pages.write_block(PAGE, "\n\n".join(parts))
 
 
 def main(args: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ class Tokenizer:
         """All texts' token ids end to end, and how many each text has. Same ids as `encode`, on all cores.
 
         gigatoken does the work: it reads the same tokenizer.json and gives the same ids, many times faster
-        (benchmarks/token_engines.py). It remembers every word it meets, so it is made again before that takes much memory.
+        (docs/measurements.md). It remembers every word it meets, so it is made again before that takes much memory.
         """
         import awkward
         import gigatoken

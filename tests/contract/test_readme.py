@@ -97,7 +97,7 @@ def ui(reader: Reader) -> None:
     log = folder / ".venv" / "ui.log"
     with servers.running([*words, "--port", str(port)], lambda: True, log, cwd=folder, env=reader.env):
         wait_for(ready)
-        assert f"the runs, in about ten seconds: {address}" in log.read_text(encoding="utf-8")
+        assert f"MLflow starts in about ten seconds: {address}" in log.read_text(encoding="utf-8")
 
 
 def pull(reader: Reader) -> None:
@@ -190,10 +190,10 @@ def test_the_readme_is_short() -> None:
     assert len(pages.read("README.md").splitlines()) <= 120
 
 
-@pytest.mark.parametrize("target", ["gpt2-small", "gpt2-small-best"])
+@pytest.mark.parametrize("target", ["gpt2-small", "gpt2-small-muon"])
 @pytest.mark.parametrize("data", ["roneneldan/TinyStories", "some/folder"])
 def test_gpt2_small_is_the_original_experiment(target: str, data: str) -> None:
-    """`make gpt2-small` and `gpt2-small-best`, which take hours, give DVC keys that exist and values that they may have."""
+    """`make gpt2-small` and `gpt2-small-muon`, which take hours, give DVC keys that exist and values that they may have."""
     from stages.common.params import parse_params, read_yaml
 
     makefile = pages.read("Makefile")

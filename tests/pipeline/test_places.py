@@ -14,7 +14,7 @@ import pytest
 from project import Project, assert_complete
 from reference import STAGES
 
-from tools import verify
+from tools import elsewhere
 from tools.recorded_run import Recorded
 
 pytestmark = [
@@ -201,7 +201,7 @@ def rebuild_there(project: Project, folder: Path) -> None:
     assert clone.folder == folder / "rebuilt" / "checkout" / "ml"
     assert (clone.folder / "stages" / "generate.py").read_bytes() == path.read_bytes()
     with project.inside():
-        clone = Project(verify.clone(folder / "verified"))
+        clone = Project(elsewhere.clone(folder / "verified"))
     assert clone.folder == folder / "verified" / "ml"
     assert "Running stage 'tokenize'" in clone.dvc("repro", "--force", "--no-run-cache", "tokenize")
 

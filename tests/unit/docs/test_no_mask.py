@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stage_runs import ROOT
 
-from docs.make import blocks, no_mask, real_stories
+from docs.make import no_mask, pages, real_stories
 
 
 @pytest.mark.parametrize("page", [no_mask.PAGE, real_stories.PAGE])
@@ -17,12 +17,12 @@ def test_the_numbers_go_into_the_page(page: Path, tmp_path: Path) -> None:
     """Exactly the page's one block is replaced, and it can be replaced again."""
     copy = tmp_path / page.name
     copy.write_bytes((ROOT / page).read_bytes())
-    outside = blocks.BLOCK.sub("", copy.read_text(encoding="utf-8"))
+    outside = pages.BLOCK.sub("", copy.read_text(encoding="utf-8"))
     for text in ("NUMBERS", "OTHERS"):
-        blocks.write(copy, text)
+        pages.write_block(copy, text)
         written = copy.read_text(encoding="utf-8")
         assert f" -->\n{text}\n<!-- end of numbers -->" in written
-        assert blocks.BLOCK.sub("", written) == outside
+        assert pages.BLOCK.sub("", written) == outside
 
 
 def test_the_table_has_a_column_for_each_run() -> None:
