@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import getpass
 import hashlib
 import os
 import platform
 import re
 import shlex
-import subprocess
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,21 +21,14 @@ import psutil
 
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
+from stages.tracking.git import GitError, git, without_password
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
-OWN_RULES = (  # for `git add` and `git diff-index`
-    *("core.quotePath=true", "core.safecrlf=false"),
-    *("core.fsmonitor=false", "core.untrackedCache=false", "core.splitIndex=false"),
-)
-DIFF = [  # the same patch whatever the user's configuration says
-    *("diff-index", "--cached", "--patch", "--binary", "--full-index", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/"),
-    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=none", f"-O{os.devnull}"),
-]
+DIFF = (  # the same patch whatever the user's configuration says
+    "-c core.quotePath=true -c core.fsmonitor=false diff --binary --full-index --unified=3 --inter-hunk-context=0 "
+    "--diff-algorithm=default --src-prefix=a/ --dst-prefix=b/ --no-color --no-ext-diff --no-textconv --no-renames --no-relative"
+).split()
 DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers are tagged as they are
-
-
-class GitFailed(Exception):
-    """Git is there and did not answer. Its text is what git said, on one line."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,7 @@ class Provenance:
         patch: what the code here has that the commit has not, for `git apply`, which takes its paths from git's top level.
         committed: params.yaml as it was committed.
         problem: why the state is unknown, in git's own words, which name the remedy.
+        ignored: source files that git ignores; they are not in the patch.
     """
 
     state: str
@@ -60,37 +53,34 @@ class Provenance:
     patch: str = ""
     committed: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    ignored: Sequence[str] = ()
 
     @classmethod
     def gather(cls) -> Provenance:
         """Ask git, in the current folder, the project's."""
-        try:
-            _git("rev-parse", "--show-toplevel")
-            try:
-                commit = _git("rev-parse", "--verify", "HEAD")
-            except GitFailed:
-                if _git("rev-list", "--all", "--max-count=1"):
-                    raise  # there are commits, and HEAD names none
-                return cls("no commit")
-            branch = _or_empty("symbolic-ref", "--quiet", "--short", "HEAD")
-            remote = _or_empty("config", "--get", "remote.origin.url")
-            patch = _patch()
-        except OSError:  # there is no git
+        if shutil.which("git") is None:
             return cls("no repository")
-        except GitFailed as error:
+        try:
+            git("rev-parse", "--show-toplevel")
+            if not (commit := _or_empty("rev-parse", "--verify", "--quiet", "HEAD")):
+                return cls("no commit")
+            patch, ignored = _patch()
+        except GitError as error:
             if "not a git repository (or any" in str(error):
                 return cls("no repository")
             return cls("unknown", problem=str(error))
+        remote = _or_empty("config", "--get", "remote.origin.url")
         committed: Any = None
         with suppress(UserError):
             committed = read_yaml(_or_empty("cat-file", "blob", "HEAD:./params.yaml"))
         return cls(
             "dirty" if patch else "clean",
             commit,
-            branch,
-            re.sub(r"//[^/@]*@", "//", remote),  # https://user:token@host: the token is nobody's business
+            _or_empty("symbolic-ref", "--quiet", "--short", "HEAD"),
+            without_password(remote, remote),
             patch,
             committed if isinstance(committed, dict) else {},
+            ignored=ignored,
         )
 
     @property
@@ -167,72 +157,40 @@ def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
     }
 
 
-def _patch() -> str:
-    """What the code here has that the commit has not; empty if nothing.
+def _patch() -> tuple[str, list[str]]:
+    """What the code here has that the commit has not, new files too; and the source files that git ignores, which are not in it.
 
-    Limited to the files that decide a run's bytes: notes, outputs and private files stay out. An untracked module that git
-    ignores is in it if another one imports it.
+    Limited to the files that decide a run's bytes: notes, outputs and private files stay out.
     """
-    objects = _git("rev-parse", "--path-format=absolute", "--git-path", "objects")
-    rules = [word for rule in OWN_RULES for word in ("-c", rule)]
-    with tempfile.TemporaryDirectory() as folder:  # an index and a store of our own: the user's are not touched
-        scratch = {
-            "GIT_INDEX_FILE": f"{folder}/index",
-            "GIT_OBJECT_DIRECTORY": folder,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": '"' + objects.replace("\\", "\\\\").replace('"', '\\"') + '"',
-        }
-        _git("read-tree", "HEAD", env=scratch)
-        _git(*rules, "add", "--update", "--", *(path for path in CODE if Path(path).exists()), env=scratch)
-        _git(*rules, "add", "--force", "--", *map(str, _code_files(_needless())), env=scratch)
-        text = _git(*rules, *DIFF, "HEAD", "--", *CODE, env=scratch)
-    return f"{text}\n" if text else ""
+    files = [path.as_posix() for path in _code_files()]
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}  # of our own: the user's is not touched
+        git("read-tree", "HEAD", **index)
+        new = _names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, **index))
+        if new:
+            git("add", "--intent-to-add", "--", *new, **index)
+        ignored = _names(git("ls-files", "-z", "--others", "--", *files, **index))
+        text = git(*DIFF, f"-O{os.devnull}", "HEAD", "--", *CODE, **index)
+    return f"{text}\n" if text else "", ignored
 
 
-def _code_files(without: frozenset[Path] = frozenset()) -> list[Path]:
+def _names(listed: str) -> list[str]:
+    return [name for name in listed.split("\0") if name]
+
+
+def _code_files() -> list[Path]:
     """The source files of the project; not what editors and desktops leave, whose names begin with a dot."""
     found: list[Path] = []
     for path in map(Path, CODE):
         found += path.rglob("*.py") if path.is_dir() else [path]
-    hidden = {path for path in found if any(part.startswith(".") for part in path.parts)}
-    return [path for path in found if path.is_file() and path not in hidden | without]
-
-
-def _needless() -> frozenset[Path]:
-    """The modules that git ignores and nothing imports: a private file is no code of the run."""
-    listed = _git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", *CODE[2:])
-    ignored = {path for name in listed.split("\0") if (path := Path(name)).suffix == ".py"}
-    wanted: set[str] = set()
-    for path in _code_files() if ignored else []:
-        with suppress(SyntaxError, ValueError):
-            for node in ast.walk(ast.parse(path.read_bytes())):
-                if isinstance(node, ast.Import):
-                    wanted |= {alias.name for alias in node.names}
-                elif isinstance(node, ast.ImportFrom):
-                    base = ".".join([*path.parent.parts[: len(path.parent.parts) - node.level + 1]] if node.level else [])
-                    module = ".".join(filter(None, [base, node.module]))
-                    wanted |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return frozenset(path for path in ignored if ".".join(path.with_suffix("").parts).removesuffix(".__init__") not in wanted)
-
-
-def _git(*words: str, env: Mapping[str, str] | None = None) -> str:
-    """A git command's output without the last line end.
-
-    Raises:
-        GitFailed: git refused.
-        OSError: there is no git.
-    """
-    kept = {key: value for key, value in os.environ.items() if key not in ("GIT_DIFF_OPTS", "GIT_EXTERNAL_DIFF")}
-    done = subprocess.run(["git", *words], capture_output=True, env=kept | {"LC_ALL": "C"} | dict(env or {}), check=False)
-    if done.returncode:
-        raise GitFailed(" ".join(done.stderr.decode("utf-8", "replace").split()) or f"exit code {done.returncode}")
-    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+    return [path for path in found if path.is_file() and not any(part.startswith(".") for part in path.parts)]
 
 
 def _or_empty(*words: str) -> str:
     """The output of a git command that fails where there is nothing to say."""
     try:
-        return _git(*words)
-    except GitFailed:
+        return git(*words)
+    except GitError:
         return ""
 
 

@@ -161,7 +161,6 @@ def test_name_of_a_run_without_an_experiment() -> None:
 def test_without_git(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the project that is no git repository works: no commit, no patch, and it says that nobody was asked."""
     monkeypatch.chdir(tmp_path_factory.mktemp("plain"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
     code = Provenance.gather()
     assert (code.state, code.commit, code.patch, code.problem) == ("no repository", "", "", "")
     assert code.tags()["git.dirty"] == "no repository"
@@ -175,40 +174,31 @@ def rebuild(patch: str, folder: Path) -> None:
     subprocess.run(["git", "apply", "--whitespace=nowarn"], input=patch.encode(), check=True, cwd=folder)
 
 
-HOSTILE = {
-    **{"diff.noprefix": "true", "diff.mnemonicPrefix": "true", "diff.srcPrefix": "x/", "diff.dstPrefix": "y/"},
-    **{"diff.orderFile": "/no/such/file", "diff.external": "/no/such/program", "diff.python.textconv": "/no/such/program"},
-    **{
-        "color.ui": "always",
-        "color.diff": "always",
-        "diff.context": "0",
-        "diff.interHunkContext": "9",
-        "diff.renames": "copies",
-    },
-    **{"diff.algorithm": "patience", "diff.suppressBlankEmpty": "true", "diff.wsErrorHighlight": "all", "core.pager": "false"},
-    **{"diff.relative": "true", "diff.submodule": "log", "diff.ignoreSubmodules": "all", "diff.colorMoved": "zebra"},
-    **{
-        "core.quotePath": "false",
-        "core.autocrlf": "input",
-        "core.safecrlf": "true",
-        "core.whitespace": "tab-in-indent",
-    },
-    **{"core.fsmonitor": "/no/such/program", "core.splitIndex": "true", "core.untrackedCache": "true", "core.abbrev": "4"},
-    **{"apply.whitespace": "error", "core.fileMode": "false", "add.ignoreErrors": "true", "status.showUntrackedFiles": "no"},
-}
+HOSTILE = """
+diff.noprefix=true diff.mnemonicPrefix=true diff.srcPrefix=x/ diff.dstPrefix=y/ diff.orderFile=/no/such/file
+diff.external=/no/such/program diff.python.textconv=/no/such/program color.ui=always color.diff=always diff.context=0
+diff.interHunkContext=9 diff.renames=copies diff.algorithm=patience diff.suppressBlankEmpty=true diff.wsErrorHighlight=all
+core.pager=false diff.relative=true diff.colorMoved=zebra core.quotePath=false core.autocrlf=input core.safecrlf=true
+core.whitespace=tab-in-indent core.fsmonitor=/no/such/program core.splitIndex=true core.untrackedCache=true core.abbrev=4
+apply.whitespace=error core.fileMode=false add.ignoreErrors=true status.showUntrackedFiles=no
+""".split()
 
 
-@pytest.mark.parametrize("setting", [*HOSTILE, "all of them"])
-def test_the_patch_is_the_same_whatever_git_is_set_to(setting: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prefixes, order files, filters, colours, line ends: none of git's settings changes the patch or hides a change."""
+def test_the_patch_is_the_same_whatever_git_is_set_to(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefixes, order files, filters, colors, line ends, a hook's variables: none changes the patch or hides a change."""
     Path(".git/info/attributes").write_text("*.py diff=python\n")
     Path("stages/train.py").write_text("print(1)\n\n\nprint(2)  \n")
     Path("model/nät.py").write_text("y = 1\n")
     Path("model/net.py").rename("model/other.py")
     plain = Provenance.gather()
-    for key, value in HOSTILE.items() if setting == "all of them" else [(setting, HOSTILE[setting])]:
-        git("config", key, value)
-    code = Provenance.gather()
+    for setting in HOSTILE:
+        git("config", *setting.split("="))
+    with monkeypatch.context() as hook:
+        for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"):
+            hook.setenv(name, "/no/such/file")
+        code = Provenance.gather()
     assert (code.state, code.patch) == ("dirty", plain.patch), code.problem
     rebuild(code.patch, folder := tmp_path_factory.mktemp("clone"))
     for path in ("stages/train.py", "model/nät.py", "model/other.py"):
@@ -242,18 +232,12 @@ def test_in_a_folder_of_a_larger_repository(tmp_path_factory: pytest.TempPathFac
     assert (folder / "ml/stages/train.py").read_text() == "print(2)\n"
 
 
-@pytest.mark.parametrize(
-    "how", ["import model.secret_sauce", "from model import secret_sauce", "from model.secret_sauce import x"]
-)
-def test_an_ignored_module_that_is_imported(how: str) -> None:
-    """A module that git ignores is part of the patch if the code imports it; one that nothing imports stays private."""
+def test_a_module_that_git_ignores_is_named() -> None:
+    """A module that git ignores is private and no part of the patch, but it is named: the run cannot be rebuilt without it."""
     Path(".gitignore").write_text("*secret*\n")
     Path("model/secret_sauce.py").write_text("x = 1\n")
-    Path("model/secret_diary.py").write_text("y = 'dear diary'\n")
-    Path("stages/train.py").write_text(f"{how}\n")
-    patch = Provenance.gather().patch
-    assert "+x = 1" in patch
-    assert "diary" not in patch
+    code = Provenance.gather()
+    assert (code.patch, code.ignored) == ("", ["model/secret_sauce.py"])
 
 
 def test_code_that_is_no_utf8_is_kept_to_the_byte(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -265,42 +249,32 @@ def test_code_that_is_no_utf8_is_kept_to_the_byte(tmp_path_factory: pytest.TempP
     assert Path("stages/train.py").read_bytes() == b"# coding: latin-1\nprint('\xe9')\n"
 
 
-@pytest.mark.parametrize("junk", [".#train.py", "._train.py", ".ipynb_checkpoints/train-checkpoint.py"])
-def test_what_editors_leave_is_no_code(junk: str) -> None:
+def test_what_editors_leave_is_no_code() -> None:
     """A lock of Emacs (a link that leads nowhere), a file of macOS, a notebook's copy: in neither fingerprint nor patch."""
-    before, path = provenance.fingerprint(PARAMS), Path("stages", junk)
-    path.parent.mkdir(exist_ok=True)
-    if "#" in junk:
-        path.symlink_to("me@host.123")
-    else:
-        path.write_bytes(b"\0\1")
+    before = provenance.fingerprint(PARAMS)
+    Path("stages/.#train.py").symlink_to("me@host.123")
+    Path("stages/._train.py").write_bytes(b"\0\1")
+    Path("stages/.ipynb_checkpoints").mkdir()
+    Path("stages/.ipynb_checkpoints/train-checkpoint.py").write_text("x = 1\n")
     assert provenance.fingerprint(PARAMS) == before
     assert Provenance.gather().state == "clean"
 
 
-@pytest.mark.parametrize("broken", ["index", "HEAD", "objects", "filter", "config", "gitfile"])
+@pytest.mark.parametrize("broken", ["HEAD", "objects", "config", "gitfile"])
 def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> None:
     """A repository that cannot be asked: unknown, with git's own words; never clean, never `no repository`."""
-    if broken == "index":
-        Path(".git/HEAD").write_text("ref: refs/heads/gone\n")
-    elif broken == "HEAD":
+    if broken == "HEAD":
         Path(".git/refs/heads/main").write_text("0" * 39 + "1\n")
     elif broken == "objects":
         head = git("rev-parse", "HEAD^{tree}").strip()
         Path(".git/objects", head[:2], head[2:]).unlink()
-    elif broken == "filter":
-        Path(".git/info/attributes").write_text("*.py filter=gone\n")
-        git("config", "filter.gone.clean", "/no/such/program")
-        git("config", "filter.gone.required", "true")
-        Path("stages/train.py").write_text("print(2)\n")
     elif broken == "config":
         Path(".git/config").write_text("[core\n")
     else:
         Path(".git").rename("elsewhere")
         Path(".git").write_text("gitdir: /no/such/folder\n")
     code = Provenance.gather()
-    assert code.state == "unknown"
-    assert code.tags()["git.dirty"] == "unknown"
+    assert code.tags()["git.dirty"] == code.state == "unknown"
     assert "fatal" in code.problem or "error" in code.problem
     assert "\n" not in code.problem
 

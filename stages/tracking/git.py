@@ -1,0 +1,54 @@
+"""Git: the one place that starts it, and the environment for the programs that the project starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stages.common.errors import UserError
+
+LEFT_BEHIND = ("GIT_", "DVC_", "PIP_", "PYTHON")  # by hooks, shells, notebooks and an outer DVC; git's win over -C
+WANTED = ("GIT_CONFIG_GLOBAL", "DVC_NO_ANALYTICS")  # a person's own settings
+
+
+class GitError(UserError):
+    """Git refused, or is not there. The text is what git said, on one line."""
+
+
+def git(*words: str, cwd: Path | None = None, **more: str) -> str:
+    """What a git command prints, without the last line end.
+
+    Args:
+        words: the command.
+        cwd: where; None = the current folder.
+        more: variables of its environment.
+
+    Raises:
+        GitError: git failed.
+    """
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=cwd, capture_output=True, env=clean_environment(LC_ALL="C", **more), check=False
+        )
+    except OSError as error:
+        raise GitError(f"git could not be started ({error.strerror})") from error
+    if done.returncode:
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise GitError(f"git failed: {said or f'exit code {done.returncode}'}")
+    return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This environment for git, DVC or pip: without what would change where or how they work. `python` is this one."""
+    kept = {key: value for key, value in os.environ.items() if key in WANTED or not key.startswith(LEFT_BEHIND)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return kept | {"PATH": path} | more
+
+
+def without_password(text: str, address: str) -> str:
+    """The text without the name and password that the address holds: `scheme://name:password@host` is `scheme://host`."""
+    secret, at, _ = urlsplit(address).netloc.rpartition("@")
+    return text.replace(f"//{secret}{at}", "//") if at else text
