@@ -18,9 +18,6 @@ for number in range(3):
 # nothing measurable.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# The processes that a stage starts find this package in the project's folder, as the stage did.
-os.environ.pop("PYTHONSAFEPATH", None)
-
 if sys.argv[:1] == ["-m"] and importlib.util.find_spec("pydantic") is None:
     sys.exit(
         f"error: {sys.executable} does not have the project's packages. Activate the environment that has them "

@@ -54,7 +54,9 @@ def complete(params: Params, results: Results) -> Run:
     """Log what the run does not have yet, and close it."""
     now, code = session.current(), Provenance.gather()
     if code.problem:
-        print(f"warning: git: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
+        print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
+    for name in code.ignored:
+        print(f"warning: git ignores {name}: if it is imported, the run cannot be rebuilt", file=sys.stderr)
     run = open_run(params.model_dump(), now, code.name)
     for step, metrics in results.curve:
         run.log(step, metrics)

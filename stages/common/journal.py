@@ -24,7 +24,7 @@ def noted() -> Iterator[dict[str, Any]]:
     if stage is None or os.environ.get("RANK", "0") != "0":
         yield line
         return
-    started = time.time()
+    started, name = time.time(), current()
     code: object = 0
     try:
         yield line
@@ -35,7 +35,7 @@ def noted() -> Iterator[dict[str, Any]]:
         code = 1
         raise
     finally:
-        line |= {"stage": stage, "session": current(), "started": started, "seconds": time.time() - started, "exit": code}
+        line |= {"stage": stage, "session": name, "started": started, "seconds": time.time() - started, "exit": code}
         with suppress(OSError):  # a full disk is the stage's own matter to report
             path = _journal()
             path.parent.mkdir(parents=True, exist_ok=True)

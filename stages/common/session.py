@@ -8,13 +8,11 @@ import platform
 import select
 import time
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import psutil
 
 
-@cache
 def root() -> Path:
     """The project's folder in the main checkout.
 
@@ -34,7 +32,6 @@ def scratch() -> Path:
     return Path(top) / ".dvc" / "tmp"
 
 
-@cache
 def owner() -> int:
     """The number of the DVC process above us, or of this process when a stage is run by hand.
 
@@ -49,47 +46,31 @@ def owner() -> int:
     return next((process.pid for process in parents if _is_dvc(process)), os.getppid())
 
 
-@cache
 def current() -> str:
     """The session's name: `host:pid:mark`. The mark tells a process from an earlier one of the same number, in a container or
     on a machine of the same name too."""
-    facts = [_start(owner()), _read("/proc/sys/kernel/random/boot_id")]
+    pid = owner()
+    facts = [_start(pid), _read("/proc/sys/kernel/random/boot_id")]
     with suppress(OSError):
         facts.append(os.readlink("/proc/self/ns/pid"))
-    return f"{platform.node()}:{owner()}:{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}"
+    return f"{platform.node()}:{pid}:{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}"
 
 
 def wait_for_end(pid: int) -> None:
     """Return when the process has ended; it need not be a child of ours."""
     try:
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    except (AttributeError, OSError):  # macOS, or a sandbox
-        while _alive(pid):
+    except (AttributeError, OSError):  # it has ended; or this is macOS, or a sandbox
+        while psutil.pid_exists(pid):
             time.sleep(1.0)
         return
-    waiting = select.poll()
-    waiting.register(handle, select.POLLIN)
-    waiting.poll()
+    select.select([handle], [], [])
     os.close(handle)
 
 
 def _nearest(folder: Path, name: str) -> Path | None:
     """The nearest folder upwards that holds something of this name."""
     return next((place for place in (folder, *folder.parents) if (place / name).exists()), None)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(psutil.Error, OSError):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return True
 
 
 def _start(pid: int) -> str:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from stages.common.errors import UserError
 
@@ -50,5 +49,5 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def without_password(text: str, address: str) -> str:
     """The text without the name and password that the address holds: `scheme://name:password@host` is `scheme://host`."""
-    secret, at, _ = urlsplit(address).netloc.rpartition("@")
+    secret, at, _ = address.partition("//")[2].partition("/")[0].rpartition("@")
     return text.replace(f"//{secret}{at}", "//") if at else text

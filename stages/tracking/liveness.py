@@ -7,8 +7,6 @@ Whoever gets the lock knows that the session is over, in whatever container or u
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -45,16 +43,10 @@ def dead(name: str, ours: bool) -> bool:
 
     Args:
         name: the session.
-        ours: whether its run is in a store of this checkout alone. Elsewhere a session that has no lock file here belongs to
-            another checkout and may well be alive; and so may one whose lock file was copied here together with its checkout.
+        ours: whether it can only be one of this checkout. Otherwise one without a lock file here is assumed alive.
     """
     path = _file(name)
-    try:
-        if path.read_text() != _mark(path) and not ours:
-            return False
-    except OSError:
-        return ours
-    return _free(path)
+    return (ours or path.exists()) and _free(path)
 
 
 def forget(name: str) -> None:
@@ -64,12 +56,7 @@ def forget(name: str) -> None:
 
 
 def _file(name: str) -> Path:
-    return session.scratch() / "sessions" / (re.sub(r"[^\w.-]", "-", name) + ".lock")
-
-
-def _mark(path: Path) -> str:
-    """What tells a file from its copy."""
-    return str(path.stat().st_ino)
+    return session.scratch() / "sessions" / f"{name.replace(':', '-')}.lock"
 
 
 def _free(path: Path) -> bool:
@@ -85,14 +72,10 @@ def _free(path: Path) -> bool:
 
 def main(path: Path, pid: int) -> None:
     """Hold the lock until the process ends."""
-    with Lock(path, timeout=PATIENCE):
-        path.write_text(_mark(path))
+    with suppress(Timeout), Lock(path, timeout=PATIENCE):
         print("held", flush=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        os.chdir("/")  # the checkout may be a temporary one
         session.wait_for_end(pid)
 
 
 if __name__ == "__main__":
-    with suppress(Timeout):
-        main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -24,10 +24,6 @@ from stages.common.params import read_yaml
 from stages.tracking.git import GitError, git, without_password
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
-DIFF = (  # the same patch whatever the user's configuration says
-    "-c core.quotePath=true -c core.fsmonitor=false diff --binary --full-index --unified=3 --inter-hunk-context=0 "
-    "--diff-algorithm=default --src-prefix=a/ --dst-prefix=b/ --no-color --no-ext-diff --no-textconv --no-renames --no-relative"
-).split()
 DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers are tagged as they are
 
 
@@ -158,19 +154,21 @@ def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
 
 
 def _patch() -> tuple[str, list[str]]:
-    """What the code here has that the commit has not, new files too; and the source files that git ignores, which are not in it.
+    """What the code here has that the commit has not, new files too; and the source files that git ignores, not in it.
 
     Limited to the files that decide a run's bytes: notes, outputs and private files stay out.
     """
     files = [path.as_posix() for path in _code_files()]
     with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": f"{folder}/index"}  # of our own: the user's is not touched
-        git("read-tree", "HEAD", **index)
-        new = _names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, **index))
+        index = f"{folder}/index"  # of our own: the user's is not touched
+        git("read-tree", "HEAD", GIT_INDEX_FILE=index)
+        new = _names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, GIT_INDEX_FILE=index))
         if new:
-            git("add", "--intent-to-add", "--", *new, **index)
-        ignored = _names(git("ls-files", "-z", "--others", "--", *files, **index))
-        text = git(*DIFF, f"-O{os.devnull}", "HEAD", "--", *CODE, **index)
+            git("add", "--intent-to-add", "--", *new, GIT_INDEX_FILE=index)
+        ignored = _names(git("ls-files", "-z", "--others", "--", *files, GIT_INDEX_FILE=index))
+        git("update-index", "-q", "--refresh", GIT_INDEX_FILE=index)
+        diff = ["diff-index", "--patch", "--binary", "--full-index", "--no-ext-diff", "--no-color"]  # heeds no diff.* setting
+        text = git("-c", "core.quotePath=true", *diff, "HEAD", "--", *CODE, GIT_INDEX_FILE=index)
     return f"{text}\n" if text else "", ignored
 
 

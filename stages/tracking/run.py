@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from stages.common import journal, session
 from stages.tracking import liveness, provenance, store
-from stages.tracking.places import CHECKOUT
 from stages.tracking.provenance import Provenance
 
 BATCH = 500  # metrics per request; the server takes 1,000 at most
@@ -22,6 +21,7 @@ FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
 
 SESSION, FINGERPRINT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.complete"
+CHECKOUT = "pipeline.checkout"  # the folder that the run began in
 MODEL_MD5 = "md5.model"
 
 
@@ -208,7 +208,8 @@ def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
         tags = run.data.tags
         if tags[SESSION] == ours[SESSION]:
             return run
-        if liveness.dead(tags[SESSION], store.is_of_this_checkout()):
+        alone = store.is_of_this_checkout()  # in a store of others too, a session's lock may have been copied with its checkout
+        if (alone or tags.get(CHECKOUT) == ours[CHECKOUT]) and liveness.dead(tags[SESSION], alone):
             run = client.get_run(run.info.run_id)  # as its session left it: it may have been completed since it was found
             if run.data.tags[COMPLETE] == "yes":
                 continue

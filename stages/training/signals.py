@@ -36,9 +36,9 @@ class Stop:
         self.signal_name = self.signal_name or name
         print(f"\n{name}: saving after this step (Ctrl-C to stop at once)", file=sys.stderr)
 
-    def when_dvc_ends(self) -> None:
+    def when_dvc_ends(self, pid: int) -> None:
         """Ask when DVC's process has ended, killed perhaps: nothing would use the result."""
-        session.wait_for_end(session.owner())
+        session.wait_for_end(pid)
         self.ask("DVC has ended")
 
 
@@ -50,8 +50,8 @@ def stop_on_signals() -> Iterator[Stop]:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, stop.on_signal) for number in numbers}
-    if session.owner() != os.getpid():
-        Thread(target=stop.when_dvc_ends, daemon=True).start()
+    if (dvc := session.owner()) != os.getpid():
+        Thread(target=stop.when_dvc_ends, args=[dvc], daemon=True).start()
     try:
         yield stop
     finally:

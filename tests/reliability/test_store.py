@@ -21,7 +21,6 @@ from refusal import check_message, digests, refused
 from stage_runs import run_stage
 
 from stages import track
-from stages.common import session
 from stages.tracking import store as tracking
 
 pytestmark = [pytest.mark.slow, pytest.mark.kind("MLflow store out of order")]
@@ -79,7 +78,7 @@ def an_older_revision() -> str:
 
 
 @pytest.fixture
-def project(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A copy of the finished project's data, and its store beside it, for `track` in this process."""
     folder, store = reference.copy_data(tmp_path / "project"), tmp_path / "runs.db"
     shutil.copyfile(reference.folder / "mlflow.db", store)
@@ -87,9 +86,7 @@ def project(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
     monkeypatch.setenv("DVC_ROOT", str(folder))
     monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.5)
-    session.root.cache_clear()
-    yield Project(folder)
-    session.root.cache_clear()
+    return Project(folder)
 
 
 def complete(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

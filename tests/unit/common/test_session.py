@@ -22,9 +22,6 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
-    session.root.cache_clear()
-    session.owner.cache_clear()
-    session.current.cache_clear()
 
 
 def test_by_hand_the_session_is_this_process() -> None:
@@ -61,9 +58,7 @@ def test_a_reused_process_number_is_another_session(monkeypatch: pytest.MonkeyPa
     for module, fact in ((session, "_start"), (os, "readlink")):  # when it began, and in which container
         with monkeypatch.context() as patched:
             patched.setattr(module, fact, lambda *_: "another")
-            session.current.cache_clear()
             assert session.current() != mine
-    session.current.cache_clear()
     assert session.current() == mine
 
 
@@ -76,8 +71,6 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train")
     monkeypatch.setattr(psutil, "Process", hidden)
     monkeypatch.setattr(session, "_read", lambda path: "")
-    session.owner.cache_clear()
-    session.current.cache_clear()
     assert session.current().split(":")[1] == str(os.getppid())
 
 
@@ -105,7 +98,6 @@ def test_the_root_is_the_project_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def root(place: str, dvc_root: str = "") -> str:
         monkeypatch.setenv("DVC_ROOT", str(larger / dvc_root)) if dvc_root else monkeypatch.delenv("DVC_ROOT", raising=False)
         monkeypatch.chdir(larger / place)
-        session.root.cache_clear()
         return session.root().relative_to(larger).as_posix()
 
     assert root("ml") == root("ml/stages") == "ml"

@@ -11,7 +11,6 @@ from dvc.repo import Repo
 from dvc_objects.fs.utils import tmp_fname
 from source_tree import ROOT
 
-from stages.common import session
 from tools import mend
 
 pytestmark = pytest.mark.kind("accident around a run")
@@ -32,7 +31,6 @@ stages:
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository of DVC and git with a committed dvc.lock."""
     monkeypatch.chdir(tmp_path)
-    session.root.cache_clear()
     for name in ("DVC_ROOT", "GIT_DIR"):
         monkeypatch.delenv(name, raising=False)
     git("init", "-q")
@@ -98,7 +96,6 @@ def test_in_a_folder_below_dvcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "ml").mkdir()
     monkeypatch.chdir(tmp_path / "ml")
     Path("dvc.yaml").write_text("stages: {}\n")
-    session.root.cache_clear()
     mend.LOCK.write_text("")
     (tmp_path / RWLOCK).write_text("")
     run()

@@ -43,7 +43,6 @@ def enter(monkeypatch: pytest.MonkeyPatch, empty: Path) -> Enter:
             shutil.copyfile(empty, folder / "mlflow.db")
         monkeypatch.setenv("DVC_ROOT", str(folder))
         monkeypatch.chdir(folder)
-        session.root.cache_clear()
         utils._artifact_repos_cache.clear()  # what MLflow remembers, which in a process of its own would be nothing
         utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
         SqlAlchemyStore._engine_map.clear()

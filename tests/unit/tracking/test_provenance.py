@@ -181,7 +181,7 @@ diff.interHunkContext=9 diff.renames=copies diff.algorithm=patience diff.suppres
 core.pager=false diff.relative=true diff.colorMoved=zebra core.quotePath=false core.autocrlf=input core.safecrlf=true
 core.whitespace=tab-in-indent core.fsmonitor=/no/such/program core.splitIndex=true core.untrackedCache=true core.abbrev=4
 apply.whitespace=error core.fileMode=false add.ignoreErrors=true status.showUntrackedFiles=no
-""".split()
+"""
 
 
 def test_the_patch_is_the_same_whatever_git_is_set_to(
@@ -193,7 +193,7 @@ def test_the_patch_is_the_same_whatever_git_is_set_to(
     Path("model/nät.py").write_text("y = 1\n")
     Path("model/net.py").rename("model/other.py")
     plain = Provenance.gather()
-    for setting in HOSTILE:
+    for setting in HOSTILE.split():
         git("config", *setting.split("="))
     with monkeypatch.context() as hook:
         for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"):

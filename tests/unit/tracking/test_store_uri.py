@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import session
 from stages.common.errors import UserError
 from stages.tracking import store
 
@@ -22,7 +21,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    session.root.cache_clear()
 
 
 @pytest.mark.parametrize(
