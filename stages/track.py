@@ -15,7 +15,7 @@ from stages.common.terminal import one_line
 from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
-from stages.tracking.run import COMPLETE, MODEL_MD5, Run, link, open_run
+from stages.tracking.run import COMPLETE, MODEL_MD5, OUTPUTS, Run, link, open_run
 
 SUMMARY = Path("data/track/summary.md")
 MD5 = {  # tags with the checksums of data and model
@@ -71,6 +71,7 @@ def complete(params: Params, results: Results) -> Run:
     run.cached(others, outputs.get("data/train/model", ""), facts)
     run.code(code)
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
+    run.tag({OUTPUTS: provenance.checksum(Path("dvc.lock").read_text(encoding="utf-8")) if outputs else ""})
     run.dataset(results.about)
     run.table("samples/samples.json", results.samples)
     with tempfile.TemporaryDirectory(prefix="track-") as name:

@@ -137,13 +137,23 @@ def machine() -> dict[str, str]:
 
 
 def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """Each output that the run is about and its md5, from dvc.lock: `data/train/model` -> `1f0a….dir`.
-
-    Not that of `track`, which logs dvc.lock before DVC has written its own line there.
-    """
+    """Each output that the run is about and its md5, from dvc.lock: `data/train/model` -> `1f0a….dir`."""
     try:
-        stages: dict[str, Any] = read_yaml(lock.read_text(encoding="utf-8"))["stages"]
-    except (OSError, UserError, TypeError, KeyError):
+        return _outputs(lock.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+
+
+def checksum(lock: str) -> str:
+    """One checksum over the outputs in the text of a dvc.lock."""
+    return hashlib.sha256(repr(sorted(_outputs(lock).items())).encode()).hexdigest()[:16]
+
+
+def _outputs(lock: str) -> dict[str, str]:
+    """Not that of `track`, which logs dvc.lock before DVC has written its own line there."""
+    try:
+        stages: dict[str, Any] = read_yaml(lock)["stages"]
+    except (UserError, TypeError, KeyError):
         return {}
     return {
         out["path"]: str(out.get("md5", ""))

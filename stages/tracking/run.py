@@ -22,7 +22,7 @@ PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param
 
 SESSION, FINGERPRINT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.complete"
 CHECKOUT = "pipeline.checkout"  # the folder that the run began in
-MODEL_MD5 = "md5.model"
+MODEL_MD5, OUTPUTS = "md5.model", "md5.outputs"
 
 
 class Run:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import session
 from stages.tracking import liveness, run, store
 
 
@@ -18,7 +17,6 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "root", lambda: tmp_path)
     client, experiment = store.connect()
     other = client.create_run(
         experiment, tags={run.SESSION: "host:1:other", run.FINGERPRINT: fingerprint, run.COMPLETE: "no"}
@@ -30,5 +28,19 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
         return True
 
     monkeypatch.setattr(liveness, "dead", ends)
-    assert run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine"}) is None
+    assert run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT: ""}) is None
     assert client.get_run(other).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a store that others use too, a run of another checkout is not resumed here, even if its lock file is here."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path if shared else tmp_path / 'copy'}/runs.db")
+    (tmp_path / "copy/.dvc/tmp/sessions").mkdir(parents=True)
+    (tmp_path / "copy/.dvc/tmp/sessions/host-1-other.lock").touch()
+    client, experiment = store.connect()
+    tags = {run.SESSION: "host:1:other", run.FINGERPRINT: "mine", run.COMPLETE: "no", run.CHECKOUT: "/original"}
+    client.create_run(experiment, tags=tags)
+    ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT: str(tmp_path / "copy")}
+    assert (run._left_open(client, experiment, ours) is None) is shared
