@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,21 @@ def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypat
     client.create_run(experiment, tags=tags)
     ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT: str(tmp_path / "copy")}
     assert (run._left_open(client, experiment, ours) is None) is shared
+
+
+def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sessions with one experiment: two runs while the first lives; its run goes on once it is dead, on any host."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    process = subprocess.Popen(["sleep", "600"])
+    first = run.open_run({"epochs": 1}, f"host:{process.pid}:first", "first")
+    assert run.open_run({"epochs": 1}, f"host:{process.pid}:first", "first").id == first.id
+    second = run.open_run({"epochs": 1}, f"host:{os.getpid()}:second", "second")
+    assert second.id != first.id
+    process.kill()
+    process.wait()
+    while not liveness.dead(f"host:{process.pid}:first", ours=True):
+        time.sleep(0.05)
+    third = run.open_run({"epochs": 1}, f"another-host:{os.getpid()}:third", "third")
+    assert third.id == first.id
+    assert third.client.get_run(third.id).data.tags["pipeline.resumed"] == "1"
