@@ -148,6 +148,8 @@ def _try_sqlite(path: Path) -> bool:
             database.execute("ROLLBACK")
         if tables and "experiments" not in tables:
             raise sqlite3.DatabaseError("it is another program's database")
+        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
     except sqlite3.Error as error:
         raise UserError(
             f"the MLflow store {path} cannot be used: {error}. End the program that holds it, make it writable for this user, "

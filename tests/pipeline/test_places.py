@@ -53,9 +53,7 @@ def git(project: Project, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=project.folder, check=True, capture_output=True, text=True).stdout
 
 
-def test_after_a_move_experiments_go_on_in_the_new_place(
-    copy: Callable[[str], Project], original: Project, tmp_path: Path
-) -> None:
+def test_after_a_move_experiments_go_on_there(copy: Callable[[str], Project], original: Project, tmp_path: Path) -> None:
     """After `mv` the next experiment is one complete run here; the old place is not made again; an old run can be rebuilt."""
     before = digests(original.folder)
     project = copy("first place")
