@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from pathlib import Path
-from typing import Any
 
 from stages.common import command, files
 from stages.common.params import ExplainParams, load_params
@@ -28,8 +25,8 @@ def main(args: argparse.Namespace) -> None:
     machine.set_threads(params.threads)
     validation = TokenFile.open(TOKENS, "validation")
     dataset = str(files.read_json(TOKENS / "meta.json", "tokenize", "dataset")["dataset"])
-    samples = read_lines(SAMPLES, "generate", "prompt", "ids", "finished")
-    moments = read_lines(TRAIN / "samples.jsonl", "train", "step", "texts")
+    samples = files.read_jsonl(SAMPLES, "generate", "prompt", "ids", "finished")
+    moments = files.read_jsonl(TRAIN / "samples.jsonl", "train", "step", "texts")
     losses = val_losses(TRAIN / "validation.csv")
     training = [{**moment, "val_loss": losses.get(moment["step"])} for moment in moments]
     codec = tokenizer.load(TOKENS / "tokenizer.json")
@@ -41,27 +38,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"{FOLDER / PAGE}: {len(text.encode()) / 1e6:.2f} MB. Look at it: make explore")
 
 
-def read_lines(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
-    """
-    lines = files.need(path, made_by).read_text(encoding="utf-8").split("\n")
-    try:
-        rows = [json.loads(line) for line in lines if line]
-        return [{key: row[key] for key in keys} for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise files.damaged(path, repr(error), made_by) from error
-
-
 def val_losses(path: Path) -> dict[int, float]:
     """Validation loss by step, nats per token."""
-    with open(files.need(path, "train"), encoding="utf-8", newline="") as file:
-        try:
-            return {int(row["step"]): float(row["val_loss"]) for row in csv.DictReader(file)}
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
-            raise files.damaged(path, repr(error), "train") from error
+    return {int(row["step"]): row["val_loss"] for row in files.read_csv(path, "train", "step", "val_loss")}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ By hand, with any option, the text goes to the terminal as it is written, and no
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
         for one in found
     ]
     files.start_over(FOLDER, "metrics.json")
-    files.write_text(FOLDER / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    files.write_jsonl(FOLDER / "samples.jsonl", rows)
     files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params)))
     files.write_json(FOLDER / "metrics.json", metrics)
     print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")

@@ -16,6 +16,7 @@ from typing import Any
 
 from stages.common import command
 from stages.common.params import read_yaml
+from stages.tracking.git import git
 from tools import elsewhere
 
 FOLDER = Path("build/compare-code")
@@ -41,17 +42,17 @@ def main(args: argparse.Namespace) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.parent.mkdir(exist_ok=True)
     project = elsewhere.clone(FOLDER)
-    head = elsewhere.git("rev-parse", "HEAD", cwd=project)
-    base = elsewhere.git("rev-parse", "--verify", f"{args.base}^{{commit}}", cwd=Path())
+    head = git("rev-parse", "HEAD", cwd=project)
+    base = git("rev-parse", "--verify", f"{args.base}^{{commit}}", cwd=Path())
     losses, commits = [], []
     for name, commit in (("base", base), ("head", head)):
-        elsewhere.git("checkout", "--quiet", "--detach", commit, cwd=project)
+        git("checkout", "--quiet", "--detach", commit, cwd=project)
         known = read_yaml((project / "params.yaml").read_text(encoding="utf-8"))  # the other commit may lack a key
         elsewhere.set_params(project, {key: value for key, value in changes.items() if key in known})
         elsewhere.dvc(project, "repro", "--quiet", shown=sys.stderr)
-        elsewhere.git("add", "--all", cwd=project)
-        elsewhere.git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", f"small run of {name}", cwd=project)
-        commits.append(elsewhere.git("rev-parse", "HEAD", cwd=project))
+        git("add", "--all", cwd=project)
+        git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", f"small run of {name}", cwd=project)
+        commits.append(git("rev-parse", "HEAD", cwd=project))
         losses.append(validation_losses(project))
     print(f"## A small run of this commit and of `{args.base[:12]}`\n")
     print(f"The same settings on both sides: {', '.join(f'`{key}={value}`' for key, value in changes.items())}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from stages.common import files, session
 from stages.common.errors import UserError
 from stages.common.params import read_yaml, write_yaml
 from stages.tracking import store
+from stages.tracking.git import clean_environment, git
 
 TINY: dict[str, Any] = {  # a pipeline of seconds, for the tests too
     "max_samples": 60,
@@ -34,27 +34,6 @@ TINY: dict[str, Any] = {  # a pipeline of seconds, for the tests too
     "num_samples": 2,
     "max_new_tokens": 12,
 }
-REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
-OUTER_DVC = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    """This environment without what an outer git or DVC has set; `python` is this one, because a clone has no .venv."""
-    kept = {key: value for key, value in os.environ.items() if key not in REPOSITORY + OUTER_DVC}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return kept | {"PATH": path} | more
-
-
-def git(*words: str, cwd: Path) -> str:
-    """What a git command prints.
-
-    Raises:
-        UserError: it failed; in git's own words.
-    """
-    done = subprocess.run(["git", *words], cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {' '.join(words)} failed: {' '.join(done.stderr.split())}")
-    return done.stdout.strip("\n")
 
 
 def clone(folder: Path, commit: str = "HEAD", *options: str) -> Path:

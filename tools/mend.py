@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from dvc.utils import strictyaml
 from dvc.utils.serialize import YAMLFileCorruptedError
 
 from stages.common import command, session
+from stages.tracking.git import GitError, git
 
 LOCK, DATA = Path("dvc.lock"), Path("data")
 TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
@@ -69,9 +69,9 @@ def put_back(aside: Path) -> None:
     """Put the committed dvc.lock in the place of the damaged one, which goes aside; or none where none is committed."""
     LOCK.replace(aside)
     now = "DVC makes a new one"
-    with suppress(OSError, subprocess.CalledProcessError):  # no git, or not committed
-        committed = subprocess.run(["git", "cat-file", "blob", f"HEAD:./{LOCK}"], capture_output=True, check=True)
-        LOCK.write_bytes(committed.stdout)
+    with suppress(GitError):  # no git, or not committed
+        committed = git("cat-file", "blob", f"HEAD:./{LOCK}")
+        LOCK.write_text(f"{committed}\n", encoding="utf-8", newline="\n")
         now = "the committed one is back"
     print(
         f"note: {LOCK} could not be read, as after a kill while DVC wrote it: {now}, and what has run since then comes from "

@@ -10,6 +10,7 @@ from stages.common import session
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
 from stages.tracking import places, store
+from stages.tracking.git import git
 from stages.tracking.run import COMPLETE
 from tools import elsewhere
 
@@ -52,7 +53,7 @@ class Recorded:
         except UserError as error:
             raise UserError(f"commit {commit} of the run cannot be checked out. Try git fetch --all\n{error}") from error
         if patch := self.file("code.patch", folder):
-            elsewhere.git("-c", "core.autocrlf=false", "apply", "--whitespace=nowarn", str(patch), cwd=clone)
+            git("-c", "core.autocrlf=false", "apply", "--whitespace=nowarn", str(patch), cwd=clone)
         for name in ("params.yaml", "dvc.lock"):
             if (found := self.file(name, folder)) is None:
                 raise UserError(f"run {self.id} has no {name} ({self._why_no_file()}); it cannot be rebuilt")

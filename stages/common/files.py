@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a line of JSON for each row."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the keys of the first one as header; numbers in full precision."""
     text = io.StringIO()
@@ -104,6 +109,36 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
             raise ValueError(f"it has no {', '.join(missing)}")
         return value
     except ValueError as error:
+        raise damaged(path, error, made_by) from error
+
+
+def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file; with `keys`, only these of each row.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
+    """
+    lines = need(path, made_by).read_text(encoding="utf-8").split("\n")
+    try:
+        rows = [dict(json.loads(line)) for line in lines if line]
+        return [{key: row[key] for key in keys} for row in rows] if keys else rows
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, repr(error), made_by) from error
+
+
+def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
+    """The rows of a table of numbers, without the empty cells.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
+    """
+    try:
+        with open(need(path, made_by), encoding="utf-8", newline="") as file:
+            rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+        if missing := {key for row in rows for key in keys if key not in row}:
+            raise ValueError(f"a row has no {', '.join(sorted(missing))}")
+        return rows
+    except (ValueError, TypeError, csv.Error) as error:
         raise damaged(path, error, made_by) from error
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.files import damaged, need, read_json
+from stages.common import files
 from stages.tracking.pipeline import measured
 
 DATA = Path("data")
@@ -50,23 +47,18 @@ class Results:
         Raises:
             UserError: a stage has not run, or a file is damaged.
         """
-        positions = data / "evaluate" / "loss_by_position.csv"
-        with _damage_reported(positions, "evaluate"):
-            by_position = [(int(row["position"]), float(row["loss"])) for row in _rows(positions, "evaluate")]
-        texts = need(data / "generate" / "samples.jsonl", "generate")
-        with _damage_reported(texts, "generate"):
-            rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").split("\n") if line]
-            samples = [{key: value for key, value in row.items() if key != "ids"} for row in rows]
+        positions = files.read_csv(data / "evaluate" / "loss_by_position.csv", "evaluate", "position", "loss")
+        samples = files.read_jsonl(data / "generate" / "samples.jsonl", "generate")
         return cls(
             metrics(data),
             list(_curve(data / "train")),
-            by_position,
-            samples,
-            read_json(data / "download" / "about.json", "download"),
+            [(int(row["position"]), row["loss"]) for row in positions],
+            [{key: value for key, value in row.items() if key != "ids"} for row in samples],
+            files.read_json(data / "download" / "about.json", "download"),
             sorted(path for stage in measured() for path in (data / stage).glob("*.csv")),
-            need(data / "evaluate" / "report.md", "evaluate"),
-            need(data / "generate" / "samples.md", "generate"),
-            need(data / "explain" / "explorer.html", "explain"),
+            files.need(data / "evaluate" / "report.md", "evaluate"),
+            files.need(data / "generate" / "samples.md", "generate"),
+            files.need(data / "explain" / "explorer.html", "explain"),
         )
 
     def summary(self) -> str:
@@ -94,7 +86,7 @@ def metrics(data: Path = DATA) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for stage in measured():
-        for key, value in read_json(data / stage / "metrics.json", stage).items():
+        for key, value in files.read_json(data / stage / "metrics.json", stage).items():
             if isinstance(value, int | float):
                 name = f"final_{key}" if key in CURVES else f"{stage}_{key}" if key in found else key
                 found[name] = value
@@ -104,37 +96,13 @@ def metrics(data: Path = DATA) -> dict[str, float]:
 def _curve(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
     points: dict[int, dict[str, float]] = {}
     for name in ("history", "validation"):
-        for step, values in _by("step", folder / f"{name}.csv"):
-            points.setdefault(step, {}).update(values)
+        for row in files.read_csv(folder / f"{name}.csv", "train", "step"):
+            row.pop("tokens", None)  # they count up with the steps: no curve
+            points.setdefault(int(row.pop("step")), {}).update(row)
     yield from sorted(points.items())
-    for epoch, values in _by("epoch", folder / "epochs.csv"):
-        yield epoch, {f"epoch_{key}": value for key, value in values.items()}
-
-
-def _by(key: str, path: Path) -> list[tuple[int, dict[str, float]]]:
-    """The rows of one of training's tables as numbers, each under its step or epoch."""
-    with _damage_reported(path, "train"):
-        return [(int(row.pop(key)), _numbers(row)) for row in _rows(path, "train")]
-
-
-def _rows(path: Path, made_by: str) -> list[dict[str, str]]:
-    """A CSV file, a dictionary for each row."""
-    with open(need(path, made_by), encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    for row in files.read_csv(folder / "epochs.csv", "train", "epoch"):
+        yield int(row.pop("epoch")), {f"epoch_{key}": value for key, value in row.items() if key != "tokens"}
 
 
 def _interval(found: dict[str, float], key: str) -> str:
     return f"(95 % interval {found[f'{key}_low']:.3f} to {found[f'{key}_high']:.3f})"
-
-
-@contextmanager
-def _damage_reported(path: Path, made_by: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise damaged(path, repr(error), made_by) from error
-
-
-def _numbers(row: dict[str, str]) -> dict[str, float]:
-    """The cells that hold something. `tokens` counts up with the steps and is no curve."""
-    return {key: float(value) for key, value in row.items() if value and key != "tokens"}

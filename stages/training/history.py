@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,7 @@ class History:
         """Write the tables as history.csv, validation.csv and epochs.csv, and the samples as samples.jsonl."""
         for name, rows in (("history", self.training), ("validation", self.validation), ("epochs", self.epochs)):
             files.write_csv(folder / f"{name}.csv", rows)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.samples)
-        files.write_text(folder / "samples.jsonl", "".join(lines))
+        files.write_jsonl(folder / "samples.jsonl", self.samples)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values."""

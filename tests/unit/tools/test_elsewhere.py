@@ -12,6 +12,7 @@ from source_tree import ROOT
 from stages.common import session
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
+from stages.tracking.git import git
 from tools import elsewhere
 
 OUTPUTS = {"data/tokenize/train.npy": "aa", "data/train/model": "bb.dir"}
@@ -23,11 +24,11 @@ def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with a project in its folder ml, and two commits; git's own variables name another repository."""
     repository = tmp_path / "larger"
     (repository / "ml").mkdir(parents=True)
-    elsewhere.git("init", "--quiet", cwd=repository)
+    git("init", "--quiet", cwd=repository)
     for text in ("first", "second"):
         (repository / "ml" / "dvc.yaml").write_text(text)
-        elsewhere.git("add", "--all", cwd=repository)
-        elsewhere.git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", text, cwd=repository)
+        git("add", "--all", cwd=repository)
+        git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", text, cwd=repository)
     monkeypatch.setattr(session, "root", lambda: repository / "ml")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other"))
     return repository

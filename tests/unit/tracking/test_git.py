@@ -1,0 +1,50 @@
+"""How git is started, and what no program that we start sees."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.tracking import git
+
+pytestmark = pytest.mark.kind("git that fails, or is set otherwise")
+HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "DVC_STAGE", "PIP_TARGET", "PYTHONPATH", "PYTHONSAFEPATH")
+
+
+def test_what_hooks_and_shells_leave_is_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git's variables win over the folder that it is asked in; those of DVC, pip and Python point elsewhere as well."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for name in HOOK:
+        monkeypatch.setenv(name, "/no/such/folder")
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    assert git.git("rev-parse", "--show-toplevel", cwd=tmp_path) == str(tmp_path)
+    environment = git.clean_environment(MORE="x")
+    assert not environment.keys() & set(HOOK)
+    assert (environment["DVC_NO_ANALYTICS"], environment["MORE"]) == ("1", "x")
+
+
+def test_git_that_refuses_or_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In git's own words."""
+    with pytest.raises(git.GitError, match="^git failed: .*no-such-command[^\n]*$"):
+        git.git("no-such-command", cwd=tmp_path)
+    monkeypatch.setattr(git, "clean_environment", lambda **more: {"PATH": str(tmp_path)})
+    with pytest.raises(git.GitError, match="could not be started"):
+        git.git("status")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@host/runs", "https://host/runs"),
+        ("postgresql+psycopg://me:se:cr@et@host:1/runs", "postgresql+psycopg://host:1/runs"),
+        ("git@host:me/it.git", "git@host:me/it.git"),
+        ("http://[", "http://["),
+        ("", ""),
+    ],
+)
+def test_without_password(address: str, shown: str) -> None:
+    """An address, and a text that has it, is shown without name and password."""
+    assert git.without_password(address, address) == shown
+    assert git.without_password(f"cannot reach {address}: why", address) == f"cannot reach {shown}: why"
