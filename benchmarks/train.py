@@ -154,7 +154,7 @@ def theirs(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
         for _ in range(steps):
             batch = batches[count % len(batches)]
             count += 1
-            with torch.autocast(device, DTYPES[precision], enabled=precision != "fp32"):
+            with torch.autocast(device, DTYPES[precision], enabled=device == "cuda" and precision != "fp32"):
                 loss = loss_of(batch[:, :-1], batch[:, 1:])
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import pytest
@@ -61,6 +62,19 @@ def test_every_side_trains(side: str) -> None:
     """Ours and theirs, compiled or not, take the steps that they are asked for."""
     with torch.compiler.set_stance("force_eager"):  # the same calls without the minutes of compiling
         train.SIDES[side](SHAPE, "cpu", "fp32")(2)
+
+
+def test_on_a_cpu_theirs_is_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the processor multiplies bf16, transformers is measured all the same as its documentation trains."""
+    autocast: list[bool] = []
+
+    def note(device: str, dtype: torch.dtype, enabled: bool) -> AbstractContextManager[None]:
+        autocast.append(enabled)
+        return nullcontext()
+
+    monkeypatch.setattr(torch, "autocast", note)
+    train.SIDES["transformers"](SHAPE, "cpu", "bf16")(1)
+    assert autocast == [False]
 
 
 def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
