@@ -75,10 +75,10 @@ class CapturedStep(EagerStep):
             self.forget_gradients()
             _recover(self.device)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            set_this = "Set compile to false to capture it uncompiled" if self.parts.compiled else "Update the GPU's driver"
+            advice = ". To capture it uncompiled, set compile to false" if self.parts.compiled else ""
             tqdm.write(
-                f"warning: the training step could not be captured ({reason[:200]}); training goes on, more slowly, with eager "
-                f"steps. {set_this}",
+                f"warning: the training step could not be captured ({reason[:200]}); training goes on with eager "
+                f"steps, which are slower on a GPU{advice}",
                 file=sys.stderr,
             )
         self.scaler.load_state_dict(scale)

@@ -88,8 +88,8 @@ class Muon(Optimizer):
         momentum, weights = _stack(buffers), _stack(parameters)
         moved = momentum.lerp(gradient, 1 - self.MOMENTUM)
         direction = self._orthogonal(gradient.lerp_(moved, self.MOMENTUM))
-        rate = 0.2 * lr * math.sqrt(max(parameters[0].shape))
-        after = torch.addcmul(weights * (1 - lr * weight_decay), direction, -rate.float())
+        step_size = 0.2 * lr * math.sqrt(max(parameters[0].shape))
+        after = torch.addcmul(weights * (1 - lr * weight_decay), direction, -step_size.float())
         skipped = self.found_inf != 0
         _unstack(torch.where(skipped, momentum, moved), buffers)
         _unstack(torch.where(skipped, weights, after), parameters)
