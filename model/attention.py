@@ -32,39 +32,22 @@ def merge_heads(y: Tensor) -> Tensor:
     return y.transpose(1, 2).reshape(B, T, H * hs)
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    causal: bool = True,
-    dropout: float = 0.0,
-    mask: Tensor | None = None,
-    flash: bool | None = None,
-) -> Tensor:
-    """softmax(q k' / sqrt(hs) + mask) v (Vaswani et al. 2017, equation 1).
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(hs) + mask) v (Vaswani et al. 2017, equation 1), (B, H, T, hs) each.
 
-    Args:
-        q, k, v: queries, keys and values, (B, H, T, hs) each; with `mask` there may be more keys than queries.
-        causal: a token sees itself and the tokens before it only.
-        dropout: share of the attention weights dropped.
-        mask: (T, keys), added to the scores instead of the causal mask, see `KVCache`.
-        flash: whether the device has the flash kernel; None = ask it.
-
-    Returns:
-        (B, H, T, hs).
+    `causal`: a token sees itself and the tokens before it only; `dropout`: share of the attention weights dropped. With a cache
+    k and v have more columns than q has tokens, and its `mask` (T, columns) takes the place of both.
     """
     if mask is not None:
         return _masked_attention(q, k, v, mask)
     half = q.is_cuda and q.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
-    by_hand = not (has_flash(q.device) if flash is None else flash) if half else not q.is_cuda
-    if not by_hand or q.size(2) > BY_HAND_UP_TO:
+    if q.size(2) > BY_HAND_UP_TO or (has_flash(q.device) if half else q.is_cuda):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
-    return _Attention.apply(q, k, v, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
+    return AttentionByHand.apply(q, k, v, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention to a cache. For one query on a CPU three small products take a third of the time of PyTorch's kernel."""
+    """For one query on a CPU three small products take a third of the time of PyTorch's kernel."""
     B, H, T, hs = q.shape
     if q.is_cuda or T > 1:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -77,7 +60,7 @@ def has_flash(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_properties(device).major >= FLASH
 
 
-class _Attention(torch.autograd.Function):
+class AttentionByHand(torch.autograd.Function):
     """For each block of queries: s = q k' / sqrt(hs) + mask, p = softmax(s), o = p v. N = B * H below."""
 
     @staticmethod

@@ -1,13 +1,12 @@
-"""Writing text: the prompt in one pass, then a token at a time, with what the network has seen kept in a cache.
+"""Writing text: the prompt in one pass, then a token at a time, with the keys and values of earlier tokens in a cache.
 
-On a GPU a step of a few rows takes as long as the CPU needs to launch its few hundred kernels. So a step works on buffers that
-do not move and can be recorded as a CUDA graph; the recorder is handed in, and without one the same function is called.
+A GPU waits for the CPU that launches a step's few hundred kernels. So a step works on buffers that do not move, and can be
+recorded as a CUDA graph by a recorder that is handed in; without one, the same function is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -33,23 +32,17 @@ def generate(
     stop: int | None = None,
     record: Recorder | None = None,
 ) -> Tensor:
-    """Continue each row of `prompt` by up to `max_new_tokens` tokens.
+    """Continue each row of `prompt`, (B, T0) int64, to (B, <= T0 + max_new_tokens): shorter only if all rows are finished.
 
     Each token is drawn given the `block_size` tokens before it. Neither the network's mode nor its weights change, and no
     random numbers are taken from elsewhere than `generator`.
 
     Args:
-        net: the network.
-        prompt: (B, T0) int64, T0 >= 1. Of a longer one only the last `block_size` tokens count.
-        max_new_tokens: most tokens to add.
         temperature, top_k, top_p: see `SamplingParams`.
         generator: source of randomness: one for all rows, or one for each row, whose text then does not depend on the
             other rows. None = torch's global generator.
         stop: a row that yields this token is finished, and filled up with it.
-        record: on a GPU, what records a step as a CUDA graph, such as `stages.compute.cuda_graph`.
-
-    Returns:
-        (B, <= T0 + max_new_tokens): shorter only if all rows are finished.
+        record: on a GPU, what records a step as a CUDA graph.
 
     Raises:
         ValueError: an argument out of range, or logits that are not finite.
@@ -71,12 +64,17 @@ def stream(
 ) -> Iterator[Tensor]:
     """Like `generate`, but yields each step's new tokens (B,) as soon as they are known: one by one, or recorded in blocks."""
     _check(net, prompt, max_new_tokens, generator)
-    texts = _Texts(net, prompt, max_new_tokens, params, stop, record)
+    texts, training = _Texts(net, prompt, max_new_tokens, params, stop, record), net.training
     waiting: list[Tensor] = []
     for left in reversed(range(max_new_tokens)):
         noise = None if params.greedy else exponential_noise(len(prompt), net.config.vocab_size, generator)
-        with _evaluating(net):
+        if training:  # there is no dropout, and between two tokens the mode is the caller's
+            net.eval()
+        try:
             waiting.append(texts.next(noise))
+        finally:
+            if training:
+                net.train()
         if record is not None and left and len(waiting) < LOOK_EVERY:
             continue
         if not bool(texts.finite):
@@ -90,11 +88,7 @@ def stream(
 
 
 class _Texts:
-    """A batch of texts that grow, in buffers that do not move.
-
-    `decode_step` and `slide_step` read some of them and write others. Repeated with the same inputs a step does the same, so
-    recording it, for which it runs a few times, changes nothing.
-    """
+    """A batch of texts that grow. Run again on the same buffers, a step does the same: so it can be recorded."""
 
     def __init__(
         self, net: GPT2, prompt: Tensor, room: int, params: SamplingParams, stop: int | None, record: Recorder | None
@@ -103,9 +97,8 @@ class _Texts:
         B, self.end = prompt.shape  # the end of what is known of `text`
         self.text = torch.cat([prompt, prompt.new_zeros(B, room)], dim=1)
         self.cache = KVCache(net.config, B, net.wte.weight) if net.config.causal else None
-        self.empty = True  # the cache
-        self.token = prompt.new_zeros(B, 1)  # the newest one, which is not in the cache yet
-        self.position = prompt.new_zeros(1)  # of `token`
+        self.begun = False
+        self.token, self.position = prompt.new_zeros(B, 1), prompt.new_zeros(1)  # the newest one, not in the cache yet
         self.window = prompt.new_zeros(B, net.config.block_size)  # the newest tokens, once they fill the context
         self.noise = torch.ones(B, noise_size(net.config.vocab_size), dtype=torch.float64, device=prompt.device)
         self.new = prompt.new_zeros(B)  # what a step has drawn
@@ -119,11 +112,9 @@ class _Texts:
         if noise is not None:
             self.noise.copy_(noise, non_blocking=True)
         window = self.text[:, max(0, self.end - context) : self.end]
-        if self.cache is None:
-            self._draw(self.net.hidden(window))
-        elif self.empty:
+        if self.cache is None or not self.begun:
             self._draw(self.net.hidden(window, self.cache))
-            self.empty = False
+            self.begun = True
         elif self.end <= context:
             if self.record is None:
                 self.cache.read(self.end)
@@ -158,24 +149,10 @@ class _Texts:
 
     def _run(self, step: Step) -> None:
         if self.record is not None:
-            name = step.__name__
-            if name not in self.recorded:
-                self.recorded[name] = self.record(step)
-            step = self.recorded[name]
+            if step.__name__ not in self.recorded:
+                self.recorded[step.__name__] = self.record(step)
+            step = self.recorded[step.__name__]
         step()
-
-
-@contextmanager
-def _evaluating(net: GPT2) -> Iterator[None]:
-    """Within it there is no dropout."""
-    training = net.training
-    if training:
-        net.eval()
-    try:
-        yield
-    finally:
-        if training:
-            net.train()
 
 
 def _check(net: GPT2, prompt: Tensor, max_new_tokens: int, generator: Generators) -> None:

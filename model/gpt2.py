@@ -54,7 +54,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.update(self.layer, k, v)
         mask = None if cache is None else cache.mask
-        y = attention(q, k, v, causal=self.causal, dropout=self.dropout if self.training else 0.0, mask=mask)
+        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, mask)
         return F.dropout(self.c_proj(merge_heads(y)), self.dropout, self.training)  # (B, T, C)
 
 
@@ -141,11 +141,7 @@ class GPT2(nn.Module):
         return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids -> (B, T, C), normalised, ready for the head.
-
-        Args:
-            tokens: of one text in each row; with a cache, those that follow the tokens in it.
-            cache: keys and values of the tokens before these, to which theirs are added.
+        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it.
 
         Raises:
             ValueError: more tokens than `block_size`.
@@ -166,10 +162,8 @@ class GPT2(nn.Module):
     def loss(self, tokens: Tensor, targets: Tensor, total: int | Tensor | None = None) -> Tensor:
         """Mean nats per token, the same maths as cross_entropy(net(tokens), targets) without ever holding all logits.
 
-        Args:
-            tokens: (B, T) int64.
-            targets: (B, T) int64; -100 = not scored.
-            total: divide the sum by this number instead of the tokens scored here, which may be a part of a larger batch.
+        Tokens and targets are (B, T) int64; -100 = not scored. `total`: divide the sum by this number instead of the tokens
+        scored here, which may be a part of a larger batch.
         """
         hidden = self.hidden(tokens).flatten(0, 1)
         return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self._head_way)

@@ -19,6 +19,7 @@ from model.gpt2 import GPT2, sinusoidal_positions
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
+PREFIX = "transformer."  # of all but the head
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
 FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
     "activation_function": "gelu_new",
@@ -33,19 +34,16 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     """Write config.json, generation_config.json and model.safetensors: the same bytes for the same weights.
 
     Each file is written under another name and renamed, so it is never half-written. The position table is stored as `wpe`
-    whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32.
-
-    Args:
-        net: the network.
-        folder: made if missing.
-        end_of_text: id of the token between texts; generation starts from it and stops at it.
+    whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32. Generation
+    starts from `end_of_text`, the token between texts, and stops at it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {_theirs(name): _stored(name, tensor) for name, tensor in net.state_dict().items()}
-    weights[_theirs("wpe.weight")] = _stored("wpe.weight", net.positions())  # a sinusoidal table at its scale
-    if net.config.tie_embeddings:
-        del weights["lm_head.weight"]  # transformers ties it again
+    ours = net.state_dict() | {"wpe.weight": net.positions()}  # a sinusoidal table at its scale
+    head = ours.pop("lm_head.weight")
+    weights = {PREFIX + name: _stored(name, tensor) for name, tensor in ours.items()}
+    if not net.config.tie_embeddings:  # else transformers ties it again
+        weights["lm_head.weight"] = _stored("lm_head.weight", head)
     generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     _replace(folder / GENERATION, lambda path: _write_json(path, generation))
@@ -53,10 +51,7 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
 
 
 def load(folder: Path | str) -> GPT2:
-    """Read a folder that `save` wrote, or any other single-file GPT-2 checkpoint with standard settings.
-
-    Returns:
-        the network in float32 on the CPU, in evaluation mode.
+    """Read a folder that `save` wrote, or any single-file GPT-2 checkpoint: float32, on the CPU, in evaluation mode.
 
     Raises:
         ValueError: a file is missing, damaged, or of another architecture.
@@ -80,27 +75,12 @@ def load(folder: Path | str) -> GPT2:
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Skips `torch.nn.init`: the random weights would be thrown away.
+    """Skips `torch.nn.init`. On the meta device it costs only the import of `torch._dynamo`: a second of each start."""
 
-    On the meta device they would cost nothing but the import of `torch._dynamo`, over a second of each start.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _theirs(name: str) -> str:
-    """Our parameter's name in transformers."""
-    return name if name.startswith("lm_head.") else f"transformer.{name}"
-
-
-def _ours(name: str) -> str:
-    """Transformers' name in our network (checkpoints of the bare GPT2Model have no prefix)."""
-    return name.removeprefix("transformer.")
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
@@ -169,7 +149,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         theirs = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
-    return {_ours(name): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)}
+    return {  # checkpoints of the bare GPT2Model have no prefix
+        name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
+    }
 
 
 def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> None:

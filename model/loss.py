@@ -97,17 +97,12 @@ class _HeadLoss(torch.autograd.Function):
 def head_loss(
     hidden: Tensor, weight: Tensor, targets: Tensor, total: int | Tensor | None = None, way: HeadWay | None = None
 ) -> Tensor:
-    """Sum of -log p(target) over the scored tokens, divided by `total` (default: their number).
+    """Sum of -log p(target) over the scored tokens, divided by `total` (default: their number): nats per token.
 
     Args:
-        hidden: (N, C).
-        weight: (V, C), the head's matrix.
-        targets: (N,) int64; -100 = not scored.
-        total: what to divide by; a scalar tensor where the number must not be fixed, as in a CUDA graph.
-        way: how; None = the device's own.
-
-    Returns:
-        a scalar, nats per token.
+        hidden, weight, targets: (N, C), the head's matrix (V, C), (N,) int64; -100 = not scored.
+        total: a scalar tensor where the number must not be fixed, as in a CUDA graph.
+        way: None = the device's own.
     """
     if total is None:
         total = max(1, int((targets != IGNORE).sum()))

@@ -27,7 +27,7 @@ class SamplingParams:
         top_p: draw from the smallest set of likeliest tokens with at least this probability, after temperature and top_k.
 
     Raises:
-        ValueError: all that is out of range, in one message.
+        ValueError: one is out of range.
     """
 
     temperature: float = 1.0
@@ -35,15 +35,12 @@ class SamplingParams:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        wrong = []
         if not 0.0 <= self.temperature < math.inf:
-            wrong.append(f"temperature must be 0 or more, it is {self.temperature}")
+            raise ValueError(f"temperature must be 0 or more, it is {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            wrong.append(f"top_k must be 1 or more, it is {self.top_k}")
+            raise ValueError(f"top_k must be 1 or more, it is {self.top_k}")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            wrong.append(f"top_p must be above 0 and at most 1, it is {self.top_p}")
-        if wrong:
-            raise ValueError("; ".join(wrong))
+            raise ValueError(f"top_p must be above 0 and at most 1, it is {self.top_p}")
 
     @property
     def greedy(self) -> bool:
@@ -59,12 +56,12 @@ def choose(logits: Tensor, params: SamplingParams, noise: Tensor) -> Tensor:
 def token_weights(logits: Tensor, params: SamplingParams) -> Tensor:
     """(B, V) logits -> weights to draw by, 1 for the likeliest token, 0 for what top-k or top-p removes."""
     weights = ((logits - logits.amax(dim=-1, keepdim=True)) / params.temperature).exp()
-    top_k = min(params.top_k or weights.size(1), weights.size(1))
-    top_p = 1.0 if params.top_p is None else params.top_p
-    if top_k == weights.size(1) and top_p == 1.0:
+    top_p = params.top_p or 1.0
+    if (params.top_k or weights.size(1)) >= weights.size(1) and top_p == 1.0:
         return weights
     kept, tokens = weights.sort(dim=-1, descending=True, stable=True)
-    kept[:, top_k:] = 0.0
+    if params.top_k is not None:
+        kept[:, params.top_k :] = 0.0
     if top_p < 1.0:
         before = kept.cumsum(dim=-1, dtype=torch.float64) - kept  # the weight of all likelier tokens
         kept.masked_fill_(before >= top_p * kept.sum(dim=-1, keepdim=True), 0.0)
@@ -89,22 +86,16 @@ def exponential_race(weights: Tensor, noise: Tensor) -> Tensor:
 
 def exponential_noise(rows: int, vocab_size: int, generator: Generators) -> Tensor:
     """The random numbers of one draw, (rows, noise_size) float64 above 0: one generator's, or each row's own."""
-    size = noise_size(vocab_size)
     if isinstance(generator, Sequence):
-        uniform = torch.stack([_uniform((size,), one) for one in generator])
-    else:
-        uniform = _uniform((rows, size), generator)
+        return torch.cat([exponential_noise(1, vocab_size, one) for one in generator])
+    device = "cpu" if generator is None else generator.device
+    uniform = torch.rand(rows, noise_size(vocab_size), dtype=torch.float64, generator=generator, device=device)
     return -uniform.log()  # from (0, inf]: rand is below 1 and may be 0
 
 
 def noise_size(vocab_size: int) -> int:
     """Random numbers of one row's draw: one for each block, and one for each token of a block."""
     return 2 * _side(vocab_size)
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    device = "cpu" if generator is None else generator.device
-    return torch.rand(shape, dtype=torch.float64, generator=generator, device=device)
 
 
 def _side(V: int) -> int:
