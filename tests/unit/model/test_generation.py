@@ -207,7 +207,7 @@ def test_the_text_may_be_trained_on() -> None:
 
 def test_text_follows_the_network_s_distribution() -> None:
     """At temperature T the first token's frequencies are softmax(logits / T)."""
-    net, start, count = make(), prompt(1, 4), 20_000
+    net, start, count = make(), prompt(1, 4), 5_000
     with torch.no_grad():
         logits = net(start)[0, -1]
     for temperature in (0.7, 1.0, 1.5):
@@ -251,8 +251,8 @@ def rehearsed(step: Callable[[], None]) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS.keys())
-@pytest.mark.parametrize("length", [1, 5, 15, 16, 40])
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("length", [1, 15, 40])
+@pytest.mark.parametrize("rows", [1, 3])
 def test_recorded_steps_write_the_same_tokens(params: SamplingParams, length: int, rows: int) -> None:
     """Within the context, past it, with a prompt of any length, with and without a stop: token for token the plain text."""
     net, start = make(), prompt(rows, length)
