@@ -1,7 +1,7 @@
-"""Multi-head scaled dot-product attention, by hand: products, mask, softmax, and their gradients.
+"""Multi-head scaled dot-product attention, by hand on a CPU: products, mask, softmax, and their gradients.
 
-Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view. Long sequences
-are cut into blocks of queries, so that the half of the score matrix which the causal mask would throw away is never computed.
+Autograd would keep the unmasked scores, the mask's result and copies of every view. Long sequences are cut into blocks of
+queries, so that the half of the score matrix which the causal mask would throw away is never computed.
 """
 
 from __future__ import annotations
@@ -38,21 +38,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: flo
     `causal`: a token sees itself and the tokens before it only; `dropout`: share of the attention weights dropped. With a cache
     k and v have more columns than q has tokens, and its `mask` (T, columns) takes the place of both.
     """
-    if mask is not None:
-        return _masked_attention(q, k, v, mask)
+    if mask is not None and (q.is_cuda or q.size(2) > 1):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if mask is not None:  # for one query on a CPU, small products take a third of the time of PyTorch's kernel
+        one, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, 1, hs), (N, columns, hs)
+        p = torch.baddbmm(mask, one, k.transpose(1, 2), alpha=1.0 / math.sqrt(q.size(3))).softmax(-1)
+        return torch.bmm(p, v).view(q.shape)
     half = q.is_cuda and q.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
     if q.size(2) > BY_HAND_UP_TO or (has_flash(q.device) if half else q.is_cuda):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     return AttentionByHand.apply(q, k, v, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
-
-
-def _masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """For one query on a CPU three small products take a third of the time of PyTorch's kernel."""
-    B, H, T, hs = q.shape
-    if q.is_cuda or T > 1:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = torch.baddbmm(mask, q.reshape(B * H, 1, hs), k.flatten(0, 1).transpose(1, 2), alpha=1.0 / math.sqrt(hs))
-    return torch.bmm(torch.softmax(scores, dim=-1), v.flatten(0, 1)).view(B, H, 1, hs)
 
 
 def has_flash(device: torch.device) -> bool:
@@ -68,7 +63,7 @@ class AttentionByHand(torch.autograd.Function):
         B, H, T, hs = q.shape
         q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
-        o = torch.empty_like(q)
+        o = q.new_empty(q.shape)
         kept = any(ctx.needs_input_grad)  # without gradients nothing is kept: each block's weights reuse the last one's memory
         mask = q.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)  # -inf = in the future
         saved = []
@@ -94,15 +89,14 @@ class AttentionByHand(torch.autograd.Function):
         q, k, v, *saved = ctx.saved_tensors
         T = q.size(1)
         do = grad.reshape(q.shape)
-        dq, dk, dv = torch.empty_like(q), _empty_across(q), _empty_across(q)
-        blocks = list(range(0, T, QUERY_BLOCK))
-        for index, start in reversed(list(enumerate(blocks))):  # the last block sees all keys: it sets dk and dv
+        dq, dk, dv = q.new_empty(q.shape), _empty_across(q), _empty_across(q)
+        for index, start in reversed(list(enumerate(range(0, T, QUERY_BLOCK)))):  # the last block sees all keys: it sets dk, dv
             end = min(start + QUERY_BLOCK, T)
             do_block, q_block = do[:, start:end], q[:, start:end]
             p = saved[2 * index if ctx.dropout else index]  # (N, block, seen)
             keep = saved[2 * index + 1] if ctx.dropout else None
             seen = p.size(2)
-            add = index < len(blocks) - 1
+            add = end < T
             _product((p if keep is None else p * keep).transpose(1, 2), do_block, dv[:, :seen], add)
             dp = torch.bmm(do_block, v[:, :seen].transpose(1, 2))
             if keep is not None:

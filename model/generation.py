@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.gpt2 import GPT2
 from model.kv_cache import KVCache
-from model.sampling import Generators, SamplingParams, choose, exponential_noise, noise_size
+from model.sampling import Generators, SamplingParams, choose, exponential_noise
 
 Step = Callable[[], None]
 Recorder = Callable[[Step], Step]  # runs a step a few times and returns one that repeats it
@@ -39,8 +39,7 @@ def generate(
 
     Args:
         temperature, top_k, top_p: see `SamplingParams`.
-        generator: source of randomness: one for all rows, or one for each row, whose text then does not depend on the
-            other rows. None = torch's global generator.
+        generator: one for all rows, or one for each, whose text then does not depend on the other rows; None = torch's global.
         stop: a row that yields this token is finished, and filled up with it.
         record: on a GPU, what records a step as a CUDA graph.
 
@@ -68,13 +67,11 @@ def stream(
     waiting: list[Tensor] = []
     for left in reversed(range(max_new_tokens)):
         noise = None if params.greedy else exponential_noise(len(prompt), net.config.vocab_size, generator)
-        if training:  # there is no dropout, and between two tokens the mode is the caller's
+        if training:  # without dropout; between two tokens the mode is the caller's
             net.eval()
-        try:
-            waiting.append(texts.next(noise))
-        finally:
-            if training:
-                net.train()
+        waiting.append(texts.next(noise))
+        if training:
+            net.train()
         if record is not None and left and len(waiting) < LOOK_EVERY:
             continue
         if not bool(texts.finite):
@@ -100,7 +97,7 @@ class _Texts:
         self.begun = False
         self.token, self.position = prompt.new_zeros(B, 1), prompt.new_zeros(1)  # the newest one, not in the cache yet
         self.window = prompt.new_zeros(B, net.config.block_size)  # the newest tokens, once they fill the context
-        self.noise = torch.ones(B, noise_size(net.config.vocab_size), dtype=torch.float64, device=prompt.device)
+        self.noise = exponential_noise(B, net.config.vocab_size, torch.Generator()).to(prompt.device)
         self.new = prompt.new_zeros(B)  # what a step has drawn
         self.finished = torch.zeros(B, dtype=torch.bool, device=prompt.device)
         self.finite = torch.ones((), dtype=torch.bool, device=prompt.device)
@@ -156,7 +153,7 @@ class _Texts:
 
 
 def _check(net: GPT2, prompt: Tensor, max_new_tokens: int, generator: Generators) -> None:
-    if prompt.dim() != 2 or prompt.size(1) < 1 or prompt.dtype != torch.int64:
+    if prompt.dim() != 2 or not prompt.size(1) or prompt.dtype != torch.int64:
         raise ValueError(f"prompt must be (B, T0) int64 with T0 >= 1, it is {tuple(prompt.shape)} {prompt.dtype}")
     if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < net.config.vocab_size:
         raise ValueError(f"prompt has tokens outside the vocabulary of {net.config.vocab_size}")

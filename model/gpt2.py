@@ -53,8 +53,7 @@ class CausalSelfAttention(nn.Module):
         q, k, v = self.heads(x)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)
-        mask = None if cache is None else cache.mask
-        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, mask)
+        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, cache and cache.mask)
         return F.dropout(self.c_proj(merge_heads(y)), self.dropout, self.training)  # (B, T, C)
 
 
@@ -123,7 +122,7 @@ class GPT2(nn.Module):
             self.wpe.weight.requires_grad_(False)
 
     def compile_parts(self) -> None:
-        """Let torch.compile make kernels for the blocks, which are equal and share them, and for the head's loss.
+        """Let torch.compile make kernels for the blocks, which share them, and for the head's loss.
 
         The whole network at once would take several times as long to compile for a few per cent more speed.
         """

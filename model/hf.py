@@ -21,6 +21,7 @@ CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.sa
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
 PREFIX = "transformer."  # of all but the head
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
+SIZES = {key: key for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")} | {"n_positions": "block_size"}
 FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
     "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
@@ -57,7 +58,7 @@ def load(folder: Path | str) -> GPT2:
         ValueError: a file is missing, damaged, or of another architecture.
     """
     folder = Path(folder)
-    config = _from_json(_read_json(folder / CONFIG), folder / CONFIG)
+    config = _from_json(folder / CONFIG)
     weights = _read_weights(folder / WEIGHTS)
     _check_sizes(config, weights, folder / WEIGHTS)
     if config.tie_embeddings and "wte.weight" in weights:
@@ -93,11 +94,7 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_embd": config.n_embd,
+        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
         "n_inner": None,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
@@ -114,7 +111,8 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     }
 
 
-def _from_json(raw: Any, path: Path) -> GPT2Config:
+def _from_json(path: Path) -> GPT2Config:
+    raw = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")), "damaged")
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
         raise ValueError(f"{path}: model_type is {kind!r}, not 'gpt2'; this network is GPT-2 only")
@@ -125,11 +123,7 @@ def _from_json(raw: Any, path: Path) -> GPT2Config:
         if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
             raise ValueError(f"n_inner is {raw['n_inner']}; this network has 4 * n_embd only")
         return GPT2Config(
-            vocab_size=raw["vocab_size"],
-            block_size=raw["n_positions"],
-            n_layer=raw["n_layer"],
-            n_head=raw["n_head"],
-            n_embd=raw["n_embd"],
+            **{ours: raw[theirs] for theirs, ours in SIZES.items()},
             dropout=raw.get("resid_pdrop", 0.0),
             position=raw.get("position", "learned"),
             causal=raw.get("is_causal", True),
@@ -143,12 +137,7 @@ def _from_json(raw: Any, path: Path) -> GPT2Config:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """Our names and layout, float32."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing")
-    try:
-        theirs = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
+    theirs = _read(path, load_file, "damaged or no safetensors file")
     return {  # checkpoints of the bare GPT2Model have no prefix
         name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
     }
@@ -176,13 +165,13 @@ def _check(net: GPT2, weights: dict[str, Tensor], path: Path) -> None:
             raise ValueError(f"{path} does not fit {CONFIG}: {name} is {tuple(weights[name].shape)}, not {shape}")
 
 
-def _read_json(path: Path) -> Any:
+def _read(path: Path, read: Callable[[Path], Any], otherwise: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        return read(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is {otherwise} ({error})") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -15,12 +15,7 @@ COLUMNS = 64
 
 
 class KVCache:
-    """Keys and values of each block for B texts; `net(tokens, cache)` adds those of its tokens.
-
-    Args:
-        config: of the network; with a causal mask, because without it each new token changes all keys.
-        batch: B.
-        like: a tensor with the device and dtype of the weights.
+    """Keys and values of each block for a batch of texts; `net(tokens, cache)` adds those of its tokens.
 
     Attributes:
         position: (1,) int64, of the next token; fill it with 0 to begin again.
@@ -28,10 +23,10 @@ class KVCache:
     """
 
     def __init__(self, config: GPT2Config, batch: int, like: Tensor) -> None:
-        assert config.causal, "a network without a mask has no use for a cache"
+        assert config.causal, "without a mask each new token changes all keys"
         shape = (2, config.n_layer, batch, config.n_head, config.block_size, config.head_size)
         self._buffer = like.new_zeros(shape)  # not empty, because what is masked is multiplied too
-        self._layers = self._buffer.unbind(1)
+        self._layers = list(zip(*self._buffer, strict=True))  # keys and values of each, (B, H, block_size, hs)
         self._columns = torch.arange(config.block_size, device=like.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=like.device)
         self.read(config.block_size)
@@ -39,7 +34,7 @@ class KVCache:
     def read(self, tokens: int) -> None:
         """From now on read only the part that so many tokens fill."""
         self._width = min(-(-tokens // COLUMNS) * COLUMNS, len(self._columns))
-        self._seen = [layer[..., : self._width, :].unbind(0) for layer in self._layers]
+        self._seen = list(zip(*self._buffer[..., : self._width, :], strict=True))
 
     def advance(self, tokens: int) -> Tensor:
         """Make room for T more tokens of each text; their positions, (T,)."""
@@ -51,7 +46,7 @@ class KVCache:
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' (B, H, T, hs) keys and values; return all of this layer's, (B, H, columns, hs) each."""
-        for buffer, new in zip(self._layers[layer], (k, v), strict=True):
-            buffer.index_copy_(2, self._new, new)
-        keys, values = self._seen[layer]
-        return keys, values
+        keys, values = self._layers[layer]
+        keys.index_copy_(2, self._new, k)
+        values.index_copy_(2, self._new, v)
+        return self._seen[layer]

@@ -1,9 +1,8 @@
 """The vocabulary head's loss in chunks of tokens: one chunk's logits at a time, gradients computed in the same pass.
 
-At 50,257 tokens the logits of one batch are the largest tensor by far (1,024 x 50,257 x 4 bytes = 206 MB, and as much
-again for their gradient). Computed in chunks, they are never in memory as a whole. A CPU takes small chunks, whose logits stay
-in its cache. A GPU takes large ones, because each chunk costs a few kernel launches, and pads the head's matrix to a size that
-suits its tensor cores.
+At 50,257 tokens a batch's logits are the largest tensor by far (1,024 x 50,257 x 4 bytes = 206 MB, and as much for their
+gradient); in chunks they are never in memory as a whole. A CPU takes small chunks, which stay in its cache. A GPU takes large
+ones, because each costs a few kernel launches, and pads the head's matrix to a size that suits its tensor cores.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ Kernel = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 def loss_and_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     """(n, W) logits, (n,) targets -> each token's -log p(target) in float32, and its gradient p - onehot. For a GPU.
 
-    torch.compile makes one kernel of it. The target's column is found by comparison, not by index, because that is
-    deterministic. Columns from `vocabulary` on are padding; rows whose target is -100 mean nothing.
+    The target's column is found by comparison, not by index, because that is deterministic. Columns from `vocabulary` on are
+    padding; rows whose target is -100 mean nothing.
     """
     column = torch.arange(logits.size(1), device=logits.device)
     log_p = torch.log_softmax(logits.masked_fill(column >= vocabulary, -torch.inf), dim=-1, dtype=torch.float32)  # (n, W)

@@ -19,20 +19,11 @@ MIN_TEMPERATURE = 1e-6  # a lower temperature is treated as greedy: logits are n
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is drawn.
+    """How the next token is drawn. A value out of range raises ValueError."""
 
-    Attributes:
-        temperature: 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token.
-        top_k: draw from the k likeliest tokens (of equals at the edge, the first); None = from all.
-        top_p: draw from the smallest set of likeliest tokens with at least this probability, after temperature and top_k.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
+    temperature: float = 1.0  # 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token
+    top_k: int | None = None  # draw from the k likeliest tokens (of equals at the edge, the first); None = from all
+    top_p: float | None = None  # draw from the fewest likeliest tokens with this probability, after temperature and top_k
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -49,19 +40,18 @@ class SamplingParams:
 
 
 def choose(logits: Tensor, params: SamplingParams, noise: Tensor) -> Tensor:
-    """(B, V) float32 logits -> (B,) tokens. `noise` is (B, noise_size) of `exponential_noise`; a greedy choice ignores it."""
+    """(B, V) float32 logits -> (B,) tokens. `noise` is (B, 2 side) of `exponential_noise`; a greedy choice ignores it."""
     return logits.argmax(dim=-1) if params.greedy else exponential_race(token_weights(logits, params), noise)
 
 
 def token_weights(logits: Tensor, params: SamplingParams) -> Tensor:
     """(B, V) logits -> weights to draw by, 1 for the likeliest token, 0 for what top-k or top-p removes."""
     weights = ((logits - logits.amax(dim=-1, keepdim=True)) / params.temperature).exp()
-    top_p = params.top_p or 1.0
-    if (params.top_k or weights.size(1)) >= weights.size(1) and top_p == 1.0:
+    top_k, top_p = params.top_k or weights.size(1), params.top_p or 1.0
+    if top_k >= weights.size(1) and top_p == 1.0:
         return weights
     kept, tokens = weights.sort(dim=-1, descending=True, stable=True)
-    if params.top_k is not None:
-        kept[:, params.top_k :] = 0.0
+    kept[:, top_k:] = 0.0
     if top_p < 1.0:
         before = kept.cumsum(dim=-1, dtype=torch.float64) - kept  # the weight of all likelier tokens
         kept.masked_fill_(before >= top_p * kept.sum(dim=-1, keepdim=True), 0.0)
@@ -71,10 +61,9 @@ def token_weights(logits: Tensor, params: SamplingParams) -> Tensor:
 def exponential_race(weights: Tensor, noise: Tensor) -> Tensor:
     """Draw one index of each row with probability proportional to its weight, (B, V) -> (B,).
 
-    With e_i from the exponential distribution, argmax weight_i / e_i is i with that probability. Two such races: one draws a
-    block of about sqrt(V) neighbouring tokens, the other a token of that block, which takes 2 sqrt(V) random numbers instead
-    of V. A race's winner changes only when two runners are within rounding of each other, so a row's draw is the same in any
-    batch; an inverted cumulative sum would pass each rounding error on to all boundaries after it.
+    With e_i from the exponential distribution, argmax weight_i / e_i is i with that probability. A first race draws a block of
+    about sqrt(V) tokens, a second one a token of it: 2 sqrt(V) random numbers instead of V. A winner changes only if two are
+    within rounding of each other, so a row's draw is the same in any batch; a cumulative sum would add up rounding errors.
     """
     B, V = weights.shape
     side = _side(V)
@@ -85,17 +74,12 @@ def exponential_race(weights: Tensor, noise: Tensor) -> Tensor:
 
 
 def exponential_noise(rows: int, vocab_size: int, generator: Generators) -> Tensor:
-    """The random numbers of one draw, (rows, noise_size) float64 above 0: one generator's, or each row's own."""
+    """The random numbers of one draw, (rows, 2 side) float64 above 0: one generator's, or each row's own."""
     if isinstance(generator, Sequence):
         return torch.cat([exponential_noise(1, vocab_size, one) for one in generator])
     device = "cpu" if generator is None else generator.device
-    uniform = torch.rand(rows, noise_size(vocab_size), dtype=torch.float64, generator=generator, device=device)
+    uniform = torch.rand(rows, 2 * _side(vocab_size), dtype=torch.float64, generator=generator, device=device)
     return -uniform.log()  # from (0, inf]: rand is below 1 and may be 0
-
-
-def noise_size(vocab_size: int) -> int:
-    """Random numbers of one row's draw: one for each block, and one for each token of a block."""
-    return 2 * _side(vocab_size)
 
 
 def _side(V: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.sampling import SamplingParams, choose, exponential_noise, exponential_race, noise_size, token_weights
+from model.sampling import SamplingParams, choose, exponential_noise, exponential_race, token_weights
 
 
 def truncate(weights: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -55,7 +55,7 @@ def test_a_row_s_noise_is_its_own_generator_s() -> None:
     """With a generator for each row, a row's random numbers do not depend on the other rows; torch's own is not touched."""
     before = torch.get_rng_state()
     together = exponential_noise(3, 50, [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)])
-    assert together.shape == (3, noise_size(50))
+    assert together.shape == (3, 2 * 8), "8 blocks of 8 tokens hold 50"
     assert torch.equal(together[1:2], exponential_noise(1, 50, [torch.Generator().manual_seed(2)]))
     exponential_noise(2, 50, torch.Generator().manual_seed(2))
     assert torch.equal(torch.get_rng_state(), before)
