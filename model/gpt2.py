@@ -128,7 +128,8 @@ class GPT2(nn.Module):
         """
         for block in cast("list[Block]", self.h):
             block.compile(dynamic=False)
-        self._head_way = GPU._replace(kernel=torch.compile(GPU.kernel, dynamic=False), logits=COMPILED_LOGITS)
+        if self.wte.weight.is_cuda:
+            self._head_way = GPU._replace(kernel=torch.compile(GPU.kernel, dynamic=False), logits=COMPILED_LOGITS)
 
     def positions(self, at: slice | Tensor = slice(None)) -> Tensor:
         """What is added to the token embeddings at these positions, (T, C); by default at all of them.
@@ -140,11 +141,7 @@ class GPT2(nn.Module):
         return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it.
-
-        Raises:
-            ValueError: more tokens than `block_size`.
-        """
+        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it."""
         T = tokens.size(1)
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")
@@ -159,10 +156,9 @@ class GPT2(nn.Module):
         return cast(Tensor, self.lm_head(self.hidden(tokens, cache)))
 
     def loss(self, tokens: Tensor, targets: Tensor, total: int | Tensor | None = None) -> Tensor:
-        """Mean nats per token, the same maths as cross_entropy(net(tokens), targets) without ever holding all logits.
+        """Mean nats per token of (B, T) tokens and targets: cross_entropy(net(tokens), targets) without holding all logits.
 
-        Tokens and targets are (B, T) int64; -100 = not scored. `total`: divide the sum by this number instead of the tokens
-        scored here, which may be a part of a larger batch.
+        Targets of -100 are not scored. `total`: divide by it instead of by the tokens scored here, a part of a larger batch.
         """
         hidden = self.hidden(tokens).flatten(0, 1)
         return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self._head_way)

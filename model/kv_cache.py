@@ -19,7 +19,7 @@ class KVCache:
 
     Attributes:
         position: (1,) int64, of the next token; fill it with 0 to begin again.
-        mask: (T, columns), of the newest T tokens: 0 where they look, -inf elsewhere.
+        at, mask: of the newest T tokens, their positions, (T,), and 0 where they look, -inf elsewhere, (T, columns).
     """
 
     def __init__(self, config: GPT2Config, batch: int, like: Tensor) -> None:
@@ -38,15 +38,15 @@ class KVCache:
 
     def advance(self, tokens: int) -> Tensor:
         """Make room for T more tokens of each text; their positions, (T,)."""
-        self._new = self.position + self._columns[:tokens]
-        future = self._columns[: self._width] > self._new[:, None]  # (T, columns)
+        self.at = self.position + self._columns[:tokens]
+        future = self._columns[: self._width] > self.at[:, None]  # (T, columns)
         self.mask = self._buffer.new_zeros(future.shape).masked_fill_(future, -torch.inf)
         self.position.add_(tokens)
-        return self._new
+        return self.at
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' (B, H, T, hs) keys and values; return all of this layer's, (B, H, columns, hs) each."""
         keys, values = self._layers[layer]
-        keys.index_copy_(2, self._new, k)
-        values.index_copy_(2, self._new, v)
+        keys.index_copy_(2, self.at, k)
+        values.index_copy_(2, self.at, v)
         return self._seen[layer]
