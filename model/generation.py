@@ -18,7 +18,6 @@ from model.sampling import Generators, SamplingParams, choose, exponential_noise
 Step = Callable[[], None]
 Recorder = Callable[[Step], Step]  # runs a step a few times and returns one that repeats it
 LOOK_EVERY = 16  # recorded steps between two looks at the tokens, for which the CPU must wait for the GPU
-DEFAULT = SamplingParams()
 
 
 def generate(
@@ -56,7 +55,7 @@ def stream(
     net: GPT2,
     prompt: Tensor,
     max_new_tokens: int,
-    params: SamplingParams = DEFAULT,
+    params: SamplingParams,
     generator: Generators = None,
     stop: int | None = None,
     record: Recorder | None = None,

@@ -53,7 +53,8 @@ class CausalSelfAttention(nn.Module):
         q, k, v = self.heads(x)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)
-        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, cache and cache.mask)
+        mask = None if cache is None else cache.mask
+        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, mask)
         return F.dropout(self.c_proj(merge_heads(y)), self.dropout, self.training)  # (B, T, C)
 
 

@@ -19,7 +19,7 @@ from model.gpt2 import GPT2, sinusoidal_positions
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
-PREFIX = "transformer."  # of all but the head
+PREFIX = "transformer."  # of all but the head; checkpoints of the bare GPT2Model have none
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
 SIZES = {key: key for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")} | {"n_positions": "block_size"}
 FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
@@ -59,7 +59,10 @@ def load(folder: Path | str) -> GPT2:
     """
     folder = Path(folder)
     config = _from_json(folder / CONFIG)
-    weights = _read_weights(folder / WEIGHTS)
+    theirs = _read(folder / WEIGHTS, load_file, "damaged or no safetensors file")
+    weights = {
+        name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
+    }
     _check_sizes(config, weights, folder / WEIGHTS)
     if config.tie_embeddings and "wte.weight" in weights:
         weights["lm_head.weight"] = weights["wte.weight"]
@@ -133,14 +136,6 @@ def _from_json(path: Path) -> GPT2Config:
         raise ValueError(f"{path}: {error.args[0]} is missing") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Our names and layout, float32."""
-    theirs = _read(path, load_file, "damaged or no safetensors file")
-    return {  # checkpoints of the bare GPT2Model have no prefix
-        name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
-    }
 
 
 def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> None:

@@ -157,7 +157,7 @@ def test_no_new_tokens() -> None:
 def test_stream_is_generate() -> None:
     """`stream` yields the columns that `generate` returns, each as soon as it is drawn."""
     net, start = make(), prompt(3, 4)
-    steps = stream(net, start, 20, generator=seeded([1, 2, 3]), stop=7)
+    steps = stream(net, start, 20, SamplingParams(), generator=seeded([1, 2, 3]), stop=7)
     first = next(steps)
     columns = torch.stack([first, *steps], dim=1)
     assert torch.equal(generate(net, start, 20, generator=seeded([1, 2, 3]), stop=7)[:, 4:], columns)
