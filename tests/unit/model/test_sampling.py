@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -86,6 +86,7 @@ def by_hand(values: list[int], k: int) -> list[int]:
     return sorted(range(len(values)), key=lambda place: (-values[place], place))[:k]
 
 
+@settings(deadline=None)
 @given(ROUGH, st.integers(1, 14))
 def test_top_k_keeps_exactly_k(values: list[int], k: int) -> None:
     """Exactly the k largest, of equals at the edge the first, at their own weights."""
@@ -96,6 +97,7 @@ def test_top_k_keeps_exactly_k(values: list[int], k: int) -> None:
         torch.testing.assert_close(kept[row] * max(values), torch.tensor(expected, dtype=torch.float32))
 
 
+@settings(deadline=None)
 @given(ROUGH, st.integers(1, 99), st.none() | st.integers(1, 14))
 def test_top_p_keeps_the_smallest_set(values: list[int], percent: int, top_k: int | None) -> None:
     """The fewest likeliest tokens with the share `top_p` of what top_k left."""
