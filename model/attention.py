@@ -1,7 +1,7 @@
-"""Multi-head scaled dot-product attention, by hand: products, mask, softmax, and their gradients.
+"""Multi-head scaled dot-product attention, by hand on a CPU: products, mask, softmax, and their gradients.
 
-Autograd would do the same maths, but it keeps the unmasked scores, the mask's result and copies of every view. Long sequences
-are cut into blocks of queries, so that the half of the score matrix which the causal mask would throw away is never computed.
+Autograd would keep the unmasked scores, the mask's result and copies of every view. Long sequences are cut into blocks of
+queries, so that the half of the score matrix which the causal mask would throw away is never computed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
-NARROW = 16  # below this head size a product has few columns and can be faster as its transpose, see _empty
+NARROW = 16  # head size below which a product has few columns, see _empty_across
 BY_HAND_UP_TO = 1024  # tokens; longer sequences take PyTorch's attention, whose memory can grow with T instead of T^2
-FLASH = (8, 0)  # compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
+FLASH = 8  # major compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
 
 
 def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,39 +32,39 @@ def merge_heads(y: Tensor) -> Tensor:
     return y.transpose(1, 2).reshape(B, T, H * hs)
 
 
-def self_attention(qkv: Tensor, n_head: int, *, causal: bool, dropout: float = 0.0, flash: bool | None = None) -> Tensor:
-    """softmax(q k' / sqrt(hs)) v within each sequence (Vaswani et al. 2017, equation 1): (B, T, 3C) -> (B, T, C).
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(hs) + mask) v (Vaswani et al. 2017, equation 1), (B, H, T, hs) each.
 
-    Args:
-        qkv: query, key and value of every token side by side.
-        n_head: heads H; C = H * hs.
-        causal: a token sees itself and the tokens before it only.
-        dropout: share of the attention weights dropped.
-        flash: what `has_flash` says of the device; None = ask it, which compiled code cannot.
+    `causal`: a token sees itself and the tokens before it only; `dropout`: share of the attention weights dropped. With a cache
+    k and v have more columns than q has tokens, and its `mask` (T, columns) takes the place of both.
     """
-    half = qkv.is_cuda and qkv.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
-    by_hand = not (has_flash(qkv.device) if flash is None else flash) if half else not qkv.is_cuda
-    if not by_hand or qkv.size(1) > BY_HAND_UP_TO:
-        q, k, v = split_heads(qkv, n_head)
-        return merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal))
-    return _SelfAttention.apply(qkv, n_head, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
+    if mask is not None and (q.is_cuda or q.size(2) > 1):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if mask is not None:  # for one query on a CPU, small products take a third of the time of PyTorch's kernel
+        one, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, 1, hs), (N, columns, hs)
+        p = torch.baddbmm(mask, one, k.transpose(1, 2), alpha=1.0 / math.sqrt(q.size(3))).softmax(-1)
+        return torch.bmm(p, v).view(q.shape)
+    half = q.is_cuda and q.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
+    if q.size(2) > BY_HAND_UP_TO or (has_flash(q.device) if half else q.is_cuda):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
+    return AttentionByHand.apply(q, k, v, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def has_flash(device: torch.device) -> bool:
-    """Whether this is a GPU with the flash kernel."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FLASH
+    """Whether this is a GPU with the flash kernel. (torch.compile takes the device's properties as constants.)"""
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).major >= FLASH
 
 
-class _SelfAttention(torch.autograd.Function):
+class AttentionByHand(torch.autograd.Function):
     """For each block of queries: s = q k' / sqrt(hs) + mask, p = softmax(s), o = p v. N = B * H below."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, n_head: int, causal: bool, dropout: float) -> Tensor:
-        B, T, _ = qkv.shape
-        q, k, v = (part.flatten(0, 1) for part in split_heads(qkv, n_head))  # (N, T, hs)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool, dropout: float) -> Tensor:
+        B, H, T, hs = q.shape
+        q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
-        o = _empty(q)
-        kept = ctx.needs_input_grad[0]  # without gradients nothing is kept: each block's weights reuse the last one's memory
+        o = q.new_empty(q.shape)
+        kept = any(ctx.needs_input_grad)  # without gradients nothing is kept: each block's weights reuse the last one's memory
         mask = q.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)  # -inf = in the future
         saved = []
         for start in range(0, T, QUERY_BLOCK):
@@ -81,24 +81,22 @@ class _SelfAttention(torch.autograd.Function):
                 p = p * keep
             _product(p, v[:, :seen], out=o[:, start:end])
         ctx.save_for_backward(q, k, v, *saved)
-        ctx.shape, ctx.dropout, ctx.scale = (B, n_head), dropout, scale
-        return merge_heads(o.view(B, n_head, T, -1))
+        ctx.dropout, ctx.scale = dropout, scale
+        return o.view(B, H, T, hs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *saved = ctx.saved_tensors
-        B, H = ctx.shape
-        N, T, hs = q.shape
-        do = grad.reshape(B, T, H, hs).transpose(1, 2).reshape(N, T, hs)
-        dq, dk, dv = _empty(q), _empty(q, across=True), _empty(q, across=True)
-        blocks = list(range(0, T, QUERY_BLOCK))
-        for index, start in reversed(list(enumerate(blocks))):  # the last block sees all keys: it sets dk and dv
+        T = q.size(1)
+        do = grad.reshape(q.shape)
+        dq, dk, dv = q.new_empty(q.shape), _empty_across(q), _empty_across(q)
+        for index, start in reversed(list(enumerate(range(0, T, QUERY_BLOCK)))):  # the last block sees all keys: it sets dk, dv
             end = min(start + QUERY_BLOCK, T)
             do_block, q_block = do[:, start:end], q[:, start:end]
             p = saved[2 * index if ctx.dropout else index]  # (N, block, seen)
             keep = saved[2 * index + 1] if ctx.dropout else None
             seen = p.size(2)
-            add = index < len(blocks) - 1
+            add = end < T
             _product((p if keep is None else p * keep).transpose(1, 2), do_block, dv[:, :seen], add)
             dp = torch.bmm(do_block, v[:, :seen].transpose(1, 2))
             if keep is not None:
@@ -107,26 +105,17 @@ class _SelfAttention(torch.autograd.Function):
             _product(ds, k[:, :seen], dq[:, start:end])
             _product(ds.transpose(1, 2), q_block, dk[:, :seen], add)
         dq.mul_(ctx.scale)
-        dqkv = torch.stack([part.view(B, H, T, hs).transpose(1, 2) for part in (dq, dk, dv)], dim=2)  # (B, T, 3, H, hs)
-        return dqkv.view(B, T, 3 * H * hs), None, None, None
+        return dq.view(grad.shape), dk.view(grad.shape), dv.view(grad.shape), None, None
 
 
-def _empty(like: Tensor, across: bool = False) -> Tensor:
-    """(N, T, hs) for a result p x of `_product`, or p' x (`across`), in the memory order that is faster to compute.
-
-    A matrix product with few columns is slow, so for small heads the transpose is computed instead: x' p' or x' p. In float32
-    this pays only if the wide matrix p is still read row by row.
-    """
+def _empty_across(like: Tensor) -> Tensor:
+    """(N, T, hs) for products p' x. A product with few columns is slow: for narrow heads its transpose, x' p, is computed."""
     N, T, hs = like.shape
-    transposed = hs < NARROW and (across or like.dtype != torch.float32)
-    return like.new_empty(N, hs, T).transpose(1, 2) if transposed else like.new_empty(N, T, hs)
+    return like.new_empty(N, hs, T).transpose(1, 2) if hs < NARROW else like.new_empty(N, T, hs)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
-    """out = a b, or out += a b; computed as out' = b' a' if `out` is stored transposed.
-
-    Shapes (N, rows, inner), (N, inner, hs), (N, rows, hs).
-    """
+    """out = a b, or out += a b, as out' = b' a' if `out` is stored transposed: (N, rows, inner), (N, inner, hs)."""
     if out.stride(2) != 1:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
     if out.dtype == torch.float32:  # straight into part of a tensor, bmm would compute a float32 product matrix by matrix

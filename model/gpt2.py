@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import has_flash, self_attention
+from model.attention import attention, merge_heads, split_heads
 from model.config import GPT2Config
-from model.loss import Kernel, head_loss, loss_and_gradient
+from model.kv_cache import KVCache
+from model.loss import COMPILED_LOGITS, GPU, HeadWay, head_loss
 
 INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # of GPT-2 small's first weights, and its width
 POSITION_SCALE = 0.1  # of the sinusoidal table, see GPT2.positions
@@ -38,19 +39,23 @@ def sinusoidal_positions(block_size: int, n_embd: int) -> Tensor:
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention: each token looks back at itself and the tokens before it."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__()
-        self.n_head, self.causal, self.dropout = config.n_head, config.causal, config.dropout
+        self.n_head, self.causal, self.dropout, self.layer = config.n_head, config.causal, config.dropout, layer
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key, value in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.flash: bool | None = None  # see self_attention
 
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.c_attn(x)  # (B, T, 3C)
-        dropout = self.dropout if self.training else 0.0
-        y = self_attention(qkv, self.n_head, causal=self.causal, dropout=dropout, flash=self.flash)
-        y = self.c_proj(y)  # (B, T, C)
-        return F.dropout(y, self.dropout, self.training)
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) -> queries, keys, values, each (B, H, T, hs), as attention uses them and the cache keeps them."""
+        return split_heads(self.c_attn(x), self.n_head)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        q, k, v = self.heads(x)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)
+        mask = None if cache is None else cache.mask
+        y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, mask)
+        return F.dropout(self.c_proj(merge_heads(y)), self.dropout, self.training)  # (B, T, C)
 
 
 class MLP(nn.Module):
@@ -70,15 +75,15 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalised itself (pre-norm)."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd)
-        self.attn = CausalSelfAttention(config)
+        self.attn = CausalSelfAttention(config, layer)
         self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache)
         return cast(Tensor, x + self.mlp(self.ln_2(x)))
 
 
@@ -90,12 +95,12 @@ class GPT2(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.wte.weight
-        self.head_kernel: Kernel = loss_and_gradient
+        self._head_way: HeadWay | None = None  # of the loss; None = the device's own
         if not self.wte.weight.is_meta:  # on the meta device there are no values: `hf.load` brings them
             self.reset_parameters()
 
@@ -118,51 +123,43 @@ class GPT2(nn.Module):
             self.wpe.weight.requires_grad_(False)
 
     def compile_parts(self) -> None:
-        """Let torch.compile make kernels for the blocks, which are equal and share them, and for the head's loss.
+        """Let torch.compile make kernels for the blocks, which share them, and for the head's loss.
 
         The whole network at once would take several times as long to compile for a few per cent more speed.
         """
-        flash = has_flash(self.wte.weight.device)
         for block in cast("list[Block]", self.h):
-            block.attn.flash = flash
             block.compile(dynamic=False)
-        self.head_kernel = torch.compile(loss_and_gradient, dynamic=False)
+        if self.wte.weight.is_cuda:
+            self._head_way = GPU._replace(kernel=torch.compile(GPU.kernel, dynamic=False), logits=COMPILED_LOGITS)
 
-    def positions(self) -> Tensor:
-        """What is added to the token embeddings, (block_size, C).
+    def positions(self, at: slice | Tensor = slice(None)) -> Tensor:
+        """What is added to the token embeddings at these positions, (T, C); by default at all of them.
 
         The sinusoidal table is scaled. In its paper the embeddings it is added to are multiplied by sqrt(C), to its own size of
         about 1; GPT-2's begin at 0.02 and grow to about 0.2, so the unscaled table would drown the tokens.
         """
-        table = self.wpe.weight
+        table = self.wpe.weight[at]
         return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """(B, T) token ids -> (B, T, C), normalised, ready for the head.
-
-        Raises:
-            ValueError: more tokens than `block_size`.
-        """
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it."""
         T = tokens.size(1)
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")
-        x = self.wte(tokens) + self.positions()[:T]  # (B, T, C)
+        x = self.wte(tokens) + self.positions(slice(T) if cache is None else cache.advance(T))  # (B, T, C)
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.h:
-            x = block(x)
+            x = block(x, cache)
         return cast(Tensor, self.ln_f(x))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 -> logits (B, T, V); position t predicts token t + 1."""
-        return cast(Tensor, self.lm_head(self.hidden(tokens)))
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T) int64 -> logits (B, T, V); position t predicts token t + 1. `cache` as in `hidden`."""
+        return cast(Tensor, self.lm_head(self.hidden(tokens, cache)))
 
     def loss(self, tokens: Tensor, targets: Tensor, total: int | Tensor | None = None) -> Tensor:
-        """Mean nats per token, the same maths as cross_entropy(net(tokens), targets) without ever holding all logits.
+        """Mean nats per token of (B, T) tokens and targets: cross_entropy(net(tokens), targets) without holding all logits.
 
-        Args:
-            tokens: (B, T) int64.
-            targets: (B, T) int64; -100 = not scored.
-            total: divide the sum by this number instead of the tokens scored here, which may be a part of a larger batch.
+        Targets of -100 are not scored. `total`: divide by it instead of by the tokens scored here, a part of a larger batch.
         """
         hidden = self.hidden(tokens).flatten(0, 1)
-        return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self.head_kernel)
+        return head_loss(hidden, self.lm_head.weight, targets.flatten(), total, self._head_way)

@@ -19,7 +19,9 @@ from model.gpt2 import GPT2, sinusoidal_positions
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
+PREFIX = "transformer."  # of all but the head; checkpoints of the bare GPT2Model have none
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
+SIZES = {key: key for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")} | {"n_positions": "block_size"}
 FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
     "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
@@ -33,19 +35,16 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     """Write config.json, generation_config.json and model.safetensors: the same bytes for the same weights.
 
     Each file is written under another name and renamed, so it is never half-written. The position table is stored as `wpe`
-    whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32.
-
-    Args:
-        net: the network.
-        folder: made if missing.
-        end_of_text: id of the token between texts; generation starts from it and stops at it.
+    whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32. Generation
+    starts from `end_of_text`, the token between texts, and stops at it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {_theirs(name): _stored(name, tensor) for name, tensor in net.state_dict().items()}
-    weights[_theirs("wpe.weight")] = _stored("wpe.weight", net.positions())  # a sinusoidal table at its scale
-    if net.config.tie_embeddings:
-        del weights["lm_head.weight"]  # transformers ties it again
+    ours = net.state_dict() | {"wpe.weight": net.positions()}  # a sinusoidal table at its scale
+    head = ours.pop("lm_head.weight")
+    weights = {PREFIX + name: _stored(name, tensor) for name, tensor in ours.items()}
+    if not net.config.tie_embeddings:  # else transformers ties it again
+        weights["lm_head.weight"] = _stored("lm_head.weight", head)
     generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     _replace(folder / GENERATION, lambda path: _write_json(path, generation))
@@ -53,17 +52,17 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
 
 
 def load(folder: Path | str) -> GPT2:
-    """Read a folder that `save` wrote, or any other single-file GPT-2 checkpoint with standard settings.
-
-    Returns:
-        the network in float32 on the CPU, in evaluation mode.
+    """Read a folder that `save` wrote, or any single-file GPT-2 checkpoint: float32, on the CPU, in evaluation mode.
 
     Raises:
         ValueError: a file is missing, damaged, or of another architecture.
     """
     folder = Path(folder)
-    config = _from_json(_read_json(folder / CONFIG), folder / CONFIG)
-    weights = _read_weights(folder / WEIGHTS)
+    config = _from_json(folder / CONFIG)
+    theirs = _read(folder / WEIGHTS, load_file, "damaged or no safetensors file")
+    weights = {
+        name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
+    }
     _check_sizes(config, weights, folder / WEIGHTS)
     if config.tie_embeddings and "wte.weight" in weights:
         weights["lm_head.weight"] = weights["wte.weight"]
@@ -80,27 +79,12 @@ def load(folder: Path | str) -> GPT2:
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Skips `torch.nn.init`: the random weights would be thrown away.
+    """Skips `torch.nn.init`. On the meta device it costs only the import of `torch._dynamo`: a second of each start."""
 
-    On the meta device they would cost nothing but the import of `torch._dynamo`, over a second of each start.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _theirs(name: str) -> str:
-    """Our parameter's name in transformers."""
-    return name if name.startswith("lm_head.") else f"transformer.{name}"
-
-
-def _ours(name: str) -> str:
-    """Transformers' name in our network (checkpoints of the bare GPT2Model have no prefix)."""
-    return name.removeprefix("transformer.")
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
@@ -113,11 +97,7 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_embd": config.n_embd,
+        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
         "n_inner": None,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
@@ -134,7 +114,8 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     }
 
 
-def _from_json(raw: Any, path: Path) -> GPT2Config:
+def _from_json(path: Path) -> GPT2Config:
+    raw = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")), "damaged")
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
         raise ValueError(f"{path}: model_type is {kind!r}, not 'gpt2'; this network is GPT-2 only")
@@ -145,11 +126,7 @@ def _from_json(raw: Any, path: Path) -> GPT2Config:
         if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
             raise ValueError(f"n_inner is {raw['n_inner']}; this network has 4 * n_embd only")
         return GPT2Config(
-            vocab_size=raw["vocab_size"],
-            block_size=raw["n_positions"],
-            n_layer=raw["n_layer"],
-            n_head=raw["n_head"],
-            n_embd=raw["n_embd"],
+            **{ours: raw[theirs] for theirs, ours in SIZES.items()},
             dropout=raw.get("resid_pdrop", 0.0),
             position=raw.get("position", "learned"),
             causal=raw.get("is_causal", True),
@@ -159,17 +136,6 @@ def _from_json(raw: Any, path: Path) -> GPT2Config:
         raise ValueError(f"{path}: {error.args[0]} is missing") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Our names and layout, float32."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing")
-    try:
-        theirs = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
-    return {_ours(name): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)}
 
 
 def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> None:
@@ -194,13 +160,13 @@ def _check(net: GPT2, weights: dict[str, Tensor], path: Path) -> None:
             raise ValueError(f"{path} does not fit {CONFIG}: {name} is {tuple(weights[name].shape)}, not {shape}")
 
 
-def _read_json(path: Path) -> Any:
+def _read(path: Path, read: Callable[[Path], Any], otherwise: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        return read(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is {otherwise} ({error})") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,115 +1,87 @@
-"""The sampling loop: temperature, top-k, top-p, a stop token, and random numbers of each sequence's own."""
+"""Drawing a token from logits: temperature, top-k, top-p, and a race in which each text has its own random numbers.
+
+Nothing here waits for the device: the random numbers are given. So a step that draws can be recorded as a CUDA graph.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.captured_decoder import can_capture, captured_steps
-from model.choice import Choice, Generators, choose
-from model.decoder import Decoder
-from model.decoder_head import logits_of
-from model.gpt2 import GPT2
+Generators = torch.Generator | Sequence[torch.Generator] | None
+MIN_TEMPERATURE = 1e-6  # a lower temperature is treated as greedy: logits are not precise enough for it
 
 
-def generate(
-    net: GPT2,
-    prompt: Tensor,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: Generators = None,
-    stop: int | None = None,
-) -> Tensor:
-    """Continue each row of `prompt` by up to `max_new_tokens` tokens.
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is drawn. A value out of range raises ValueError."""
 
-    Each token is drawn given the `block_size` tokens before it. Neither the network's mode nor its weights change, and no
-    random numbers are taken from elsewhere than `generator`.
+    temperature: float = 1.0  # 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token
+    top_k: int | None = None  # draw from the k likeliest tokens (of equals at the edge, the first); None = from all
+    top_p: float | None = None  # draw from the fewest likeliest tokens with this probability, after temperature and top_k
 
-    Args:
-        net: the network.
-        prompt: (B, T0) int64, T0 >= 1. Of a longer one only the last `block_size` tokens count.
-        max_new_tokens: most tokens to add.
-        temperature: 1 = the network's distribution, below 1 = safer, 0 = always the likeliest token.
-        top_k: draw from the k likeliest tokens (of equals at the edge, the first).
-        top_p: draw from the smallest set of likeliest tokens with at least this probability, after temperature and top_k.
-        generator: source of randomness: one for all rows, or one for each row, whose text then does not depend on the
-            other rows. None = torch's global generator.
-        stop: a row that yields this token is finished, and filled up with it.
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be 0 or more, it is {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be 1 or more, it is {self.top_k}")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must be above 0 and at most 1, it is {self.top_p}")
 
-    Returns:
-        (B, <= T0 + max_new_tokens): shorter only if all rows are finished.
+    @property
+    def greedy(self) -> bool:
+        """The likeliest token, without a random number."""
+        return self.temperature < MIN_TEMPERATURE
 
-    Raises:
-        ValueError: an argument out of range, or logits that are not finite.
+
+def choose(logits: Tensor, params: SamplingParams, noise: Tensor) -> Tensor:
+    """(B, V) float32 logits -> (B,) tokens. `noise` is (B, 2 side) of `exponential_noise`; a greedy choice ignores it."""
+    return logits.argmax(dim=-1) if params.greedy else exponential_race(token_weights(logits, params), noise)
+
+
+def token_weights(logits: Tensor, params: SamplingParams) -> Tensor:
+    """(B, V) logits -> weights to draw by, 1 for the likeliest token, 0 for what top-k or top-p removes."""
+    weights = ((logits - logits.amax(dim=-1, keepdim=True)) / params.temperature).exp()
+    top_k, top_p = params.top_k or weights.size(1), params.top_p or 1.0
+    if top_k >= weights.size(1) and top_p == 1.0:
+        return weights
+    kept, tokens = weights.sort(dim=-1, descending=True, stable=True)
+    kept[:, top_k:] = 0.0
+    if top_p < 1.0:
+        before = kept.cumsum(dim=-1, dtype=torch.float64) - kept  # the weight of all likelier tokens
+        kept.masked_fill_(before >= top_p * kept.sum(dim=-1, keepdim=True), 0.0)
+    return torch.zeros_like(weights).scatter_(1, tokens, kept)
+
+
+def exponential_race(weights: Tensor, noise: Tensor) -> Tensor:
+    """Draw one index of each row with probability proportional to its weight, (B, V) -> (B,).
+
+    With e_i from the exponential distribution, argmax weight_i / e_i is i with that probability. A first race draws a block of
+    about sqrt(V) tokens, a second one a token of it: 2 sqrt(V) random numbers instead of V. A winner changes only if two are
+    within rounding of each other, so a row's draw is the same in any batch; a cumulative sum would add up rounding errors.
     """
-    parts = [prompt, *stream(net, prompt, max_new_tokens, temperature, top_k, top_p, generator, stop)]
-    return torch.cat([part if part.dim() == 2 else part[:, None] for part in parts], dim=1)
+    B, V = weights.shape
+    side = _side(V)
+    blocks = F.pad(weights, (0, side * side - V)).view(B, side, side)
+    block = (blocks.sum(-1) / noise[:, :side]).argmax(-1, keepdim=True)  # (B, 1)
+    entries = blocks.gather(1, block[:, :, None].expand(-1, 1, side))[:, 0]  # (B, side)
+    return block[:, 0] * side + (entries / noise[:, side:]).argmax(-1)
 
 
-@torch.inference_mode()
-def stream(
-    net: GPT2,
-    prompt: Tensor,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: Generators = None,
-    stop: int | None = None,
-) -> Iterator[Tensor]:
-    """Like `generate`, but yields each step's new tokens (B,) as soon as they are known: one by one on a CPU, on a GPU in
-    blocks of a few steps."""
-    _check(net, prompt, max_new_tokens, temperature, top_k, top_p, generator)
-    top_k = None if top_k is None or top_k >= net.config.vocab_size else top_k
-    choice = Choice(temperature, top_k, None if top_p == 1.0 else top_p)
-    if can_capture(net, choice, generator):
-        yield from captured_steps(net, prompt, max_new_tokens, choice, generator, stop)
-        return
-    B, context = prompt.size(0), net.config.block_size
-    tokens = torch.cat([prompt, prompt.new_empty(B, max_new_tokens)], dim=1)
-    finished = torch.zeros(B, dtype=torch.bool, device=prompt.device)
-    decoder, head = Decoder(net, B), logits_of(net)
-    for end in range(prompt.size(1), tokens.size(1)):  # tokens[:, end] is next
-        if decoder.length and decoder.room and net.config.causal:
-            hidden = decoder(tokens[:, end - 1 : end])
-        else:  # at the start, or once the context is full: the window moves, so all positions change and are computed again
-            decoder.forget()
-            hidden = decoder(tokens[:, max(0, end - context) : end])
-        new = choose(head, hidden, choice, generator)
-        if stop is not None:
-            new = torch.where(finished, stop, new)
-            finished |= new == stop
-        tokens[:, end] = new
-        yield new
-        if stop is not None and bool(finished.all()):
-            return
+def exponential_noise(rows: int, vocab_size: int, generator: Generators) -> Tensor:
+    """The random numbers of one draw, (rows, 2 side) float64 above 0: one generator's, or each row's own."""
+    if isinstance(generator, Sequence):
+        return torch.cat([exponential_noise(1, vocab_size, one) for one in generator])
+    device = "cpu" if generator is None else generator.device
+    uniform = torch.rand(rows, 2 * _side(vocab_size), dtype=torch.float64, generator=generator, device=device)
+    return -uniform.log()  # from (0, inf]: rand is below 1 and may be 0
 
 
-def _check(
-    net: GPT2,
-    prompt: Tensor,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: Generators,
-) -> None:
-    if prompt.dim() != 2 or prompt.size(1) < 1 or prompt.dtype != torch.int64:
-        raise ValueError(f"prompt must be (B, T0) int64 with T0 >= 1, it is {tuple(prompt.shape)} {prompt.dtype}")
-    if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < net.config.vocab_size:
-        raise ValueError(f"prompt has tokens outside the vocabulary of {net.config.vocab_size}")
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be 0 or more, it is {max_new_tokens}")
-    if not 0.0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be 0 or more, it is {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, it is {top_k}")
-    if top_p is not None and not 0.0 < top_p <= 1.0:
-        raise ValueError(f"top_p must be above 0 and at most 1, it is {top_p}")
-    if isinstance(generator, Sequence) and len(generator) != prompt.size(0):
-        raise ValueError(f"{len(generator)} generators for {prompt.size(0)} rows")
+def _side(V: int) -> int:
+    """The smallest whole number whose square is at least V: blocks of the vocabulary, and tokens in a block."""
+    return math.isqrt(V - 1) + 1

@@ -17,8 +17,8 @@ from matplotlib.patches import FancyBboxPatch
 
 from docs.make import pages
 from model import GPT2
-from model.choice import keep
 from model.gpt2 import sinusoidal_positions
+from model.sampling import SamplingParams, token_weights
 from stages.common import command, files
 from stages.common.params import TrainParams, load_params
 from stages.compute import saved_model
@@ -163,8 +163,8 @@ def sampling(net: GPT2, codec: Tokenizer) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, temperature in zip(figure.subplots(1, len(TEMPERATURES), sharey=True), TEMPERATURES, strict=True):
         probability = (logits / temperature).softmax(-1)
-        kept, tokens = keep(probability[None], None, TOP_P)
-        nucleus = set(tokens[0, kept[0] > 0].tolist())
+        weights = token_weights(logits[None], SamplingParams(temperature, top_p=TOP_P))[0]
+        nucleus = set(weights.nonzero()[:, 0].tolist())
         colours = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
         axes.bar(range(LIKELIEST), probability[best], color=colours)
         axes.set_xticks(range(LIKELIEST), [codec.decode([int(token)]) for token in best], rotation=90, fontsize=6)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from model import GPT2
-from model.attention import split_heads
 
 
 @torch.no_grad()
@@ -25,14 +24,14 @@ def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
     """
     seen: list[Tensor] = []
 
-    def watch(module: Any, args: Any, qkv: Tensor) -> None:
-        q, k, _ = split_heads(qkv, net.config.n_head)  # (1, H, T, hs)
+    def watch(attention: Any, args: tuple[Tensor, ...]) -> None:
+        q, k, _ = attention.heads(args[0])  # (1, H, T, hs)
         scores = q @ k.transpose(2, 3) / math.sqrt(net.config.head_size)
         if net.config.causal:
             scores = scores + torch.full(scores.shape[2:], -torch.inf, device=scores.device).triu(1)
         seen.append(scores.softmax(-1)[0].cpu())
 
-    hooks = [block.attn.c_attn.register_forward_hook(watch) for block in net.h]  # type: ignore[union-attr]
+    hooks = [block.attn.register_forward_pre_hook(watch) for block in net.h]  # type: ignore[union-attr]
     try:
         net.hidden(tokens)
     finally:

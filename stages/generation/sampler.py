@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from model import GPT2
-from model.sampling import stream
+from model.generation import stream
+from model.sampling import SamplingParams
 from stages.common import progress
 from stages.common.errors import UserError
 from stages.common.params import GenerateParams
+from stages.compute.cuda_graph import cuda_graph
 from stages.corpus.tokenizer import Tokenizer
 
 ROWS = 32  # samples written at once; a sample does not depend on its company
@@ -81,17 +83,12 @@ def speak(net: GPT2, codec: Tokenizer, params: GenerateParams, place: int, numbe
 
 
 def _stream(net: GPT2, codec: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
+    sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
+    generators = [_generator(params.seed, place, number) for number in numbers]
+    record = cuda_graph(start.device) if start.is_cuda else None
+    prompt = start.expand(len(numbers), -1)
     try:
-        yield from stream(
-            net,
-            start.expand(len(numbers), -1),
-            params.max_new_tokens,
-            params.temperature,
-            params.top_k,
-            params.top_p,
-            [_generator(params.seed, place, number) for number in numbers],
-            codec.end_of_text,
-        )
+        yield from stream(net, prompt, params.max_new_tokens, sampling, generators, codec.end_of_text, record)
     except ValueError as error:  # what else it checks, params.yaml's limits exclude
         raise UserError(f"data/train/model: {error}. Look at the training's losses; train again: dvc repro -f train") from error
 

@@ -228,7 +228,8 @@ class Trainer:
     def _write_samples(self) -> None:
         """Let the network write, as it is now. With FSDP2 no process has the full network: then it does not."""
         if self.world.is_main and not distributed.is_sharded(self.net):
-            texts = self.write_samples(self.net)
+            with uncompiled(self.step_parts.compiled):  # a text's shape changes with each token
+                texts = self.write_samples(self.net)
             self.history.samples.append({"step": self.step, "texts": texts})
             self.run.samples(self.step, texts)
 

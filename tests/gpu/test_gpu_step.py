@@ -12,7 +12,7 @@ import torch
 from step_pair import StopAfter, finished, same, state, trainer
 
 from model import GPT2, GPT2Config
-from model.attention import has_flash, self_attention
+from model.attention import AttentionByHand, attention, has_flash
 from stages.common.errors import UserError
 from stages.compute import machine
 from stages.compute.cuda_graph import ReplayFn, cuda_graph
@@ -216,9 +216,9 @@ def test_the_head_is_the_cpus(kind: str, near: float, precision: str) -> None:
 def test_attention_by_hand_is_pytorchs() -> None:
     """What a GPU without the flash kernel computes is PyTorch's attention, with its gradient, in float16."""
     torch.manual_seed(0)
-    qkv = torch.randn(2, 150, 3 * 4 * 16, device="cuda")
-    exact = self_attention(wide := qkv.clone().requires_grad_(), 4, causal=True)
-    by_hand = self_attention(half := qkv.half().requires_grad_(), 4, causal=True, flash=False)
+    qkv = torch.randn(3, 2, 4, 150, 16, device="cuda")
+    exact = attention(*(wide := qkv.clone().requires_grad_()))
+    by_hand = AttentionByHand.apply(*(half := qkv.half().requires_grad_()), True, 0.0)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(by_hand.float(), exact, atol=5e-3, rtol=5e-3)
     weights = torch.randn_like(exact)
     (exact * weights).sum().backward()

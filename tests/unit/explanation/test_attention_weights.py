@@ -9,7 +9,7 @@ import torch
 from token_files import tiny_net
 
 from model import GPT2, GPT2Config, hf
-from model.attention import merge_heads, split_heads
+from model.attention import merge_heads
 from stages.explanation.attention_weights import attention_weights
 
 
@@ -22,7 +22,7 @@ def test_weights_are_the_ones_used(causal: bool) -> None:
         torch.nn.init.normal_(parameter, std=0.5)
     values, outputs = [], []
     for block in net.h:
-        block.attn.c_attn.register_forward_hook(lambda module, args, qkv: values.append(split_heads(qkv, 3)[2]))
+        block.attn.register_forward_pre_hook(lambda attn, args: values.append(attn.heads(args[0])[2]))
         block.attn.c_proj.register_forward_hook(lambda module, args, y: outputs.append(args[0]))
     weights = attention_weights(net, torch.randint(50, (1, 16)))
     assert weights.shape == (2, 3, 16, 16)

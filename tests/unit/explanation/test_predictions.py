@@ -6,7 +6,7 @@ import pytest
 import torch
 from token_files import tiny_net
 
-from model.choice import keep
+from model.sampling import SamplingParams, token_weights
 from stages.common.errors import UserError
 from stages.explanation.logit_lens import logit_lens
 from stages.explanation.predictions import log_probabilities, log_probabilities_at_once, rank
@@ -89,8 +89,9 @@ def test_top_p_of_the_model_s_own() -> None:
     """The order of the table is the order in which top-p keeps tokens."""
     log_p = torch.randn(4, 30, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
     tokens, _, _ = sampling_table(log_p, 30)
-    kept, order = keep(log_p.exp(), None, 0.9)
-    assert torch.equal(order[kept > 0], tokens[kept > 0])
+    kept = token_weights(log_p, SamplingParams(top_p=0.9)) > 0
+    for row in range(4):
+        assert set(tokens[row, : int(kept[row].sum())].tolist()) == set(kept[row].nonzero()[:, 0].tolist())
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

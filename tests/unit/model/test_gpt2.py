@@ -11,9 +11,10 @@ from networks import random_network
 from torch import Tensor
 from torch.nn import functional as F
 
-import model.loss
 from model import GPT2, GPT2Config
+from model.attention import attention
 from model.gpt2 import POSITION_SCALE, sinusoidal_positions
+from model.loss import CPU, GPU, LEAST_TOKENS, HeadWay, head_loss
 
 SHAPE: dict[str, Any] = {"vocab_size": 61, "block_size": 24, "n_layer": 3, "n_head": 4, "n_embd": 32}
 
@@ -183,71 +184,44 @@ def test_too_many_tokens_are_refused() -> None:
 # -- the head's loss ------------------------------------------------------------------------------------
 
 
-def reference_loss(net: GPT2, x: Tensor, y: Tensor, total: int | None = None) -> Tensor:
+def reference_loss(hidden: Tensor, weight: Tensor, targets: Tensor, total: Any) -> Tensor:
     """By the definition: cross-entropy of all logits."""
-    losses = F.cross_entropy(net(x).flatten(0, 1), y.flatten(), ignore_index=-100, reduction="sum")
-    return losses / (total if total is not None else max(1, int((y != -100).sum())))
+    losses = F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-100, reduction="sum")
+    return losses / (total if total is not None else max(1, int((targets != -100).sum())))
 
 
-def compare_with_cross_entropy(x: Tensor, y: Tensor, total: Any) -> None:
-    """The network's loss and all its gradients equal those of cross_entropy on its logits."""
-    results = []
-    for loss_of in (GPT2.loss, reference_loss):
-        net = make()
-        loss = loss_of(net, x, y, total)
-        (3.0 * loss).backward()
-        results.append((loss.detach(), {name: parameter.grad for name, parameter in net.named_parameters()}))
-    (ours, gradients), (theirs, expected) = results
-    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(
-            gradient, expected[name], atol=3e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 46, 47, 48, 1000])  # 2 x 23 = 46 scored positions
-@pytest.mark.parametrize("total", [None, 13])
-@pytest.mark.parametrize("ignored", [0, 10, 46])
-def test_fused_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk: int, total: int | None, ignored: int) -> None:
-    """At any chunk size, with ignored targets and any divisor, loss and all gradients equal cross_entropy(net(x), y)."""
-    monkeypatch.setattr(model.loss, "_chunk", lambda weight: chunk)
-    x, y = tokens()[:, :-1], tokens()[:, 1:].clone()
-    y.view(-1)[torch.randperm(46, generator=torch.Generator().manual_seed(0))[:ignored]] = -100
-    compare_with_cross_entropy(x, y, total)
-
-
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a CPU take the way of a GPU through the head."""
-
-    def padded(hidden: Tensor, weight: Tensor, targets: Tensor, total: Any, dtype: torch.dtype) -> Tensor:
-        kernel = model.loss.loss_and_gradient
-        return model.loss._PaddedHeadLoss.apply(hidden, weight, targets, total, dtype, kernel)  # type: ignore[no-any-return,no-untyped-call]
-
-    monkeypatch.setattr(model.loss._HeadLoss, "apply", padded)
-
-
-@pytest.mark.parametrize("chunk", [1, 1_000_000])  # 1: as many chunks as can be
+@pytest.mark.parametrize("way", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("tokens_at_once", [LEAST_TOKENS, 47, 298, 299, 1000])  # 13 x 23 = 299 positions
 @pytest.mark.parametrize("total", [None, 13, torch.tensor(13)])
-@pytest.mark.parametrize("ignored", [0, 10, 300])
-def test_padded_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk: int, total: Any, ignored: int) -> None:
-    """The GPU's head, with its matrix padded to 128 rows, gives cross_entropy(net(x), y) and all its gradients, too."""
-    on_a_gpu(monkeypatch)
-    monkeypatch.setattr(model.loss, "CHUNK_GPU_PLAIN", chunk)
-    x, y = tokens(13)[:, :-1], tokens(13)[:, 1:].clone()  # 299 positions, more than two chunks of 128
-    y.view(-1)[torch.randperm(299, generator=torch.Generator().manual_seed(0))[:ignored]] = -100
-    compare_with_cross_entropy(x, y, total)
+@pytest.mark.parametrize("ignored", [0, 10, 299])
+def test_fused_head_is_cross_entropy(way: HeadWay, tokens_at_once: int, total: Any, ignored: int) -> None:
+    """A CPU's way and a GPU's, whose matrix is padded, at any chunk size, with ignored targets and any divisor: loss and
+    gradients equal cross_entropy of all logits."""
+    torch.manual_seed(0)
+    targets = torch.randint(61, (299,))
+    targets[torch.randperm(299)[:ignored]] = -100
+    first = torch.randn(299, 32), torch.randn(61, 32)
+    rows = 61 + -61 % way.multiple
+    results = []
+    for loss_of in (head_loss, reference_loss):
+        hidden, weight = (part.clone().requires_grad_() for part in first)
+        options = {"way": way._replace(logits=tokens_at_once * rows)} if loss_of is head_loss else {}
+        loss = loss_of(hidden, weight, targets, total, **options)
+        (3.0 * loss).backward()
+        results.append((loss.detach(), hidden.grad, weight.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_padded_head_computes_its_loss_in_float32(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_a_gpu_s_head_computes_its_loss_in_float32(dtype: torch.dtype) -> None:
     """In half precision the GPU's head loses nothing behind the logits: its loss is float32's of the same logits."""
-    on_a_gpu(monkeypatch)
     torch.manual_seed(0)
     weight, targets = torch.randn(61, 32) * 0.3, torch.randint(61, (300,))
     hidden = torch.randn(300, 32) + 4 * weight[targets]
     logits = hidden.to(dtype) @ weight.to(dtype).t()
     with torch.autocast("cpu", dtype):
-        loss = model.loss.head_loss(hidden, weight, targets)
+        loss = head_loss(hidden, weight, targets, way=GPU)
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), targets), atol=1e-6, rtol=1e-6)
 
 
@@ -299,62 +273,61 @@ def test_dropout_is_seeded_and_off_in_evaluation() -> None:
     assert (runs[0] - runs[2]).abs().max() > 0.01
 
 
+def heads(*shape: int, **options: Any) -> list[Tensor]:
+    """Random queries, keys and values."""
+    torch.manual_seed(0)
+    return [torch.randn(*shape, **options) for _ in range(3)]
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
+    """The definition, for autograd."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    if causal:
+        scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+    return scores.softmax(-1) @ v
+
+
 def test_dropout_keeps_the_mean() -> None:
     """Dropout in attention scales what it keeps: the mean output over many masks is the output without dropout."""
-    from model.attention import self_attention
-
-    torch.manual_seed(0)
-    qkv = torch.randn(1, 6, 3 * 8)
-    mean = torch.stack([self_attention(qkv, 2, causal=True, dropout=0.4) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, self_attention(qkv, 2, causal=True), atol=0.08, rtol=0.0)
+    q, k, v = heads(1, 2, 6, 4)
+    mean = torch.stack([attention(q, k, v, dropout=0.4) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, attention(q, k, v), atol=0.08, rtol=0.0)
 
 
 def test_gradient_with_dropout_is_the_forward_s() -> None:
     """The hand-written backward of attention agrees with finite differences, with and without mask and dropout."""
-    from model.attention import self_attention
-
-    torch.manual_seed(0)
     for head_size in (2, 32):  # narrow heads are computed another way
-        qkv = torch.randn(2, 70, 3 * 2 * head_size, dtype=torch.float64, requires_grad=True)
+        inputs = heads(2, 2, 70, head_size, dtype=torch.float64, requires_grad=True)
         for causal in (True, False):
             for dropout in (0.0, 0.3):
 
-                def seeded(values: Tensor, causal: bool = causal, dropout: float = dropout) -> Tensor:
+                def seeded(q: Tensor, k: Tensor, v: Tensor, causal: bool = causal, dropout: float = dropout) -> Tensor:
                     torch.manual_seed(3)
-                    return self_attention(values, 2, causal=causal, dropout=dropout)
+                    return attention(q, k, v, causal=causal, dropout=dropout)
 
-                assert torch.autograd.gradcheck(seeded, (qkv,), fast_mode=True)
+                assert torch.autograd.gradcheck(seeded, inputs, fast_mode=True)
 
 
 def test_attention_gives_the_same_with_and_without_gradients() -> None:
-    """Scoring is the training's attention: the same bits whether gradients are kept or not, near PyTorch's own."""
-    from model.attention import self_attention
-
-    torch.manual_seed(0)
-    qkv = torch.randn(2, 150, 3 * 16, requires_grad=True)
+    """Scoring is the training's attention: the same bits whether gradients are kept or not."""
+    q, k, v = heads(2, 2, 150, 8, requires_grad=True)
     with torch.no_grad():
-        scored = self_attention(qkv.detach(), 2, causal=True)
-    assert torch.equal(self_attention(qkv, 2, causal=True), scored)
-    fused = torch.nn.functional.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in qkv.detach().view(2, 150, 3, 2, 8).unbind(2)), is_causal=True
-    )
-    torch.testing.assert_close(scored, fused.transpose(1, 2).reshape(2, 150, 16))
+        scored = attention(q, k, v)
+    assert torch.equal(attention(q, k, v), scored)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("head_size", [8, 32])
-def test_gradients_over_several_blocks_are_pytorchs(head_size: int, dtype: torch.dtype, tolerance: float) -> None:
-    """In the types that train, whose products take ways of their own, the gradient is that of PyTorch's attention."""
-    from model.attention import merge_heads, self_attention, split_heads
-
-    torch.manual_seed(0)
-    qkv = torch.randn(2, 150, 3 * 2 * head_size).to(dtype)  # 150 tokens are three blocks of queries
-    grad = torch.randn(2, 150, 2 * head_size).to(dtype)
-    ours = qkv.clone().requires_grad_()
-    self_attention(ours, 2, causal=True).backward(grad)
-    theirs = qkv.float().requires_grad_()
-    q, k, v = split_heads(theirs, 2)
-    merge_heads(torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)).backward(grad.float())
-    assert ours.grad is not None and theirs.grad is not None
-    error = (ours.grad.float() - theirs.grad).norm() / theirs.grad.norm()
-    assert error < tolerance
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_its_definition(head_size: int, dtype: torch.dtype, tolerance: float, causal: bool) -> None:
+    """In the types that train, over several blocks of queries, output and gradients are those of the plain definition."""
+    first = [part.to(dtype) for part in heads(2, 2, 150, head_size)]  # 150 tokens are three blocks of queries
+    grad = torch.randn(2, 2, 150, head_size).to(dtype)
+    ours = [part.clone().requires_grad_() for part in first]
+    theirs = [part.float().requires_grad_() for part in first]
+    y, expected = attention(*ours, causal=causal), plain_attention(*theirs, causal)
+    y.backward(grad)
+    expected.backward(grad.float())
+    for here, there in [(y, expected), *((a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))]:
+        assert here is not None and there is not None
+        assert (here.float() - there).norm() < tolerance * there.norm()
