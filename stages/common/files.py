@@ -118,9 +118,9 @@ def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
     Raises:
         UserError: the file is missing or damaged, or one of the `keys` is not in every row.
     """
-    lines = need(path, made_by).read_text(encoding="utf-8").split("\n")
+    need(path, made_by)
     try:
-        rows = [dict(json.loads(line)) for line in lines if line]
+        rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
         return [{key: row[key] for key in keys} for row in rows] if keys else rows
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, repr(error), made_by) from error
@@ -140,6 +140,12 @@ def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
         return rows
     except (ValueError, TypeError, csv.Error) as error:
         raise damaged(path, error, made_by) from error
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]], align: str = "") -> str:
+    """A table in Markdown. `align` has an "l" or "r" for each column; without it all are aligned to the left."""
+    rule = ["---:" if side == "r" else "---" for side in align or "l" * len(head)]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))
 
 
 def damaged(path: Path, error: object, made_by: str) -> UserError:
