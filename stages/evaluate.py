@@ -39,23 +39,20 @@ def main(args: argparse.Namespace) -> None:
     if logprobs is not None and len(logprobs) != validation.stories:
         raise UserError(f"{STORIES} has {len(logprobs):,} stories, {TOKENS} has {validation.stories:,}. Run `dvc repro`")
     net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
-    position, calibration = (
-        LossByPosition(min(net.config.block_size, len(validation))),
-        Calibration(),
-    )
+    position, calibration = LossByPosition(min(net.config.block_size, len(validation))), Calibration()
     stride = params.eval_stride or max(1, net.config.block_size // 2)
-    validation_sums = scoring.score(net, validation, stride, watchers=[position, calibration], title="validation")
-    share = scoring.share(train.stories, validation.stories)
-    train_sums = scoring.score(net, train, stride, share, title="training share")
+    validation_sums = scoring.score(net, validation, stride, watchers=[position.add, calibration.add], title="validation")
+    part = scoring.evenly_spaced_stories(train.stories, validation.stories)
+    train_sums = scoring.score(net, train, stride, part, title="part of training")
     unigram, trigram = ngram_baselines.perplexities(train, validation, net.config.vocab_size)
     exact, near = overlap(train, validation)
     metrics = losses(validation_sums, train_sums, size) | floor(validation_sums, logprobs)
     metrics |= {"unigram_perplexity": unigram, "trigram_perplexity": trigram}
     leak = future_leak(net, validation)
-    metrics |= {"future_leak": leak, "leaks": int(leak > report.LEAK)}
+    metrics |= {"future_leak": leak, "leak_alarm": int(leak > report.LEAK)}
     metrics |= {"overlap_exact": exact, "overlap_near": near}
     metrics |= {"accuracy": calibration.accuracy, "calibration_error": calibration.error}
-    metrics |= {"stories": validation.stories, "tokens": len(validation)}
+    metrics |= {"stories": validation.stories, "validation_tokens": len(validation)}
 
     files.start_over(FOLDER, "metrics.json")
     files.write_csv(FOLDER / "loss_by_position.csv", position.rows())

@@ -17,11 +17,11 @@ class Calibration:
 
     def add(self, scored: Scored) -> None:
         """Take in a batch of windows; each token counts once."""
-        confidence = scored.confidence[scored.scores].astype(np.float64)
+        confidence = scored.confidence[scored.mask].astype(np.float64)
         bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
         self._tokens += np.bincount(bins, minlength=BINS)
         self._confidence += np.bincount(bins, confidence, minlength=BINS)
-        self._hits += np.bincount(bins, scored.hits[scored.scores], minlength=BINS)
+        self._hits += np.bincount(bins, scored.hits[scored.mask], minlength=BINS)
 
     @property
     def error(self) -> float:

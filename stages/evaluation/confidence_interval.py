@@ -1,4 +1,4 @@
-"""Interval: a mean with its 95 % confidence interval, by resampling whole stories.
+"""A mean with its 95 % confidence interval, by resampling whole stories.
 
 Tokens of one story depend on each other, stories do not: so stories are drawn, with replacement. The interval is BCa (bias-
 corrected and accelerated; Efron 1987, Efron and Tibshirani 1993, chapter 14): the plain percentile interval is too short and

@@ -1,4 +1,4 @@
-"""Leak: does a prediction change when the tokens after it change? With the mask it cannot."""
+"""Future leak: does a prediction change when the tokens after it change? With the mask it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines: what counting n-grams in the training tokens achieves, so that a network's perplexity has a yardstick.
+"""N-gram baselines: what counting n-grams in the training tokens achieves, so that a network's perplexity has a yardstick.
 
 Interpolated modified Kneser-Ney (Chen and Goodman 1999, section 3): three discounts per order, counts of distinct left
 neighbours below the highest order, down to the uniform distribution, so that every token has a probability.

@@ -35,7 +35,7 @@ def _findings(m: Metrics) -> Iterator[str]:
     per_word = f"a perplexity of {m['perplexity_per_word']:.4g} per word, " if "perplexity_per_word" in m else ""
     yield (
         f"{m['nats_per_token']:.4f} nats per token, {m['bits_per_byte']:.4f} bits per byte, {per_word}"
-        f"over {m['tokens']:,} tokens of {m['stories']:,} stories; "
+        f"over {m['validation_tokens']:,} tokens of {m['stories']:,} stories; "
         f"the likeliest token is right {m['accuracy']:.1%} of the time"
     )
     if m["future_leak"] > LEAK:

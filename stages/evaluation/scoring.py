@@ -1,22 +1,24 @@
-"""Perplexity: nats of every token of a split, scored once with a sliding window, summed per story.
+"""Scoring: the nats of every token of a split, each scored once with a sliding window, and their sums for each story.
 
-Windows run over the packed stream as in training, so a story's first tokens see the story before it. A window of
-`block_size` inputs scores its last `stride` targets, which see at least `block_size - stride` tokens of context; the window
-at the stream's start scores all of its targets. (As in Hugging Face's "Perplexity of fixed-length
-models", except that the last window is full too.)
+Windows run over the packed stream as in training, so a story's first tokens see the story before it. Each window predicts
+`block_size` targets and scores the last `stride` of them, which see at least `block_size - stride` tokens of context. With
+a block_size of 6 and a stride of 2 (# is scored, . is context):
 
-On a CPU all is float32. On a GPU the products are in float16 with float32 sums, residual stream, normalisation and softmax: as
-precise as TF32, twice as fast, and on GPUs that have neither TF32 nor bf16 too. A trained network's mean loss moves by 1e-6
-that way (bf16: by 1e-4), a single token's by 8e-4 (6e-3). Where float16 overflows, a batch is scored again in float32.
+    window 1   ######
+    window 2     ....##
+    window 3       ....##
+
+Only the window at the stream's start scores all of its targets (as in Hugging Face's "Perplexity of fixed-length models").
+
+On a CPU all is float32. On a GPU the products are in float16 with float32 sums: a trained network's mean loss moves by 1e-6 that
+way (bf16: by 1e-4), a single token's by 8e-4 (6e-3). Where float16 overflows, a batch is scored again in float32.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,15 +31,17 @@ from stages.common.errors import UserError
 from stages.common.progress import bar
 from stages.corpus.tokens import TokenFile
 
-BATCH_TOKENS = 2_048  # inputs of one forward pass on a CPU; more is no faster
-MOST_BATCH_TOKENS = 131_072  # on a GPU, which is full long before; less where its memory is small
-ACTIVATIONS = 64  # bytes of a forward pass without gradients, for each input and unit of width, at most
-SHARE = 0.25  # of a GPU's free memory for a forward pass, and for the logits
-CHUNK_BYTES = 26 << 20  # logits made at a time on a CPU: they stay in the processor's cache
-MOST_CHUNK_BYTES = 4 << 30  # and on a GPU
-ALIGNED = 128  # rows of the head's matrix on a GPU are a multiple of this: other products take slow kernels
-AHEAD = 2  # batches that a GPU is given before the CPU reads the first one's results
-RUNS = 32  # a share of a split is made of this many runs of consecutive stories
+CPU_BATCH_TOKENS = 2_048  # inputs of one forward pass; more is no faster
+GPU_BATCH_TOKENS = 131_072  # a GPU is full long before; less where its memory is small
+ACTIVATION_BYTES = 64  # of a forward pass without gradients, for each input and unit of width, at most
+MEMORY_FRACTION = 0.25  # of a GPU's free memory for a forward pass, and for the logits
+CPU_LOGIT_BYTES = 26 << 20  # logits made at a time: they stay in the processor's cache
+GPU_LOGIT_BYTES = 4 << 30
+HEAD_ROWS = 128  # on a GPU the head's matrix has a multiple of these rows: other products take slow kernels
+SEGMENTS = 32  # a part of a split is made of this many segments of consecutive stories
+
+
+Predictions = tuple[Tensor, Tensor, Tensor]  # losses, confidence, hits; see `Scored`
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,10 @@ class Scored:
     """A batch of windows, (B, T) each. A token is in several windows; exactly one of them scores it."""
 
     targets: NDArray[np.int64]  # index in the stream
-    scores: NDArray[np.bool_]  # this window is the one that scores the target
+    mask: NDArray[np.bool_]  # this window is the one that scores the target
     losses: NDArray[np.float32]  # nats
     confidence: NDArray[np.float32]  # probability of the likeliest token
     hits: NDArray[np.bool_]  # the likeliest token is the target
-
-
-class Watcher(Protocol):
-    """Something that is shown every batch, such as the curves."""
-
-    def add(self, scored: Scored) -> None:
-        """Take in a batch."""
 
 
 def score(
@@ -71,7 +68,7 @@ def score(
     split: TokenFile,
     stride: int,
     stories: Sequence[range] | None = None,
-    watchers: Iterable[Watcher] = (),
+    watchers: Iterable[Callable[[Scored], None]] = (),
     batch: int | None = None,
     title: str = "score",
 ) -> StorySums:
@@ -81,8 +78,8 @@ def score(
         net: in evaluation mode, on the device to use.
         split: the tokens.
         stride: targets that each window scores, 1 to block_size.
-        stories: runs of story numbers, in order and apart; None = all.
-        watchers: get every batch.
+        stories: segments of story numbers, in order and apart; None = all.
+        watchers: called with every batch.
         batch: windows a forward pass (the result does not depend on it beyond float32 rounding); None = what is fast.
         title: for the progress bar.
 
@@ -92,37 +89,40 @@ def score(
     Raises:
         UserError: a loss is not a finite number.
     """
-    runs = [range(split.stories)] if stories is None else stories
+    segments = [range(split.stories)] if stories is None else stories
     context = min(net.config.block_size, len(split))  # T
-    if batch is None:
-        batch = max(1, batch_tokens(net) // context)
+    batch = batch or max(1, batch_tokens(net) // context)
     predictor = Predictor(net)
-    spans = [(int(split.offsets[run.start]), int(split.offsets[run.stop])) for run in runs]  # targets [first, last)
+    spans = [(int(split.offsets[part.start]), int(split.offsets[part.stop])) for part in segments]  # targets [first, last)
     windows = chain.from_iterable(_windows(first, last, context, stride) for first, last in spans)
     nll = np.zeros(split.stories)
     with bar(sum(last - first for first, last in spans), title, "token", unit_scale=True) as progress:
-        for scored in _in_flight(predictor, split.stream, windows, context, batch):
-            targets = scored.targets[scored.scores]
-            np.add.at(nll, np.searchsorted(split.offsets, targets, side="right") - 1, scored.losses[scored.scores])
+        while now := list(islice(windows, batch)):
+            starts, firsts, ends = np.array(now).T[:, :, None]  # (B, 1) each
+            places = starts + np.arange(context + 1)  # (B, T + 1)
+            losses, confidence, hits = predictor(torch.from_numpy(split.stream[places].astype(np.int64)))
+            targets = places[:, 1:]
+            mask = (targets >= firsts) & (targets < ends)
+            np.add.at(nll, np.searchsorted(split.offsets, targets[mask], side="right") - 1, losses.numpy()[mask])
             for watcher in watchers:
-                watcher.add(scored)
-            progress.update(len(targets))
-    chosen = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+                watcher(Scored(targets, mask, losses.numpy(), confidence.numpy(), hits.numpy()))
+            progress.update(int(mask.sum()))
+    chosen = np.concatenate([np.arange(part.start, part.stop) for part in segments])
     return StorySums(nll[chosen], split.offsets[chosen + 1] - split.offsets[chosen])
 
 
-def share(stories: int, wanted: int, runs: int = RUNS) -> list[range]:
-    """`wanted` of a split's stories as runs of neighbours, evenly spaced from its start to its end.
+def evenly_spaced_stories(stories: int, wanted: int, segments: int = SEGMENTS) -> list[range]:
+    """`wanted` of a split's stories as segments of neighbours, evenly spaced from its start to its end.
 
-    Runs, so that windows overlap as they do over a whole split and nearly every window scores `stride` tokens; spread,
-    so that a corpus that is sorted in some way is seen whole. Each run has the text before it as context.
+    Segments, so that windows overlap as they do over a whole split and nearly every window scores `stride` tokens; spread,
+    so that a corpus that is sorted in some way is seen whole. Each segment has the text before it as context.
     """
     if wanted >= stories:
         return [range(stories)]
-    runs = min(runs, wanted)
-    lengths = [wanted * (run + 1) // runs - wanted * run // runs for run in range(runs)]
-    gaps = (stories - wanted) // max(1, runs - 1)
-    starts = [sum(lengths[:run]) + run * gaps for run in range(runs)]
+    segments = min(segments, wanted)
+    lengths = [wanted * (place + 1) // segments - wanted * place // segments for place in range(segments)]
+    gaps = (stories - wanted) // max(1, segments - 1)
+    starts = [sum(lengths[:place]) + place * gaps for place in range(segments)]
     return [range(start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
 
@@ -142,9 +142,9 @@ def _windows(first: int, last: int, context: int, stride: int) -> Iterator[tuple
 def batch_tokens(net: GPT2) -> int:
     """Inputs of one forward pass: on a GPU as many as fill it and fit its free memory."""
     if not net.wte.weight.is_cuda:
-        return BATCH_TOKENS
-    fit = SHARE * _free_bytes(net.wte.weight.device) / (ACTIVATIONS * net.config.n_embd)
-    return max(1, min(MOST_BATCH_TOKENS, int(fit)))
+        return CPU_BATCH_TOKENS
+    fit = MEMORY_FRACTION * _free_bytes(net.wte.weight.device) / (ACTIVATION_BYTES * net.config.n_embd)
+    return max(1, min(GPU_BATCH_TOKENS, int(fit)))
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -153,116 +153,49 @@ def _free_bytes(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
-def _in_flight(
-    predictor: Predictor, stream: NDArray[np.uint16], windows: Iterator[tuple[int, int, int]], context: int, batch: int
-) -> Iterator[Scored]:
-    """The batches' results in order. A GPU already works on the next ones while the CPU takes in a batch."""
-    waiting: deque[Callable[[], Scored]] = deque()
-    while now := list(islice(windows, batch)):
-        waiting.append(_start(predictor, stream, now, context))
-        if len(waiting) > predictor.in_flight:
-            yield waiting.popleft()()
-    while waiting:
-        yield waiting.popleft()()
-
-
-def _start(
-    predictor: Predictor, stream: NDArray[np.uint16], windows: list[tuple[int, int, int]], context: int
-) -> Callable[[], Scored]:
-    """Give B windows to the network; the result is asked for later.
-
-    The result raises UserError if a loss is not a finite number.
-    """
-    starts, firsts, ends = np.array(windows).T[:, :, None]  # (B, 1) each
-    index = starts + np.arange(context + 1)  # (B, T + 1)
-    tokens = torch.from_numpy(stream[index].astype(np.int64))
-    found = predictor.start(tokens)
-
-    def result() -> Scored:
-        losses, confidence, hits = found()
-        if not losses.isfinite().all():
-            losses, confidence, hits = predictor.start(tokens, exact=True)()
-        if not losses.isfinite().all():
-            raise UserError("the network gives no finite loss: its weights are damaged. Make it again: dvc repro -f train")
-        targets = index[:, 1:]
-        scores = (targets >= firsts) & (targets < ends)
-        return Scored(targets, scores, losses.numpy(), confidence.numpy(), hits.numpy())
-
-    return result
-
-
-Predictions = tuple[Tensor, Tensor, Tensor]  # losses, confidence, hits: (B, T) each, see `Scored`
-
-
 class Predictor:
     """The network's losses, confidence and hits on windows of tokens."""
 
     def __init__(self, net: GPT2) -> None:
         self._net, self._weight = net, net.lm_head.weight.detach()  # (V, C)
-        self.on_gpu = net.wte.weight.is_cuda
-        self.in_flight = AHEAD if self.on_gpu else 0
-        self._logit_bytes = CHUNK_BYTES
-        if self.on_gpu:
-            self._half = padded_half(self._weight)
-            self._logit_bytes = (
-                int(min(MOST_CHUNK_BYTES, SHARE * _free_bytes(self._weight.device))) // 2
-            )  # the softmax takes half
+        self._logit_bytes, self._half = CPU_LOGIT_BYTES, None
+        if self._weight.is_cuda:
+            self._half = F.pad(self._weight, (0, 0, 0, -len(self._weight) % HEAD_ROWS)).half()
+            free = int(MEMORY_FRACTION * _free_bytes(self._weight.device))
+            self._logit_bytes = min(GPU_LOGIT_BYTES, free) // 2  # sums over them take memory too
+
+    def __call__(self, windows: Tensor) -> Predictions:
+        """(B, T + 1) tokens on the CPU -> (B, T) each, on the CPU.
+
+        Raises:
+            UserError: a loss is not a finite number, not even in float32.
+        """
+        found = self.predict(windows, half=self._half is not None)
+        if self._half is not None and not found[0].isfinite().all():
+            found = self.predict(windows, half=False)
+        if not found[0].isfinite().all():
+            raise UserError("the network gives no finite loss: its weights are damaged. Make it again: dvc repro -f train")
+        return found
 
     @torch.inference_mode()
-    def start(self, windows: Tensor, exact: bool = False) -> Callable[[], Predictions]:
-        """Start with (B, T + 1) tokens on the CPU; what is returned waits for the result and copies it to the CPU.
-
-        `exact`: in float32 on a GPU too.
-        """
-        if not self.on_gpu:
-            tokens, targets = windows[:, :-1], windows[:, 1:]
-            found = self._chunked(self._net.hidden(tokens).flatten(0, 1), targets, self._exact)
-            return lambda: found
-        device = self._weight.device
-        moved = windows.pin_memory().to(device, non_blocking=True)
-        tokens, targets = moved[:, :-1], moved[:, 1:]
-        with torch.autocast("cuda", torch.float16, enabled=not exact):
-            hidden = self._net.hidden(tokens).flatten(0, 1)  # (N, C)
-        found = self._chunked(hidden, targets, self._exact if exact else self._in_half)
-        losses, confidence, hits = (part.to("cpu", non_blocking=True) for part in found)
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
-
-        def result() -> Predictions:
-            done.synchronize()
-            return losses, confidence, hits
-
-        return result
-
-    def _chunked(self, hidden: Tensor, targets: Tensor, predict: Callable[[Tensor, Tensor], Predictions]) -> Predictions:
-        """`predict` for hidden states (N, C) and as many targets, a part of the logits at a time."""
+    def predict(self, windows: Tensor, half: bool) -> Predictions:
+        """The same with products in float16 or float32, finite or not. Logits are made for a part of the tokens at a time."""
+        windows = windows.to(self._weight.device)
+        targets = windows[:, 1:]
+        with torch.autocast(windows.device.type, torch.float16, enabled=half):
+            hidden = self._net.hidden(windows[:, :-1]).flatten(0, 1)  # (N, C)
         rows = max(16, self._logit_bytes // (4 * len(self._weight)))
         pairs = zip(torch.split(hidden, rows), torch.split(targets.flatten(), rows), strict=True)
-        parts = [predict(h, y) for h, y in pairs]
-        losses, confidence, hits = (torch.cat(part).view(targets.shape) for part in zip(*parts, strict=True))
+        parts = [self._chunk(states, wanted, half) for states, wanted in pairs]
+        losses, confidence, hits = (torch.cat(part).view(targets.shape).cpu() for part in zip(*parts, strict=True))
         return losses, confidence, hits
 
-    def _exact(self, hidden: Tensor, targets: Tensor) -> Predictions:
-        """In float32: (n, C) and (n,) -> (n,) each."""
-        logits = hidden @ self._weight.t()  # (n, V)
+    def _chunk(self, hidden: Tensor, targets: Tensor, half: bool) -> Predictions:
+        """Hidden states (n, C) and targets (n,) -> (n,) each."""
+        if half and self._half is not None:
+            logits = torch.mm(hidden.half(), self._half.t(), out_dtype=torch.float32)[:, : len(self._weight)]
+        else:
+            logits = hidden @ self._weight.t()  # (n, V)
         top, target = logits.amax(dim=-1), logits.gather(1, targets[:, None])[:, 0]
         log_sum = logits.sub_(top[:, None]).exp_().sum(dim=-1).log_()  # of exp(logits - top): never overflows
         return log_sum + (top - target), (-log_sum).exp_(), target == top
-
-    def _in_half(self, hidden: Tensor, targets: Tensor) -> Predictions:
-        """The same with a product of float16 matrices whose sums are float32."""
-        logits = _product(hidden.half(), self._half)
-        logits[:, len(self._weight) :] = -torch.inf  # the rows that were added
-        logprobs = torch.log_softmax(logits, dim=-1)
-        best, target = logprobs.amax(dim=-1), logprobs.gather(1, targets[:, None])[:, 0]
-        return -target, best.exp(), target == best
-
-
-def padded_half(weight: Tensor) -> Tensor:
-    """(V, C) -> float16, with rows of zeros up to a multiple of ALIGNED."""
-    return F.pad(weight, (0, 0, 0, -len(weight) % ALIGNED)).half()
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b.T of float16 matrices in float32; a CPU rounds the result too (tests only)."""
-    return torch.mm(a, b.t(), out_dtype=torch.float32) if a.is_cuda else (a @ b.t()).float()

@@ -1,4 +1,4 @@
-"""Copying: the longest stretch of generated tokens that is word for word in the training stream."""
+"""Longest copy: the longest stretch of generated tokens that is word for word in the training stream."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CHUNK = 1 << 20  # training tokens at a time
 def longest_copy(samples: Sequence[Sequence[int]], stream: NDArray[np.uint16]) -> int:
     """Tokens in the longest run of any sample that is in the stream too.
 
-    The stream, a memory map of any size, is read once: each chunk is asked for a run longer than the best so far, which it
-    seldom has.
+    The stream, a memory map of any size, is read once. In each chunk a match longer than the best so far is looked for, which
+    there seldom is.
     """
     texts = _Texts(samples)
     best = 0

@@ -1,4 +1,4 @@
-"""Page: samples as Markdown to read, whatever characters they hold."""
+"""Samples page: the samples as Markdown to read, whatever characters they hold."""
 
 from __future__ import annotations
 

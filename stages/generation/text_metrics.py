@@ -1,4 +1,4 @@
-"""Quality: what can be counted in samples, so that settings are compared by more than taste."""
+"""Text metrics: what can be counted in samples, so that settings are compared by more than taste."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
 
     distinct_2: different pairs of neighbouring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
     mean_tokens: tokens per sample, end-of-text not counted.
-    finished: share that ended by itself.
-    name_kept: share of whole texts that name one character and never another, as each story of the storybook does.
+    eos_fraction: share that ended by itself, with end-of-text.
+    name_consistency: share of texts that name one character and never another, as each story of the storybook does.
     """
     count = len(samples)
     found = {
         "distinct_2": distinct_2([sample.continuation for sample in samples]),
         "mean_tokens": sum(len(sample.tokens) for sample in samples) / count,
-        "finished": sum(sample.finished for sample in samples) / count,
+        "eos_fraction": sum(sample.finished for sample in samples) / count,
     }
     if dataset == "storybook":
-        found["name_kept"] = sum(keeps_name(sample.text) for sample in samples) / count
+        found["name_consistency"] = sum(keeps_name(sample.text) for sample in samples) / count
     return found
 
 

@@ -67,7 +67,7 @@ class Results:
         lines = [f"{found['parameters']:,} parameters, {found['steps']:,} steps, {found['tokens'] / 1e6:,.2f} million tokens"]
         line = f"validation perplexity **{found['perplexity']:.3f}** {_interval(found, 'perplexity')}"
         lines.append(f"{line}; on the training text {found['train_perplexity']:.3f}")
-        if found["leaks"]:
+        if found["leak_alarm"]:
             lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
         elif "perplexity_floor" in found:
             floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]

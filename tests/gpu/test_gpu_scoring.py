@@ -14,10 +14,10 @@ from stages.evaluation.scoring import score
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-def make(causal: bool = True) -> GPT2:
+def make(causal: bool = True, vocab_size: int = 1_000) -> GPT2:
     """A network whose predictions depend on the context."""
     torch.manual_seed(0)
-    net = GPT2(GPT2Config(vocab_size=1_000, block_size=64, n_layer=3, n_head=4, n_embd=64, causal=causal))
+    net = GPT2(GPT2Config(vocab_size, block_size=64, n_layer=3, n_head=4, n_embd=64, causal=causal))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
@@ -25,11 +25,23 @@ def make(causal: bool = True) -> GPT2:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, None])
-def test_the_cpu_s_numbers(batch: int | None) -> None:
+def test_losses_on_a_gpu_are_the_cpu_s(batch: int | None) -> None:
     """Mean nats agree with the CPU's float32 within 1e-4, whatever the batch."""
     split = token_file(random_stories(300))
     expected = score(make(), split, 32).nll.sum() / len(split)
     assert score(make().cuda(), split, 32, batch=batch).nll.sum() / len(split) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("vocab_size", [1_000, 1_024])
+def test_predictions_on_a_gpu_are_the_cpu_s(vocab_size: int) -> None:
+    """Losses and confidence within float16's rounding, and the same hits, whether or not the head has to be padded."""
+    windows = torch.randint(0, 1_000, (40, 65), generator=torch.Generator().manual_seed(1))
+    net = make(vocab_size=vocab_size)
+    exact = scoring.Predictor(net)(windows)
+    half = scoring.Predictor(net.cuda())(windows)
+    torch.testing.assert_close(half[0], exact[0], atol=2e-2, rtol=1e-3)
+    torch.testing.assert_close(half[1], exact[1], atol=2e-3, rtol=1e-2)
+    assert float((half[2] == exact[2]).float().mean()) > 0.99
 
 
 def test_overflow_falls_back_to_float32() -> None:
@@ -48,7 +60,7 @@ def test_batches_fit_small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = score(make().cuda(), split, 32).nll.sum() / len(split)
     monkeypatch.setattr(scoring, "_free_bytes", lambda device: 64 << 20)
     net = make().cuda()
-    assert scoring.batch_tokens(net) < scoring.MOST_BATCH_TOKENS
+    assert scoring.batch_tokens(net) < scoring.GPU_BATCH_TOKENS
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     assert score(net, split, 32).nll.sum() / len(split) == pytest.approx(expected, abs=1e-4)

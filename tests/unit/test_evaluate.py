@@ -64,7 +64,7 @@ def test_writes_the_same_numbers_and_words_each_time(project: Project, capsys: p
     assert set(first) == {"metrics.json", "report.md", "loss_by_position.csv", "calibration.csv"}
     assert metrics["perplexity_low"] < metrics["perplexity"] < metrics["perplexity_high"]
     assert metrics["perplexity_floor"] < metrics["trigram_perplexity"] < metrics["unigram_perplexity"] < metrics["perplexity"]
-    assert metrics["future_leak"] == metrics["leaks"] == 0
+    assert metrics["future_leak"] == metrics["leak_alarm"] == 0
     assert metrics["below_floor"] == 0
     evaluated(folder)
     assert contents(folder) == first

@@ -77,7 +77,7 @@ def test_they_watch_a_real_evaluation() -> None:
     """The counts are those of the split, and the loss at the positions averages to the split's where windows do not overlap."""
     net, split = tiny_net(), token_file(random_stories(65))
     position, calibration = LossByPosition(16), Calibration()
-    sums = score(net, split, 16, watchers=[position, calibration])
+    sums = score(net, split, 16, watchers=[position.add, calibration.add])
     assert sum(row["tokens"] for row in rows(calibration.rows())) == len(split)
     losses = [row["loss"] for row in rows(position.rows())]
     assert len(losses) == 16

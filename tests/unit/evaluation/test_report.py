@@ -34,7 +34,7 @@ HONEST = {
     "overlap_exact": 0.0,
     "overlap_near": 0.0,
     "stories": 1000,
-    "tokens": 58000,
+    "validation_tokens": 58000,
 }
 LEAKING = {"future_leak": 3.0, "perplexity": 1.01, "floor_ratio": 0.36, "floor_ratio_high": 0.37, "below_floor": 1}
 

@@ -192,9 +192,9 @@ def test_the_stage_leaves_three_files(project: Callable[..., Path]) -> None:
     assert [(row["prompt"], row["sample"]) for row in rows] == [(prompt, number) for prompt in prompts for number in (1, 2, 3)]
     assert all(row["text"].startswith(row["prompt"]) for row in rows)
     metrics = json.loads(first["metrics.json"])
-    assert set(metrics) == {"distinct_2", "mean_tokens", "finished", "name_kept", "longest_copy"}
+    assert set(metrics) == {"distinct_2", "mean_tokens", "eos_fraction", "name_consistency", "longest_copy"}
     assert metrics["mean_tokens"] == pytest.approx(sum(row["tokens"] for row in rows) / 6)
-    assert metrics["finished"] == pytest.approx(sum(row["finished"] for row in rows) / 6)
+    assert metrics["eos_fraction"] == pytest.approx(sum(row["finished"] for row in rows) / 6)
     run(folder)
     assert contents(folder) == first
     assert [path.name for path in (folder / "data").iterdir() if path.name not in {"download", "tokenize", "train"}] == [
@@ -268,10 +268,10 @@ def test_a_missing_input_names_its_stage(project: Callable[..., Path], missing: 
     assert contents(folder) == before
 
 
-def test_name_kept_is_the_storybook_s_only(project: Callable[..., Path]) -> None:
+def test_name_consistency_is_the_storybook_s_only(project: Callable[..., Path]) -> None:
     """On other data there are no known names, so there is no such metric."""
     folder = project()
     path = folder / "data/tokenize/meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "roneneldan/TinyStories"}))
     run(folder)
-    assert "name_kept" not in json.loads((folder / "data/generate/metrics.json").read_text())
+    assert "name_consistency" not in json.loads((folder / "data/generate/metrics.json").read_text())

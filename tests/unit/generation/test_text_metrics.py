@@ -23,8 +23,8 @@ def test_measures_by_hand() -> None:
         Sample("Once upon", 1, " a time", [1, 2], True),
         Sample("Once upon", 2, " a time", [1, 2, 3, 4], False),
     ]
-    assert measure(found, "elsewhere") == {"distinct_2": 0.5, "mean_tokens": 3.0, "finished": 0.5}
-    assert measure(found, "storybook")["name_kept"] == 0.0
+    assert measure(found, "elsewhere") == {"distinct_2": 0.5, "mean_tokens": 3.0, "eos_fraction": 0.5}
+    assert measure(found, "storybook")["name_consistency"] == 0.0
 
 
 def test_each_story_of_the_storybook_keeps_its_name() -> None:

@@ -15,7 +15,7 @@ from stages.tracking.results import Results
 
 EVALUATED: dict[str, Any] = {
     **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
-    **{"perplexity_floor": 2.8, "leaks": 0, "tokens": 77},
+    **{"perplexity_floor": 2.8, "leak_alarm": 0, "steps": 77},
 }
 
 
@@ -49,7 +49,7 @@ def test_metrics_keep_their_names_apart() -> None:
     found = Results.read().metrics
     assert (found["final_train_loss"], found["final_val_loss"]) == (1.0, 1.2)
     assert "train_loss" not in found
-    assert (found["tokens"], found["evaluate_tokens"]) == (1_000_000, 77)
+    assert (found["steps"], found["evaluate_steps"]) == (4, 77)
     assert "note" not in found
 
 
@@ -78,7 +78,7 @@ def test_summary() -> None:
 
 def test_summary_of_a_network_that_sees_the_future() -> None:
     """Its perplexity is not compared with the floor; it is said to mean nothing."""
-    write("evaluate/metrics.json", json.dumps(EVALUATED | {"leaks": 1, "perplexity": 1.2}))
+    write("evaluate/metrics.json", json.dumps(EVALUATED | {"leak_alarm": 1, "perplexity": 1.2}))
     text = Results.read().summary()
     assert "means nothing" in text
     assert "times the floor" not in text
