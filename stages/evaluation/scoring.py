@@ -10,8 +10,8 @@ a block_size of 6 and a stride of 2 (# is scored, . is context):
 
 Only the window at the stream's start scores all of its targets (as in Hugging Face's "Perplexity of fixed-length models").
 
-On a CPU all is float32. On a GPU the products are in float16 with float32 sums: a trained network's mean loss moves by 1e-6 that
-way (bf16: by 1e-4), a single token's by 8e-4 (6e-3). Where float16 overflows, a batch is scored again in float32.
+On a CPU all is float32. On a GPU the products are in float16 with float32 sums: a trained network's mean loss moves by 1e-6
+(bf16: by 1e-4), a single token's by 8e-4 (6e-3). Where float16 overflows, a batch is scored again in float32.
 """
 
 from __future__ import annotations
