@@ -28,7 +28,7 @@ PARAMS = {"epochs": 5, "learning_rate": 0.002, "optimizer": "adamw", "seed": 133
 CONFIG = GPT2Config(vocab_size=300, block_size=32, n_layer=2, n_head=2, n_embd=16, position="sinusoidal")
 
 
-def test_says_data_params_metrics_limits() -> None:
+def test_the_card_has_every_split_param_and_metric() -> None:
     """Every split, every training parameter, every metric and the shape's numbers are on the card, under a YAML head."""
     text = model_card.text(CONFIG, META, METRICS, PARAMS)
     head, body = re.fullmatch(r"---\n(.*?)---\n(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -58,21 +58,30 @@ def test_a_network_without_mask_is_no_language_model() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["/home/ann/secret/stories", "~/secret/stories", "./secret/stories", "../secret/stories"])
-def test_local_paths_stay_at_home(dataset: str) -> None:
+def test_a_local_path_is_not_on_the_card(dataset: str) -> None:
     """Of a local data set the card gives the last part of the path only."""
     text = model_card.text(CONFIG, META | {"dataset": dataset}, METRICS, PARAMS)
     assert "`stories`" in text
     assert "secret" not in text
 
 
-def test_odd_names_break_nothing() -> None:
+def test_nothing_is_said_about_other_people_s_text() -> None:
+    """Of a data set that is not the project's own neither the language nor the kind of its texts is claimed."""
+    own, other = (model_card.text(CONFIG, META | {"dataset": name}, METRICS, PARAMS) for name in ("storybook", "ann/essays"))
+    for claim in ("language: en", "mini-stories", "no facts"):
+        assert claim in own
+        assert claim not in other
+    assert "It knows only what it read in `ann/essays`." in other
+
+
+def test_odd_names_stay_within_their_cell() -> None:
     """A name with backticks, bars and line ends stays within its code span."""
     text = model_card.text(CONFIG, META | {"dataset": "a`|\n# b"}, METRICS, {"note": "x|`y\nz"})
     assert "\n# b" not in text
     assert "| `note` | `x/'y z` |" in text
 
 
-def test_same_model_same_bytes(tmp_path: Path) -> None:
+def test_the_same_model_gets_the_same_card(tmp_path: Path) -> None:
     """The card has no time, host or path in it: written twice, it is the same."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -82,7 +91,7 @@ def test_same_model_same_bytes(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in one
 
 
-def test_its_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_on_the_card_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The code on the card, pasted, writes a text with transformers."""
     folder = tmp_path / "data/train/model"
     codec = tokenizer.gpt2()
