@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.common import files
-from stages.common.errors import UserError
 
 GROUP_STORIES = 8192  # a row group is written at this many stories
 GROUP_BYTES = 8 << 20  # or at this many bytes of text, whichever comes first
@@ -51,16 +50,11 @@ class StoryWriter:
 
 @contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[StoryWriter]:
-    """Open a story file to write; it appears, whole and read back, when the block ends without an error.
-
-    Raises:
-        UserError: the file cannot be read back as it was written: the disk is at fault.
-    """
+    """Open a story file to write; it appears, whole, when the block ends without an error."""
     with files.atomic(path) as temporary:
         writer = StoryWriter(temporary, schema)
         yield writer
         writer.finish()
-        _read_back(temporary, writer)
 
 
 def count(path: Path) -> int:
@@ -106,20 +100,6 @@ def _open(path: Path) -> pq.ParquetFile:
         return file
     except (pa.ArrowException, OSError) as error:
         raise files.damaged(path, error, "download") from error
-
-
-def _read_back(path: Path, writer: StoryWriter) -> None:
-    """Decode the whole file and compare the number of stories and of bytes."""
-    with pq.ParquetFile(path, **READING) as file:
-        stories = total = 0
-        for rows in file.iter_batches(batch_size=GROUP_STORIES, use_threads=False):
-            stories += len(rows)
-            total += _text_bytes(rows)
-    if (stories, total) != (writer.stories, writer.bytes):
-        raise UserError(
-            f"{path.parent}: what was written cannot be read back ({stories} stories of {writer.stories}). "
-            "Check the disk, then run the same command again"
-        )
 
 
 def _group_length(table: pa.Table) -> int | None:

