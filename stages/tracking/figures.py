@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.tracking.results import Results
@@ -33,7 +30,9 @@ def all_figures(results: Results) -> dict[str, Figure]:
 
 
 def _lines(curves: Mapping[str, Points], below: str, floor: float | None = None) -> Figure:
-    figure = _blank()
+    from matplotlib.figure import Figure  # half a second, which only `track` needs
+
+    figure = Figure(figsize=(7, 4), dpi=100)
     axes = figure.subplots(gridspec_kw=MARGINS)
     for label, points in curves.items():
         axes.plot([x for x, _ in points], [y for _, y in points], label=label, marker="o" if len(points) < 40 else "")
@@ -43,14 +42,3 @@ def _lines(curves: Mapping[str, Points], below: str, floor: float | None = None)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
-
-
-def _blank() -> Figure:
-    """An empty picture, whatever a notebook has set for Matplotlib, and without a home that can be written."""
-    os.environ["MPLBACKEND"] = "agg"  # into files, whatever a notebook has left there
-    home = Path(os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~"))
-    if not os.access(home, os.W_OK):
-        os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(7, 4), dpi=100)
