@@ -8,7 +8,7 @@ from pathlib import Path
 from stages.common import command, files
 from stages.common.params import ExplainParams, load_params
 from stages.compute import machine, saved_model
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.explanation.explorer import Explorer
 from stages.explanation.page import page
@@ -29,9 +29,9 @@ def main(args: argparse.Namespace) -> None:
     moments = files.read_jsonl(TRAIN / "samples.jsonl", "train", "step", "texts")
     losses = val_losses(TRAIN / "validation.csv")
     training = [{**moment, "val_loss": losses.get(moment["step"])} for moment in moments]
-    codec = tokenizer.load(TOKENS / "tokenizer.json")
+    tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
     net = saved_model.load(TRAIN / "model", TOKENS).to(machine.pick_device(params.device))
-    explorer = Explorer(net, codec, validation, from_storybook=dataset == "storybook")
+    explorer = Explorer(net, tokenizer, validation, from_storybook=dataset == "storybook")
     text = page(explorer.data(dataset, samples, training))
     files.start_over(FOLDER, PAGE)
     files.write_text(FOLDER / PAGE, text)

@@ -16,7 +16,6 @@ from stages.common import command, files
 from stages.common.params import GenerateParams, load_params, parse_part
 from stages.common.terminal import printable
 from stages.compute import machine, saved_model
-from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.generation import sampler, samples_page, text_metrics
@@ -42,19 +41,19 @@ def main(args: argparse.Namespace) -> None:
         params = parse_part(GenerateParams, params.model_dump() | {"num_samples": 1} | given, "the command line")
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
-    codec = tokenizer.load(TOKENS / "tokenizer.json")
+    tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
     net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
     if given:
-        speak(net, codec, params)
+        speak(net, tokenizer, params)
     else:
-        write(net, codec, params)
+        write(net, tokenizer, params)
 
 
-def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
+def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
     """The stage's outputs."""
     train = TokenFile.open(TOKENS, "train")
     dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
-    found = sampler.write(net, codec, params)
+    found = sampler.write(net, tokenizer, params)
     metrics: dict[str, Any] = text_metrics.measure(found, dataset)
     metrics["longest_copy"] = longest_copy([sample.tokens for sample in found], train.stream)
     rows = [
@@ -69,13 +68,13 @@ def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
     print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 
 
-def speak(net: GPT2, codec: Tokenizer, params: GenerateParams) -> None:
+def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
     """Text to the terminal, piece by piece."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
         for number in range(1, params.num_samples + 1):
             print(f"{bold}{printable(prompt)}{plain}", end="", flush=True)
-            for piece in sampler.speak(net, codec, params, place, number):
+            for piece in sampler.speak(net, tokenizer, params, place, number):
                 print(printable(piece), end="", flush=True)
             print("\n")
 

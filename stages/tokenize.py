@@ -14,8 +14,8 @@ from stages.common import command, files
 from stages.common.params import TokenizeParams, load_params
 from stages.common.progress import bar
 from stages.common.terminal import counted
-from stages.corpus import stories, tokenizer, tokens
-from stages.corpus.tokenizer import Tokenizer
+from stages.corpus import stories, tokens
+from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
 
 SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
 
@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     about = files.read_json(SOURCE / "about.json", made_by="download")
     files.sweep(FOLDER)
     with ExitStack() as unfinished:
-        chosen, train = write_split(unfinished, tokenizer.gpt2(), "train", prune=vocabulary == "corpus")
+        chosen, train = write_split(unfinished, Tokenizer.gpt2(), "train", prune=vocabulary == "corpus")
         chosen, validation = write_split(unfinished, chosen, "validation")
         (FOLDER / "meta.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
     files.write_text(FOLDER / "tokenizer.json", chosen.to_json())
@@ -37,10 +37,12 @@ def main(args: argparse.Namespace) -> None:
     for split, facts in splits.items():
         facts["sha256"] = files.digest(FOLDER / f"{split}.npy")
     files.write_json(FOLDER / "meta.json", meta | {"dataset": about["dataset"], "splits": splits})
-    print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {tokenizer.GPT2_SIZE:,} tokens")
+    print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {GPT2_SIZE:,} tokens")
 
 
-def write_split(unfinished: ExitStack, codec: Tokenizer, split: str, prune: bool = False) -> tuple[Tokenizer, dict[str, Any]]:
+def write_split(
+    unfinished: ExitStack, tokenizer: Tokenizer, split: str, prune: bool = False
+) -> tuple[Tokenizer, dict[str, Any]]:
     """Tokenize one split; `prune` then cuts the vocabulary to what it used and renumbers the tokens.
 
     The files appear when `unfinished` ends.
@@ -49,24 +51,24 @@ def write_split(unfinished: ExitStack, codec: Tokenizer, split: str, prune: bool
         The tokenizer that the file is in, and what meta.json says about the split.
     """
     path = SOURCE / f"{split}.parquet"
-    used = np.zeros(codec.vocab_size, dtype=bool)
+    used = np.zeros(tokenizer.vocab_size, dtype=bool)
     text_bytes = words = 0
     total = stories.count(path)
-    writer = unfinished.enter_context(tokens.writing(FOLDER, split, codec.end_of_text))
+    writer = unfinished.enter_context(tokens.writing(FOLDER, split, tokenizer.end_of_text))
     with bar(total, f"tokenize {split}", "story") as progress:
         for texts in stories.read(path):
-            ids, counts = codec.encode_batch(texts)
+            ids, counts = tokenizer.encode_batch(texts)
             used[ids] = True
             writer.add(ids, counts)
             text_bytes += sum(len(text.encode()) for text in texts)
             words += sum(len(text.split()) for text in texts)
             progress.update(len(texts))
     if prune:
-        codec, table = codec.prune(used)
-        writer.renumber(table, codec.end_of_text)
+        tokenizer, table = tokenizer.prune(used)
+        writer.renumber(table, tokenizer.end_of_text)
     made = writer.length - 1
     print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {made:,} tokens, {made / writer.stories:.1f} per story")
-    return codec, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
+    return tokenizer, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

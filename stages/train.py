@@ -19,7 +19,7 @@ from stages.common import command, files, session
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.terminal import counted
 from stages.compute import machine
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.corpus.tokens import TokenFile
 from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.batches import Batches, validation_windows
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")
-    codec = tokenizer.load(TOKENS / "tokenizer.json")
+    tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
     device, threads = machine.pick_device(params.device), machine.set_threads(params.threads)
     precision = machine.pick_precision(params.precision, device)
     if device.startswith("cuda"):
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             schedule = Schedule.of(params, batches.steps_per_epoch)
             step = make_step(params, net, precision, world, schedule.steps)
             windows = validation_windows(validation.stream, params.block_size)
-            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, partial(samples, codec))
+            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, partial(samples, tokenizer))
             if world.is_main:
                 print(describe(trainer, facts))
             limit = machine.matrix_limit(device, precision) if device.startswith("cuda") else None
@@ -95,14 +95,14 @@ def make_net(params: TrainParams, vocab_size: int) -> GPT2:
 
 @torch.no_grad()
 @machine.any_kernel()
-def samples(codec: tokenizer.Tokenizer, net: GPT2) -> list[str]:
+def samples(tokenizer: Tokenizer, net: GPT2) -> list[str]:
     """A few stories from the network as it is now, always with the same random numbers, none of them the training's."""
     net.eval()
-    start = torch.full((SAMPLES, 1), codec.end_of_text, device=net.wte.weight.device)
+    start = torch.full((SAMPLES, 1), tokenizer.end_of_text, device=net.wte.weight.device)
     generators = [torch.Generator().manual_seed(row) for row in range(SAMPLES)]
-    rows = generate(net, start, SAMPLE_TOKENS, generator=generators, stop=codec.end_of_text)
+    rows = generate(net, start, SAMPLE_TOKENS, generator=generators, stop=tokenizer.end_of_text)
     net.train()
-    return [codec.decode(row[1:].tolist()) for row in rows]
+    return [tokenizer.decode(row[1:].tolist()) for row in rows]
 
 
 def describe(trainer: Trainer, facts: dict[str, str]) -> str:
@@ -129,7 +129,7 @@ def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any]
     sizes = {"steps": trainer.schedule.steps, "tokens": trainer.history.tokens, "parameters": net.config.parameters}
     metrics = {key: trainer.history.epochs[-1][key] for key in ("train_loss", "val_loss")} | sizes
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
-    tokenizer.save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
+    save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
     model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params))
     trainer.history.write(FOLDER)
     files.write_json(FOLDER / "metrics.json", metrics)

@@ -22,7 +22,6 @@ from model.sampling import SamplingParams, token_weights
 from stages.common import command, files
 from stages.common.params import TrainParams, load_params
 from stages.compute import saved_model
-from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.attention_weights import attention_weights
 from stages.tracking.figures import all_figures
@@ -41,13 +40,13 @@ def main(args: argparse.Namespace) -> None:
     """Read everything first, then draw."""
     params = load_params(TrainParams)
     steps = int(files.read_json(METRICS, "train", "steps")["steps"])
-    codec, net = tokenizer.load(TOKENS / "tokenizer.json"), saved_model.load(MODEL, TOKENS)
+    tokenizer, net = Tokenizer.load(TOKENS / "tokenizer.json"), saved_model.load(MODEL, TOKENS)
     figures = {
         "flow": flow(),
         "positions": positions(params),
-        "attention": attention(net, codec),
+        "attention": attention(net, tokenizer),
         "schedule": schedule(params, steps),
-        "sampling": sampling(net, codec),
+        "sampling": sampling(net, tokenizer),
         "loss": all_figures(Results.read())["loss"],
     }
     for name, figure in figures.items():
@@ -114,9 +113,9 @@ def positions(params: TrainParams) -> Figure:
     return figure
 
 
-def attention(net: GPT2, codec: Tokenizer) -> Figure:
+def attention(net: GPT2, tokenizer: Tokenizer) -> Figure:
     """The mask, and the heads that look most at the previous token, at earlier equal tokens, and at the start of the text."""
-    ids = [codec.end_of_text, *codec.encode(TEXT)]
+    ids = [tokenizer.end_of_text, *tokenizer.encode(TEXT)]
     weights = attention_weights(net, torch.tensor([ids]))
     T = len(ids)
     before = torch.eye(T).roll(-1, 1).tril(-1)  # each row's weight on the previous token
@@ -125,7 +124,7 @@ def attention(net: GPT2, codec: Tokenizer) -> Figure:
     start[1:, 0] = 1.0
     figure = Figure(figsize=(9, 9), layout="constrained")
     panels = figure.subplots(2, 2).flat
-    words = [codec.decode([token]) or "start" for token in ids]
+    words = [tokenizer.decode([token]) or "start" for token in ids]
     mask = next(panels)
     mask.imshow(torch.ones(T, T).tril(), cmap="Greys", vmin=0, vmax=2)
     mask.set_title("the mask: white = -∞, nothing to see", fontsize=10)
@@ -156,9 +155,9 @@ def schedule(params: TrainParams, steps: int) -> Figure:
 
 
 @torch.no_grad()
-def sampling(net: GPT2, codec: Tokenizer) -> Figure:
+def sampling(net: GPT2, tokenizer: Tokenizer) -> Figure:
     """The likeliest next tokens at three temperatures, and those that top-p keeps."""
-    logits = net(torch.tensor([[codec.end_of_text, *codec.encode(PROMPT)]]))[0, -1]  # (V,)
+    logits = net(torch.tensor([[tokenizer.end_of_text, *tokenizer.encode(PROMPT)]]))[0, -1]  # (V,)
     best = logits.topk(LIKELIEST).indices
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, temperature in zip(figure.subplots(1, len(TEMPERATURES), sharey=True), TEMPERATURES, strict=True):
@@ -167,7 +166,7 @@ def sampling(net: GPT2, codec: Tokenizer) -> Figure:
         nucleus = set(weights.nonzero()[:, 0].tolist())
         colours = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
         axes.bar(range(LIKELIEST), probability[best], color=colours)
-        axes.set_xticks(range(LIKELIEST), [codec.decode([int(token)]) for token in best], rotation=90, fontsize=6)
+        axes.set_xticks(range(LIKELIEST), [tokenizer.decode([int(token)]) for token in best], rotation=90, fontsize=6)
         axes.set_title(f"temperature {temperature}: {len(nucleus)} tokens hold {TOP_P:.0%}", fontsize=9)
     figure.axes[0].set_ylabel("probability")
     figure.suptitle(f"after “{PROMPT}”; dark = kept by top_p = {TOP_P}", fontsize=10)

@@ -34,13 +34,37 @@ class Tokenizer:
     """
 
     def __init__(self, reference: Reference) -> None:
-        """Wrap a Hugging Face byte-level BPE; `gpt2()` and `load()` make one."""
+        """Wrap a Hugging Face byte-level BPE; `gpt2` and `load` make one."""
         self._reference = reference
         self.vocab_size: int = reference.get_vocab_size()
         self.end_of_text: int = self.vocab_size - 1
         if reference.id_to_token(self.end_of_text) != END_OF_TEXT:
             raise ValueError(f"the last token must be {END_OF_TEXT}")
         self._engine: Any = None  # made when the first batch comes
+
+    @classmethod
+    def gpt2(cls) -> Tokenizer:
+        """GPT-2's tokenizer with all 50,257 tokens, from the pinned package's data files.
+
+        Raises:
+            UserError: the package is missing, or its files are not OpenAI's.
+        """
+        texts = {name: _package_file(name, digest) for name, digest in DIGESTS.items()}
+        merges = [tuple(line.split(" ")) for line in texts["vocab.bpe"].splitlines()[1:] if line]
+        return cls(_byte_level(json.loads(texts["encoder.json"]), merges))
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read a tokenizer.json that the stage tokenize wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        files.need(path, made_by="tokenize")
+        try:
+            return cls(Reference.from_file(str(path)))
+        except Exception as error:  # tokenizers raises plain Exception for a damaged file
+            raise files.damaged(path, error, "tokenize") from error
 
     def encode(self, text: str) -> list[int]:
         """The token ids of one text, without end-of-text."""
@@ -92,29 +116,6 @@ class Tokenizer:
         vocabulary = {token: i for i, token in enumerate(token for token, kept in zip(by_id, keep, strict=True) if kept)}
         table = np.where(keep, np.cumsum(keep) - 1, 0).astype(np.uint16)
         return Tokenizer(_byte_level(vocabulary, merges)), table
-
-def gpt2() -> Tokenizer:
-    """GPT-2's tokenizer with all 50,257 tokens, from the pinned package's data files.
-
-    Raises:
-        UserError: the package is missing, or its files are not OpenAI's.
-    """
-    texts = {name: _package_file(name, digest) for name, digest in DIGESTS.items()}
-    merges = [tuple(line.split(" ")) for line in texts["vocab.bpe"].splitlines()[1:] if line]
-    return Tokenizer(_byte_level(json.loads(texts["encoder.json"]), merges))
-
-
-def load(path: Path) -> Tokenizer:
-    """Read a tokenizer.json that the stage tokenize wrote.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    files.need(path, made_by="tokenize")
-    try:
-        return Tokenizer(Reference.from_file(str(path)))
-    except Exception as error:  # tokenizers raises plain Exception for a damaged file
-        raise files.damaged(path, error, "tokenize") from error
 
 
 def save_for_transformers(tokenizer_json: Path, folder: Path, model_max_length: int) -> None:

@@ -36,18 +36,18 @@ class Explorer:
 
     Args:
         net: the network, on its device.
-        codec: its tokenizer.
+        tokenizer: its tokenizer.
         validation: the validation tokens.
         from_storybook: whether the true probabilities are known.
     """
 
-    def __init__(self, net: GPT2, codec: Tokenizer, validation: TokenFile, from_storybook: bool) -> None:
-        self.net, self.codec, self.validation, self.from_storybook = net, codec, validation, from_storybook
+    def __init__(self, net: GPT2, tokenizer: Tokenizer, validation: TokenFile, from_storybook: bool) -> None:
+        self.net, self.tokenizer, self.validation, self.from_storybook = net, tokenizer, validation, from_storybook
         self.longest = min(LONGEST, net.config.block_size)
         heads = STORIES * net.config.n_layer * net.config.n_head
         self.drawn = max(SHORTEST, min(self.longest, math.isqrt(WEIGHTS // heads)))  # tokens of a story whose attention is kept
-        self._show = TokenText(codec)
-        self._shown: set[int] = {codec.end_of_text}  # tokens whose text the page needs
+        self._show = TokenText(tokenizer)
+        self._shown: set[int] = {tokenizer.end_of_text}  # tokens whose text the page needs
 
     def data(self, dataset: str, samples: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """All of it, as JSON values.
@@ -120,7 +120,7 @@ class Explorer:
         """The storybook's own probabilities beside the network's, in nats; None where nobody knows them."""
         if not self.from_storybook:
             return None
-        places = list(true_distribution(storybook.grammar(), self.codec.encode, self.codec.end_of_text, story.targets))
+        places = list(true_distribution(storybook.grammar(), self.tokenizer.encode, self.tokenizer.end_of_text, story.targets))
         free, wrong = [], []
         for place, log_p in zip(places, log_probabilities, strict=True):
             q = torch.tensor(list(place.values()), dtype=torch.float64)
@@ -156,12 +156,13 @@ class Explorer:
 
     def _has_room(self, sample: Mapping[str, Any]) -> bool:
         """Whether the prompt leaves room in the context: behind a longer one, the network sees a window that moves."""
-        return len(self.codec.encode(str(sample["prompt"]))) + 1 < self.net.config.block_size
+        return len(self.tokenizer.encode(str(sample["prompt"]))) + 1 < self.net.config.block_size
 
     def _sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """What the network wrote, each token with the distribution that it was drawn from."""
-        prompt = self.codec.encode(str(sample["prompt"]))
-        ids = [self.codec.end_of_text, *prompt, *sample["ids"], *([self.codec.end_of_text] if sample["finished"] else [])]
+        prompt = self.tokenizer.encode(str(sample["prompt"]))
+        end = [self.tokenizer.end_of_text]
+        ids = [*end, *prompt, *sample["ids"], *(end if sample["finished"] else [])]
         ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
         tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
         log_probabilities = predictions.log_probabilities(self.net, tokens)
@@ -184,7 +185,7 @@ class Explorer:
         """The text of each token that the page may have to show."""
         ids = sorted(self._shown)
         texts = [self._show.text(token) for token in ids]
-        return {"ids": pack(ids, "u16"), "texts": texts, "end_of_text": self.codec.end_of_text}
+        return {"ids": pack(ids, "u16"), "texts": texts, "end_of_text": self.tokenizer.end_of_text}
 
 
 def _moment(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ LETTER = re.compile(r"[!-~¡-¬®-ÿ]")  # bytes that stand for themselves in GP
 class TokenText:
     """`text(token)` is what is shown of a token: never a control character, never a mark that turns the writing round."""
 
-    def __init__(self, codec: Tokenizer) -> None:
-        self.end_of_text = codec.end_of_text
-        model = json.loads(codec.to_json())["model"]
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.end_of_text = tokenizer.end_of_text
+        model = json.loads(tokenizer.to_json())["model"]
         self._names = {token: name for name, token in model["vocab"].items()}
         moved = (byte for byte in range(256) if not LETTER.fullmatch(chr(byte)))
         self._bytes = {char: ord(char) for char in map(chr, range(256)) if LETTER.fullmatch(char)}

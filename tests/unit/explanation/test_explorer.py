@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from model import GPT2, GPT2Config
-from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.explanation.attention_weights import attention_weights
@@ -27,19 +26,19 @@ from stages.storybook import story as storybook
 TRAINING = [{"step": step, "texts": [f"text {step}", "\x00"], "val_loss": 1.0 if step else None} for step in range(0, 120, 10)]
 
 
-def network(codec: Tokenizer, block_size: int = 64, **changes: Any) -> GPT2:
+def network(tokenizer: Tokenizer, block_size: int = 64, **changes: Any) -> GPT2:
     """A small network with large random weights."""
     torch.manual_seed(0)
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 16} | changes
-    net = GPT2(GPT2Config(codec.vocab_size, block_size=block_size, **shape))
+    net = GPT2(GPT2Config(tokenizer.vocab_size, block_size=block_size, **shape))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
     return net.eval()
 
 
-def a_sample(codec: Tokenizer, finished: bool = True) -> dict[str, Any]:
-    return {"prompt": "Once upon a time", "ids": codec.encode(", there was a cat."), "finished": finished}
+def a_sample(tokenizer: Tokenizer, finished: bool = True) -> dict[str, Any]:
+    return {"prompt": "Once upon a time", "ids": tokenizer.encode(", there was a cat."), "finished": finished}
 
 
 def grid(packed: dict[str, Any]) -> Any:
@@ -53,8 +52,8 @@ def nats(packed: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def codec(tokenized: Path) -> Tokenizer:
-    return tokenizer.load(tokenized / "data/tokenize/tokenizer.json")
+def tokenizer(tokenized: Path) -> Tokenizer:
+    return Tokenizer.load(tokenized / "data/tokenize/tokenizer.json")
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +61,10 @@ def validation(tokenized: Path) -> TokenFile:
     return TokenFile.open(tokenized / "data/tokenize", "validation")
 
 
-def test_a_story_s_numbers(codec: Tokenizer, validation: TokenFile) -> None:
+def test_a_story_s_numbers(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """Probability, rank, alternatives, layers, attention and truth of a whole story equal the network's and the storybook's."""
-    net = network(codec, block_size=96)
-    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], TRAINING)
+    net = network(tokenizer, block_size=96)
+    data = Explorer(net, tokenizer, validation, True).data("storybook", [a_sample(tokenizer)], TRAINING)
     assert len(data["stories"]) == min(STORIES, validation.stories)
     story = next(story for story in data["stories"] if story["whole"])
     tokens = torch.from_numpy(grid(story["tokens"]))
@@ -78,21 +77,21 @@ def test_a_story_s_numbers(codec: Tokenizer, validation: TokenFile) -> None:
     np.testing.assert_allclose(nats(story["lens"]["nats"])[:, -1], own, atol=1e-3)
     weights = attention_weights(net, tokens[None, :-1])
     np.testing.assert_allclose(grid(story["attention"]) / 255, weights, atol=0.003)
-    places = list(true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, tokens[1:].tolist()))
+    places = list(true_distribution(storybook.grammar(), tokenizer.encode, tokenizer.end_of_text, tokens[1:].tolist()))
     true = [-math.log(place[int(token)]) for place, token in zip(places, tokens[1:], strict=True)]
     np.testing.assert_allclose(nats(story["truth"]["nats"]), true, atol=1e-3)
     # entropy + divergence = the surprise to expect of this network, under the true distribution
     expected = [-sum(q * float(row[token]) for token, q in place.items()) for place, row in zip(places, log_p, strict=True)]
     np.testing.assert_allclose(nats(story["truth"]["free"]) + nats(story["truth"]["wrong"]), expected, atol=2e-3)
     texts = dict(zip(grid(data["ids"]).tolist(), data["texts"], strict=True))
-    text = codec.decode(tokens[1:-1].tolist())
+    text = tokenizer.decode(tokens[1:-1].tolist())
     assert "".join(texts[token] for token in tokens[1:-1].tolist()) == text
     assert storybook.logprob(text) == pytest.approx(-sum(true), abs=1e-6)
 
 
-def test_moments_of_the_training(codec: Tokenizer, validation: TokenFile) -> None:
+def test_moments_of_the_training(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """The first, the last and some between; control characters get a sign. None is shown where none was kept."""
-    explorer = Explorer(network(codec), codec, validation, False)
+    explorer = Explorer(network(tokenizer), tokenizer, validation, False)
     shown = explorer.data("mine", [], TRAINING)["training"]
     assert len(shown) == MOMENTS
     assert (shown[0]["step"], shown[-1]["step"]) == (0, 110)
@@ -113,21 +112,21 @@ def test_moments_of_the_training(codec: Tokenizer, validation: TokenFile) -> Non
     ],
     ids=str,
 )
-def test_every_kind_of_network(changes: dict[str, Any], codec: Tokenizer, validation: TokenFile) -> None:
+def test_every_kind_of_network(changes: dict[str, Any], tokenizer: Tokenizer, validation: TokenFile) -> None:
     """Without a mask, with learned positions, of one head, of one token of context, long: all give a page, the same twice."""
-    net = network(codec, **changes)
-    samples = [a_sample(codec), a_sample(codec, finished=False)]
-    one, two = (Explorer(net, codec, validation, True).data("storybook", samples, TRAINING) for _ in range(2))
+    net = network(tokenizer, **changes)
+    samples = [a_sample(tokenizer), a_sample(tokenizer, finished=False)]
+    one, two = (Explorer(net, tokenizer, validation, True).data("storybook", samples, TRAINING) for _ in range(2))
     assert page(one) == page(two)
     assert one["model"]["causal"] is net.config.causal
     assert ("next" in one["heads"]["roles"]) is not net.config.causal
     assert all(story["nats"]["shape"][0] <= min(128, net.config.block_size) for story in one["stories"])
 
 
-def test_without_a_mask_the_truth_is_still_told(codec: Tokenizer, validation: TokenFile) -> None:
+def test_without_a_mask_the_truth_is_still_told(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """A network that copies the answer shows attention to the next token; its samples' numbers are of what it saw then."""
-    net = network(codec, causal=False)
-    data = Explorer(net, codec, validation, True).data("storybook", [a_sample(codec)], TRAINING)
+    net = network(tokenizer, causal=False)
+    data = Explorer(net, tokenizer, validation, True).data("storybook", [a_sample(tokenizer)], TRAINING)
     weights = grid(data["stories"][0]["attention"])
     assert np.triu(weights, 1).any()
     sample = data["samples"][0]
@@ -137,20 +136,20 @@ def test_without_a_mask_the_truth_is_still_told(codec: Tokenizer, validation: To
     assert nats(sample["nats"])[5] == pytest.approx(-float(log_p[tokens[6]]), abs=1e-3)
 
 
-def test_a_prompt_as_long_as_the_context(codec: Tokenizer, validation: TokenFile) -> None:
+def test_a_prompt_as_long_as_the_context(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """Behind it nothing can be shown as it was drawn: the sample is left out."""
-    data = Explorer(network(codec, block_size=4), codec, validation, False).data("mine", [a_sample(codec)], [])
+    data = Explorer(network(tokenizer, block_size=4), tokenizer, validation, False).data("mine", [a_sample(tokenizer)], [])
     assert data["samples"] == []
-    many = Explorer(network(codec), codec, validation, False).data("mine", [a_sample(codec)] * 9, [])
+    many = Explorer(network(tokenizer), tokenizer, validation, False).data("mine", [a_sample(tokenizer)] * 9, [])
     assert len(many["samples"]) == SAMPLES
 
 
 @pytest.mark.slow
-def test_the_default_size_stays_below_2_mb(codec: Tokenizer, validation: TokenFile) -> None:
+def test_the_default_size_stays_below_2_mb(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """12 layers of 12 heads and a context of 128 give a page of at most 2 MB, with weights that hardly compress."""
-    net = network(codec, n_layer=12, n_head=12, n_embd=96, block_size=128)
+    net = network(tokenizer, n_layer=12, n_head=12, n_embd=96, block_size=128)
     samples = [{"prompt": "Once", "ids": list(range(5, 205)), "finished": False}] * 5
     long = [{"step": step, "texts": ["word " * 80] * 2, "val_loss": 1.0} for step in range(50)]
-    text = page(Explorer(net, codec, validation, True).data("storybook", samples, long))
+    text = page(Explorer(net, tokenizer, validation, True).data("storybook", samples, long))
     assert len(text.encode()) < 2_000_000
     assert json.loads(text.split('id="data">')[1].split("</script>")[0])["model"]["layers"] == 12

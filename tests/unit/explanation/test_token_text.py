@@ -6,42 +6,42 @@ import unicodedata
 
 import pytest
 
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.token_text import INVISIBLE, TokenText, visible
 
-CODEC = tokenizer.gpt2()
-SHOW = TokenText(CODEC)
+TOKENIZER = Tokenizer.gpt2()
+SHOW = TokenText(TOKENIZER)
 
 
 def test_text_is_what_the_tokens_say() -> None:
     """Of plain text the tokens' texts, put together, are the text."""
     text = 'Once upon a time, "Größe" <b>&amp;</b> 日本 said the owl.'
-    assert "".join(SHOW.text(token) for token in CODEC.encode("Once upon a time, <b>")) == "Once upon a time, <b>"
-    shown = [SHOW.text(token) for token in CODEC.encode(text)]
+    assert "".join(SHOW.text(token) for token in TOKENIZER.encode("Once upon a time, <b>")) == "Once upon a time, <b>"
+    shown = [SHOW.text(token) for token in TOKENIZER.encode(text)]
     assert all(shown)
 
 
 def test_every_token_of_the_vocabulary_is_shown() -> None:
     """All 50,257 have a text, none of it invisible; parts of a character are shown as bytes."""
-    for token in range(CODEC.vocab_size):
+    for token in range(TOKENIZER.vocab_size):
         text = SHOW.text(token)
         assert text
         assert not {unicodedata.category(char) for char in text.replace("\n", "")} & INVISIBLE, (token, text)
-    first, second = CODEC.encode("é")[0], CODEC.encode("🦉")[0]
+    first, second = TOKENIZER.encode("é")[0], TOKENIZER.encode("🦉")[0]
     assert SHOW.text(first) == "é"
     assert SHOW.text(second).startswith("⟨F0")
 
 
 def test_a_character_of_several_tokens() -> None:
     """In a text the last of them shows it and the others a ring; bytes that never become a character stay bytes."""
-    tokens = [CODEC.end_of_text, *CODEC.encode(" 🦉 é"), CODEC.end_of_text]
+    tokens = [TOKENIZER.end_of_text, *TOKENIZER.encode(" 🦉 é"), TOKENIZER.end_of_text]
     parts = SHOW.parts(tokens)
     shown = [parts.get(place, SHOW.text(token)) for place, token in enumerate(tokens)]
     assert "".join(shown).replace("◌", "") == "⟨end⟩ 🦉 é⟨end⟩"
     assert shown[1] == " ◌"
-    first = CODEC.encode("🦉")[0]
-    assert SHOW.parts([first, CODEC.encode("a")[0]]) == {0: "◌"}
-    assert SHOW.parts(CODEC.encode("plain")) == {}
+    first = TOKENIZER.encode("🦉")[0]
+    assert SHOW.parts([first, TOKENIZER.encode("a")[0]]) == {0: "◌"}
+    assert SHOW.parts(TOKENIZER.encode("plain")) == {}
 
 
 @pytest.mark.parametrize(

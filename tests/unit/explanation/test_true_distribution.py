@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.true_distribution import true_distribution
 from stages.storybook import story as storybook
 from stages.storybook.grammar import Grammar
@@ -58,12 +58,12 @@ def test_a_small_grammar_by_brute_force() -> None:
 @pytest.mark.parametrize("index", range(12))
 def test_a_story_s_tokens_multiply_to_its_probability(index: int) -> None:
     """With GPT-2's tokens, over the whole storybook: the product with end-of-text is the story's own probability."""
-    codec = tokenizer.gpt2()
+    tokenizer = Tokenizer.gpt2()
     sample = storybook.story(storybook.VALIDATION_SEED, index)
-    tokens = [*codec.encode(sample.text), codec.end_of_text]
+    tokens = [*tokenizer.encode(sample.text), tokenizer.end_of_text]
     nats = []
     for token, found in zip(
-        tokens, true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, tokens), strict=True
+        tokens, true_distribution(storybook.grammar(), tokenizer.encode, tokenizer.end_of_text, tokens), strict=True
     ):
         assert math.fsum(found.values()) == pytest.approx(1, abs=1e-9)
         nats.append(math.log(found[token]))
@@ -73,16 +73,17 @@ def test_a_story_s_tokens_multiply_to_its_probability(index: int) -> None:
 
 def test_words_are_cut_as_the_tokenizer_cuts_the_text() -> None:
     """A story's words, encoded one by one, are the tokens of the whole story."""
-    codec, book = tokenizer.gpt2(), storybook.grammar()
+    tokenizer, book = Tokenizer.gpt2(), storybook.grammar()
     for index in range(50):
         text = storybook.story(storybook.TRAIN_SEED, index).text
         words = [text[0] + text[1:].split(" ")[0], *(f" {word}" for word in text[1:].split(" ")[1:])]
-        assert [token for word in words for token in codec.encode(word)] == codec.encode(text)
+        assert [token for word in words for token in tokenizer.encode(word)] == tokenizer.encode(text)
     assert next(iter(book.next_words(book.begin())))
 
 
 def test_a_text_that_the_storybook_never_tells() -> None:
     """It is refused, not scored."""
-    codec = tokenizer.gpt2()
+    tokenizer = Tokenizer.gpt2()
+    tokens = tokenizer.encode("Once upon a time, war")
     with pytest.raises(ValueError, match="no story"):
-        list(true_distribution(storybook.grammar(), codec.encode, codec.end_of_text, codec.encode("Once upon a time, war")))
+        list(true_distribution(storybook.grammar(), tokenizer.encode, tokenizer.end_of_text, tokens))

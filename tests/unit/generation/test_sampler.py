@@ -23,7 +23,6 @@ from stages.common.errors import UserError
 from stages.common.params import Params, load_params, parse_params, read_yaml, write_yaml
 from stages.common.terminal import printable
 from stages.compute import saved_model
-from stages.corpus import tokenizer
 from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.generation import sampler
 
@@ -55,8 +54,8 @@ def ready(written: Path) -> Ready:
     def params(**changes: Any) -> Params:
         return parse_params(committed | changes)
 
-    codec = tokenizer.load(written / "data/tokenize/tokenizer.json")
-    return saved_model.load(written / "data/train/model", written / "data/tokenize"), codec, params
+    tokenizer = Tokenizer.load(written / "data/tokenize/tokenizer.json")
+    return saved_model.load(written / "data/train/model", written / "data/tokenize"), tokenizer, params
 
 
 def texts(found: Iterable[sampler.Sample]) -> list[str]:
@@ -68,34 +67,34 @@ def texts(found: Iterable[sampler.Sample]) -> list[str]:
 
 def test_more_samples_leave_the_first_as_they_are(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample depends on the seed, its prompt's place and its number; not on how many there are or are written at once."""
-    net, codec, params = ready
-    few = texts(sampler.write(net, codec, params(num_samples=2)))
-    many = texts(sampler.write(net, codec, params(num_samples=7)))
+    net, tokenizer, params = ready
+    few = texts(sampler.write(net, tokenizer, params(num_samples=2)))
+    many = texts(sampler.write(net, tokenizer, params(num_samples=7)))
     assert many[:2] == few
     assert len(set(many)) == 7
     monkeypatch.setattr(sampler, "ROWS", 3)
-    assert texts(sampler.write(net, codec, params(num_samples=7))) == many
-    assert texts(sampler.write(net, codec, params(num_samples=7, seed=5))) != many
+    assert texts(sampler.write(net, tokenizer, params(num_samples=7))) == many
+    assert texts(sampler.write(net, tokenizer, params(num_samples=7, seed=5))) != many
 
 
 def test_a_sample_says_what_it_is(ready: Ready) -> None:
     """Prompt, number, text, ids and how it ended belong together; of many samples some end by themselves and some are cut."""
-    net, codec, params = ready
-    found = sampler.write(net, codec, params(prompt=["One day", " ", "日本 🎈"], num_samples=40))
+    net, tokenizer, params = ready
+    found = sampler.write(net, tokenizer, params(prompt=["One day", " ", "日本 🎈"], num_samples=40))
     assert [(sample.prompt, sample.number) for sample in found] == [
         (prompt, number) for prompt in ("One day", " ", "日本 🎈") for number in range(1, 41)
     ]
     for sample in found:
-        assert sample.text == sample.prompt + codec.decode(sample.tokens)
-        assert codec.end_of_text not in sample.tokens
+        assert sample.text == sample.prompt + tokenizer.decode(sample.tokens)
+        assert tokenizer.end_of_text not in sample.tokens
         assert len(sample.tokens) < 12 if sample.finished else len(sample.tokens) == 12
     assert {sample.finished for sample in found} == {True, False}
 
 
 def test_two_equal_prompts_get_two_texts(ready: Ready) -> None:
     """A prompt given twice is continued in two ways."""
-    net, codec, params = ready
-    one, other = sampler.write(net, codec, params(prompt=["Once", "Once"], num_samples=1))
+    net, tokenizer, params = ready
+    one, other = sampler.write(net, tokenizer, params(prompt=["Once", "Once"], num_samples=1))
     assert one.text != other.text
 
 
@@ -103,51 +102,51 @@ def test_two_equal_prompts_get_two_texts(ready: Ready) -> None:
 @given(prompt=st.text(min_size=1, max_size=40), number=st.integers(1, 50))
 def test_any_text_is_a_prompt_and_spoken_as_written(ready: Ready, prompt: str, number: int) -> None:
     """Any Unicode text can be continued, and piece by piece it is the text that `write` gives."""
-    net, codec, params = ready
+    net, tokenizer, params = ready
     given_params = params(prompt=prompt, num_samples=number, max_new_tokens=20)
-    pieces = list(sampler.speak(net, codec, given_params, 0, number))
-    assert "".join(pieces) == sampler.write(net, codec, given_params)[-1].continuation
+    pieces = list(sampler.speak(net, tokenizer, given_params, 0, number))
+    assert "".join(pieces) == sampler.write(net, tokenizer, given_params)[-1].continuation
 
 
 def test_pieces_hold_whole_characters(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
     """A character of several byte tokens comes in one piece; bytes that never become one come out at the end."""
-    net, codec, params = ready
-    ids = codec.encode(" é日🎈a")
-    broken = codec.encode("日")[:2]
+    net, tokenizer, params = ready
+    ids = tokenizer.encode(" é日🎈a")
+    broken = tokenizer.encode("日")[:2]
 
     def speaks(tokens: list[int]) -> list[str]:
         monkeypatch.setattr(sampler, "stream", lambda *_: iter([torch.tensor([token]) for token in tokens]))
-        return [piece for piece in sampler.speak(net, codec, params(), 0, 1) if piece]
+        return [piece for piece in sampler.speak(net, tokenizer, params(), 0, 1) if piece]
 
     assert len(ids) > 5, "the example needs characters of several tokens"
     assert "".join(speaks(ids)) == " é日🎈a"
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in speaks(ids))
-    assert "".join(speaks([*ids, *broken])) == codec.decode([*ids, *broken])
-    assert "".join(speaks([*ids, *broken, codec.end_of_text])) == codec.decode([*ids, *broken])
+    assert "".join(speaks([*ids, *broken])) == tokenizer.decode([*ids, *broken])
+    assert "".join(speaks([*ids, *broken, tokenizer.end_of_text])) == tokenizer.decode([*ids, *broken])
 
 
 def test_long_prompts_use_their_tail_and_say_so(ready: Ready, capsys: pytest.CaptureFixture[str]) -> None:
     """Beyond the context the last tokens count: another beginning changes nothing; the user is warned once per prompt."""
-    net, codec, params = ready
+    net, tokenizer, params = ready
     tail = " a b c d" * 40
-    one = sampler.write(net, codec, params(prompt=f"First{tail}"))
+    one = sampler.write(net, tokenizer, params(prompt=f"First{tail}"))
     assert capsys.readouterr().err.count("the model sees the last 32") == 1
-    other = sampler.write(net, codec, params(prompt=f"Other words, many of them{tail}"))
+    other = sampler.write(net, tokenizer, params(prompt=f"Other words, many of them{tail}"))
     assert [sample.continuation for sample in one] == [sample.continuation for sample in other]
     assert one[0].text.startswith("First a b c")
     capsys.readouterr()
-    sampler.write(net, codec, params(prompt="short"))
+    sampler.write(net, tokenizer, params(prompt="short"))
     assert "sees the last" not in capsys.readouterr().err
 
 
 def test_a_broken_network_is_told(ready: Ready) -> None:
     """Weights that give no finite logits end in a message that names the model, not in a traceback or nonsense."""
-    net, codec, params = ready
+    net, tokenizer, params = ready
     broken = GPT2(net.config).eval()
     with torch.no_grad():
         broken.ln_f.weight.fill_(torch.nan)
     with pytest.raises(UserError, match="data/train/model.*not finite"):
-        sampler.write(broken, codec, params())
+        sampler.write(broken, tokenizer, params())
 
 
 # -- the stage ------------------------------------------------------------------------------------------

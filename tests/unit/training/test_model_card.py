@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from model import GPT2, GPT2Config, hf
 from stages.common.params import read_yaml
-from stages.corpus import tokenizer
+from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.training import model_card
 
 META: dict[str, Any] = {
@@ -94,12 +94,12 @@ def test_the_same_model_gets_the_same_card(tmp_path: Path) -> None:
 def test_the_example_on_the_card_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The code on the card, pasted, writes a text with transformers."""
     folder = tmp_path / "data/train/model"
-    codec = tokenizer.gpt2()
+    tokenizer = Tokenizer.gpt2()
     torch.manual_seed(0)
-    net = GPT2(GPT2Config(vocab_size=codec.vocab_size, block_size=128, n_layer=1, n_head=2, n_embd=8))
-    hf.save(net, folder, codec.end_of_text)
-    (tmp_path / "tokenizer.json").write_text(codec.to_json(), encoding="utf-8")
-    tokenizer.save_for_transformers(tmp_path / "tokenizer.json", folder, 128)
+    net = GPT2(GPT2Config(vocab_size=tokenizer.vocab_size, block_size=128, n_layer=1, n_head=2, n_embd=8))
+    hf.save(net, folder, tokenizer.end_of_text)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    save_for_transformers(tmp_path / "tokenizer.json", folder, 128)
     model_card.write_card(folder, net.config, META, METRICS, PARAMS)
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
