@@ -32,3 +32,11 @@ def load(model: Path, tokens: Path) -> GPT2:
             f"not these {size:,}). Run `dvc repro`, which trains it again"
         )
     return net
+
+
+def not_finite() -> UserError:
+    """The error for a network whose losses or logits are not finite numbers."""
+    return UserError(
+        "data/train/model: the network's predictions are not finite: the weights are damaged, or their training diverged. "
+        "Look at the training's losses; train again: dvc repro -f train"
+    )

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.gpt2 import GPT2
-from stages.common.errors import UserError
 from stages.common.progress import bar
+from stages.compute import saved_model
 from stages.corpus.tokens import TokenFile
 
 CPU_BATCH_TOKENS = 2_048  # inputs of one forward pass; more is no faster
@@ -174,7 +174,7 @@ class Predictor:
         if self._half is not None and not found[0].isfinite().all():
             found = self.predict(windows, half=False)
         if not found[0].isfinite().all():
-            raise UserError("the network gives no finite loss: its weights are damaged. Make it again: dvc repro -f train")
+            raise saved_model.not_finite()
         return found
 
     @torch.inference_mode()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from stages.explanation import predictions, story_choice
 from stages.explanation.attention_weights import attention_weights
 from stages.explanation.head_roles import head_roles
 from stages.explanation.logit_lens import logit_lens
-from stages.explanation.packed import pack, pack_nats, pack_shares
+from stages.explanation.packed import pack, pack_fractions, pack_nats
 from stages.explanation.sampling_table import TEMPERATURES, sampling_table
 from stages.explanation.story_choice import SHORTEST, Story
 from stages.explanation.token_text import TokenText, visible
@@ -28,7 +29,7 @@ STORIES, SAMPLES, MOMENTS = 8, 3, 6  # shown: validation stories, generated samp
 LONGEST = 128  # tokens of a story or sample
 MEASURED = 48  # stories that the heads' roles are measured on
 WEIGHTS = 3_200_000  # attention weights kept, of all stories together: what makes the page large
-LIKELIEST, LENS, DRAWN = 5, 3, 48  # tokens shown of a distribution: beside a token, in a layer, to sample from
+LIKELIEST, LENS, SAMPLED = 5, 3, 48  # tokens shown of a distribution: beside a token, in a layer, to sample from
 
 
 class Explorer:
@@ -45,7 +46,7 @@ class Explorer:
         self.net, self.tokenizer, self.validation, self.from_storybook = net, tokenizer, validation, from_storybook
         self.longest = min(LONGEST, net.config.block_size)
         heads = STORIES * net.config.n_layer * net.config.n_head
-        self.drawn = max(SHORTEST, min(self.longest, math.isqrt(WEIGHTS // heads)))  # tokens of a story whose attention is kept
+        self.attention_tokens = max(SHORTEST, min(self.longest, math.isqrt(WEIGHTS // heads)))  # of a story: all their weights
         self._show = TokenText(tokenizer)
         self._shown: set[int] = {tokenizer.end_of_text}  # tokens whose text the page needs
 
@@ -57,7 +58,10 @@ class Explorer:
             samples: what the stage generate wrote: prompt, text and ids of each.
             training: what the network wrote at moments of its training: step, texts and val_loss of each.
         """
-        stories = story_choice.choose(self.validation, STORIES, self.drawn, self.longest)
+        evenly = (
+            np.linspace(0, len(training) - 1, min(MOMENTS, len(training))).round().astype(int)
+        )  # with the first and the last
+        stories = story_choice.choose(self.validation, STORIES, self.attention_tokens, self.longest)
         with bar(len(stories) + 2, "explain", " parts") as progress:
             shown = []
             for story in stories:
@@ -73,7 +77,7 @@ class Explorer:
             "heads": heads,
             "samples": written,
             "temperatures": list(TEMPERATURES),
-            "training": [_moment(row) for row in _evenly(training, MOMENTS)],
+            "training": [_moment(training[place]) for place in evenly],
             **self._vocabulary(),
         }
 
@@ -100,11 +104,10 @@ class Explorer:
             "number": story.number,
             "whole": story.whole,
             "tokens": self._tokens(torch.tensor([*story.tokens, story.targets[-1]])),  # (T + 1,)
-            "parts": self._show.parts([*story.tokens, story.targets[-1]]),
             **self._ranked(ranking),
             "truth": self._truth(story, log_probabilities, ranking),
             "without_positions": pack_nats(-without.gather(1, targets[:, None])[:, 0]),
-            "attention": pack_shares(self._attention(tokens)[:, :, : self.drawn, : self.drawn]),
+            "attention": pack_fractions(self._attention(tokens)[:, :, : self.attention_tokens, : self.attention_tokens]),
             "lens": lens,
         }
 
@@ -149,7 +152,7 @@ class Explorer:
         found = head_roles(texts(), causal)
         return {
             "roles": list(found.scores),
-            "scores": pack_shares(torch.stack(list(found.scores.values()), -1)),  # (L, H, roles)
+            "scores": pack_fractions(torch.stack(list(found.scores.values()), -1)),  # (L, H, roles)
             "chance": [round(share, 4) for share in found.chance.values()],
             "stories": min(MEASURED, self.validation.stories),
         }
@@ -166,7 +169,7 @@ class Explorer:
         ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
         tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
         log_probabilities = predictions.log_probabilities(self.net, tokens)
-        drawn, nats, shares = sampling_table(log_probabilities, DRAWN)
+        drawn, nats, shares = sampling_table(log_probabilities, SAMPLED)
         return {
             "prompt": len(prompt),  # tokens that it was given
             "tokens": self._tokens(torch.tensor(ids)),
@@ -174,7 +177,6 @@ class Explorer:
             "drawn": self._tokens(drawn),
             "drawn_nats": pack_nats(nats),
             "drawn_share": pack_nats(shares),
-            "parts": self._show.parts(ids),
         }
 
     def _tokens(self, tokens: Tensor) -> dict[str, Any]:
@@ -190,9 +192,3 @@ class Explorer:
 
 def _moment(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "texts": [visible(text) for text in row["texts"]]}
-
-
-def _evenly(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """At most `most` of the rows, evenly spaced, with the first and the last."""
-    count = min(most, len(rows))
-    return [rows[round(place * (len(rows) - 1) / max(1, count - 1))] for place in range(count)]

@@ -27,6 +27,6 @@ def pack_nats(values: Any) -> dict[str, Any]:
     return pack(steps, "u16")
 
 
-def pack_shares(values: Tensor | NDArray[Any]) -> dict[str, Any]:
+def pack_fractions(values: Tensor | NDArray[Any]) -> dict[str, Any]:
     """Shares from 0 to 1 as `u8`."""
     return pack(np.round(np.asarray(values) * 255), "u8")

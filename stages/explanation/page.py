@@ -11,10 +11,7 @@ from string import Template
 from typing import Any
 
 PARTS = Path(__file__).parent / "page"
-SCRIPTS = (  # in the order in which they need each other
-    *("arrays.js", "elements.js", "scale.js", "chart.js", "tokens.js", "surprise.js", "attention.js", "heads.js"),
-    *("layers.js", "samples.js", "positions.js", "training.js", "main.js"),
-)
+MAIN = "main.js"  # comes last, because it starts what the other scripts define
 
 
 def page(data: Mapping[str, Any]) -> str:
@@ -23,7 +20,8 @@ def page(data: Mapping[str, Any]) -> str:
     Its policy allows this one script and this one style, by their checksums, and no request to anywhere: text of the data that
     passed for a script would not run.
     """
-    style, script = _read("explorer.css"), "\n".join(_read(name) for name in SCRIPTS)
+    scripts = sorted(path.name for path in PARTS.glob("*.js") if path.name != MAIN)
+    style, script = _read("explorer.css"), "\n".join(_read(name) for name in [*scripts, MAIN])
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; base-uri 'none'; form-action 'none'"
     )

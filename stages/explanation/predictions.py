@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from model import GPT2
-from stages.common.errors import UserError
+from stages.compute import saved_model
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ def log_probabilities_at_once(net: GPT2, tokens: Tensor, positions: bool = True)
 
 def _checked(logits: Tensor) -> Tensor:
     if not bool(logits.isfinite().all()):
-        raise UserError(
-            "data/train/model: the logits are not finite: the weights are damaged, or their training diverged. "
-            "Look at the training's losses; train again: dvc repro -f train"
-        )
+        raise saved_model.not_finite()
     return logits.float().log_softmax(-1).cpu()
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
 
 from stages.corpus.tokenizer import Tokenizer
 
 INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories that show nothing, or change how others are shown
-RING = "◌"  # where a character is begun that the next token goes on with
 LETTER = re.compile(r"[!-~¡-¬®-ÿ]")  # bytes that stand for themselves in GPT-2's vocabulary; the others begin at U+0100
 
 
@@ -35,23 +32,6 @@ class TokenText:
             return visible(raw.decode("utf-8"))
         except UnicodeDecodeError:
             return f"⟨{raw.hex(' ').upper()}⟩"
-
-    def parts(self, tokens: Sequence[int]) -> dict[int, str]:
-        """What a text shows, by place, of tokens that hold a part of a character: the last one shows it, the others a ring."""
-        found: dict[int, str] = {}
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for place, token in enumerate(tokens):
-            begun = bool(decoder.getstate()[0])
-            try:
-                text = decoder.decode(b"" if token == self.end_of_text else self._raw(token), final=token == self.end_of_text)
-            except UnicodeDecodeError:  # bytes that are no character: a network may write such
-                decoder.reset()
-                continue
-            if open_ := bool(decoder.getstate()[0]):
-                text += RING
-            if (begun or open_) and token != self.end_of_text:
-                found[place] = visible(text)
-        return found
 
     def _raw(self, token: int) -> bytes:
         return bytes(self._bytes[char] for char in self._names[token])

@@ -14,8 +14,8 @@ from model import GPT2
 from model.generation import stream
 from model.sampling import SamplingParams
 from stages.common import progress
-from stages.common.errors import UserError
 from stages.common.params import GenerateParams
+from stages.compute import saved_model
 from stages.compute.cuda_graph import cuda_graph
 from stages.corpus.tokenizer import Tokenizer
 
@@ -90,7 +90,7 @@ def _stream(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, start: Tens
     try:
         yield from stream(net, prompt, params.max_new_tokens, sampling, generators, tokenizer.end_of_text, record)
     except ValueError as error:  # what else it checks, params.yaml's limits exclude
-        raise UserError(f"data/train/model: {error}. Look at the training's losses; train again: dvc repro -f train") from error
+        raise saved_model.not_finite() from error
 
 
 def _start(net: GPT2, tokenizer: Tokenizer, prompt: str) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar, Union
 
 T = TypeVar("T")
 Record = Mapping[str, str]  # form -> text, as {"toy": "apple", "a toy": "an apple"}
-Drawn = dict[str, Record]  # slot -> the record drawn for it
+Bindings = dict[str, Record]  # slot -> the record drawn for it
 _SIGN = re.compile(r"([\[\]|]|\{[^{}]*\}|<\w+>)")
 _WEIGHT = re.compile(r"(\d+)\*")
 
@@ -52,7 +52,9 @@ class Form:
 Node = Union[str, Form, "Wheel[Nodes]"]
 Nodes = tuple[Node, ...]
 _Todo = tuple[Node, "_Todo"] | None  # the nodes still to be written, as a linked list
-State = tuple[_Todo, Drawn, float]  # a text half written: what is still to be written, the slots drawn, its probability so far
+State = tuple[
+    _Todo, Bindings, float
+]  # a text half written: what is still to be written, the slots drawn, its probability so far
 
 
 def skewed(count: int) -> list[int]:
@@ -79,10 +81,10 @@ class Grammar:
         self._compiled: dict[str, Wheel[Nodes]] = {}
         self.start = self._rule(start)
 
-    def sample(self, random: Callable[[], float]) -> tuple[str, float, Drawn]:
+    def sample(self, random: Callable[[], float]) -> tuple[str, float, Bindings]:
         """Draw a text; `random` gives numbers in [0, 1). Returns the text, its probability and what the slots hold."""
         slots = self.slots
-        drawn: Drawn = {}
+        bindings: Bindings = {}
         parts: list[str] = []
         probability = 1.0
         stack: list[Node] = [self.start]
@@ -91,18 +93,18 @@ class Grammar:
             if isinstance(node, str):
                 parts.append(node)
             elif isinstance(node, Form):
-                record = drawn.get(node.slot)
+                record = bindings.get(node.slot)
                 if record is None:
                     wheel = slots[node.slot]
                     index = wheel.draw(random)
                     probability *= wheel.chances[index]
-                    drawn[node.slot] = record = wheel.options[index]
+                    bindings[node.slot] = record = wheel.options[index]
                 parts.append(record[node.form])
             else:
                 index = node.draw(random)
                 probability *= node.chances[index]
                 stack.extend(reversed(node.options[index]))
-        return "".join(parts), probability, drawn
+        return "".join(parts), probability, bindings
 
     def derivations(self, text: str) -> list[float]:
         """The probability of every derivation that gives exactly this text: their sum is the text's probability.
@@ -110,9 +112,9 @@ class Grammar:
         It reads where `sample` writes and shares no code with it, so that each can check the other.
         """
         found: list[float] = []
-        agenda: list[tuple[_Todo, int, Drawn, float]] = [((self.start, None), 0, {}, 1.0)]
+        agenda: list[tuple[_Todo, int, Bindings, float]] = [((self.start, None), 0, {}, 1.0)]
         while agenda:
-            todo, at, drawn, probability = agenda.pop()
+            todo, at, bindings, probability = agenda.pop()
             if todo is None:
                 if at == len(text):
                     found.append(probability)
@@ -120,19 +122,19 @@ class Grammar:
             node, rest = todo
             if isinstance(node, str):
                 if text.startswith(node, at):
-                    agenda.append((rest, at + len(node), drawn, probability))
+                    agenda.append((rest, at + len(node), bindings, probability))
             elif isinstance(node, Form):
-                known = drawn.get(node.slot)
+                known = bindings.get(node.slot)
                 for record, chance in self.slots[node.slot] if known is None else ((known, 1.0),):
                     word = record[node.form]
                     if text.startswith(word, at):
-                        agenda.append((rest, at + len(word), {**drawn, node.slot: record}, probability * chance))
+                        agenda.append((rest, at + len(word), {**bindings, node.slot: record}, probability * chance))
             else:
                 for option, chance in node:
                     ahead = rest
                     for part in reversed(option):
                         ahead = (part, ahead)
-                    agenda.append((ahead, at, drawn, probability * chance))
+                    agenda.append((ahead, at, bindings, probability * chance))
         return found
 
     def begin(self) -> State:
@@ -145,30 +147,30 @@ class Grammar:
         A word is one character, whatever it is, and all that follows it up to the next blank. The probabilities of the states
         that come out sum to that of the state that went in. At the end of a text the word is empty.
         """
-        todo, drawn, probability = state
-        agenda = [(todo, "", drawn, probability)]
+        todo, bindings, probability = state
+        agenda = [(todo, "", bindings, probability)]
         while agenda:
-            todo, word, drawn, probability = agenda.pop()
+            todo, word, bindings, probability = agenda.pop()
             if todo is None:
-                yield word, True, (None, drawn, probability)
+                yield word, True, (None, bindings, probability)
                 continue
             node, rest = todo
             if isinstance(node, str):
                 end = node.find(" ", 0 if word else 1)
                 if end < 0:
-                    agenda.append((rest, word + node, drawn, probability))
+                    agenda.append((rest, word + node, bindings, probability))
                 else:
-                    yield word + node[:end], False, ((node[end:], rest), drawn, probability)
+                    yield word + node[:end], False, ((node[end:], rest), bindings, probability)
             elif isinstance(node, Form):
-                known = drawn.get(node.slot)
+                known = bindings.get(node.slot)
                 for record, chance in self.slots[node.slot] if known is None else ((known, 1.0),):
-                    agenda.append(((record[node.form], rest), word, {**drawn, node.slot: record}, probability * chance))
+                    agenda.append(((record[node.form], rest), word, {**bindings, node.slot: record}, probability * chance))
             else:
                 for option, chance in node:
                     ahead = rest
                     for part in reversed(option):
                         ahead = (part, ahead)
-                    agenda.append((ahead, word, drawn, probability * chance))
+                    agenda.append((ahead, word, bindings, probability * chance))
 
     def texts(self) -> Iterator[str]:
         """Every piece of text that a story may contain: the templates' and the slots'."""

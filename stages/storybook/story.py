@@ -67,5 +67,5 @@ def words() -> set[str]:
 
 
 def _story(book: Grammar, generator: random.Random) -> Story:
-    text, probability, drawn = book.sample(generator.random)
-    return Story(text, round(math.log(probability), _DECIMALS), drawn["hero"]["name"])
+    text, probability, bindings = book.sample(generator.random)
+    return Story(text, round(math.log(probability), _DECIMALS), bindings["hero"]["name"])

@@ -115,7 +115,7 @@ def fewer_stories(folder: Path) -> None:
         (other_tokenizer, "another vocabulary"),
         (no_model, "The stage train makes it"),
         (damaged_model, "model.safetensors is damaged"),
-        (no_numbers, "no finite loss"),
+        (no_numbers, "not finite"),
         (fewer_stories, "has 5 stories"),
     ],
 )

@@ -9,8 +9,7 @@ async function start() {
     ...data,
     /** A token as text; at place 0 end-of-text is the start. */
     text: (token, place = -1) => (token === data.end_of_text ? (place === 0 ? "⟨start⟩" : "⟨end⟩") : names.get(token)),
-    /** A story's token as text: of a character in several tokens the last one shows it. */
-    textAt: (story, place) => story.parts[place] ?? view.text(story.tokens.at(place), place),
+    textAt: (story, place) => view.text(story.tokens.at(place), place),
     texts: (story) => Array.from(story.tokens.values, (_, place) => view.textAt(story, place)),
   };
   const model = data.model;

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.explanation.packed import NEVER, PER_NAT, pack, pack_nats, pack_shares
+from stages.explanation.packed import NEVER, PER_NAT, pack, pack_nats, pack_fractions
 
 
 def unpacked(packed: dict[str, Any]) -> Any:
@@ -35,4 +35,4 @@ def test_nats() -> None:
 def test_shares() -> None:
     """To one part in 255."""
     shares = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(unpacked(pack_shares(shares)) / 255, shares, atol=0.002)
+    np.testing.assert_allclose(unpacked(pack_fractions(shares)) / 255, shares, atol=0.002)

@@ -32,18 +32,6 @@ def test_every_token_of_the_vocabulary_is_shown() -> None:
     assert SHOW.text(second).startswith("⟨F0")
 
 
-def test_a_character_of_several_tokens() -> None:
-    """In a text the last of them shows it and the others a ring; bytes that never become a character stay bytes."""
-    tokens = [TOKENIZER.end_of_text, *TOKENIZER.encode(" 🦉 é"), TOKENIZER.end_of_text]
-    parts = SHOW.parts(tokens)
-    shown = [parts.get(place, SHOW.text(token)) for place, token in enumerate(tokens)]
-    assert "".join(shown).replace("◌", "") == "⟨end⟩ 🦉 é⟨end⟩"
-    assert shown[1] == " ◌"
-    first = TOKENIZER.encode("🦉")[0]
-    assert SHOW.parts([first, TOKENIZER.encode("a")[0]]) == {0: "◌"}
-    assert SHOW.parts(TOKENIZER.encode("plain")) == {}
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

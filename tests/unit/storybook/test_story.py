@@ -49,20 +49,20 @@ def enumerate_texts(grammar):
     """Every derivation's text and probability, by walking all branches."""
     found = []
 
-    def walk(nodes, text, drawn, probability):
+    def walk(nodes, text, bindings, probability):
         if not nodes:
             found.append((text, probability))
             return
         node, rest = nodes[0], nodes[1:]
         if isinstance(node, str):
-            walk(rest, text + node, drawn, probability)
+            walk(rest, text + node, bindings, probability)
         elif hasattr(node, "slot"):
-            records = [(drawn[node.slot], 1.0)] if node.slot in drawn else grammar.slots[node.slot]
+            records = [(bindings[node.slot], 1.0)] if node.slot in bindings else grammar.slots[node.slot]
             for record, chance in records:
-                walk(rest, text + record[node.form], {**drawn, node.slot: record}, probability * chance)
+                walk(rest, text + record[node.form], {**bindings, node.slot: record}, probability * chance)
         else:
             for option, chance in node:
-                walk((*option, *rest), text, drawn, probability * chance)
+                walk((*option, *rest), text, bindings, probability * chance)
 
     walk((grammar.start,), "", {}, 1.0)
     return found
