@@ -173,7 +173,7 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
     assert len(facts) == 4, "the true probability is beside it"
 
 
-def test_colours_say_three_things(shown: Page) -> None:
+def test_tokens_are_coloured_by_three_measures(shown: Page) -> None:
     """The tokens can be coloured by surprise, by the text's freedom and by the network's error."""
 
     def colours() -> list[str]:
@@ -285,7 +285,7 @@ def test_sliders_redraw_the_bars(shown: Page, tokenizer: Tokenizer, net: GPT2) -
     slide(shown, 0, 1)
 
 
-def test_positions_and_training(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
+def test_positions_and_moments_of_the_training_are_shown(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """The perplexity without positions is the network's with an empty table; each moment of the training has its texts."""
     tokens = torch.tensor([*tokens_of(shown, tokenizer, "positions"), tokenizer.end_of_text])
     table = net.wpe.weight.detach().clone()
@@ -302,7 +302,7 @@ def test_positions_and_training(shown: Page, tokenizer: Tokenizer, net: GPT2) ->
     assert len(shown.all("#training blockquote")) == 4
 
 
-def test_another_story(shown: Page) -> None:
+def test_the_picker_changes_every_panel(shown: Page) -> None:
     """The picker changes every panel that shows a story."""
     before = [shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers", "positions")]
     shown.run("const f = document.getElementById('story'); f.value = 1; f.dispatchEvent(new Event('change'))")
@@ -366,12 +366,12 @@ return weak;
 """
 
 
-def test_the_page_is_quiet(shown: Page) -> None:
+def test_the_page_sends_nothing_and_reports_no_error(shown: Page) -> None:
     """After all of it: nothing on the console, and no request has left the page."""
     shown.assert_quiet()
 
 
-def test_untrusted_text(browser: Any, tmp_path: Path) -> None:
+def test_untrusted_text_is_shown_as_text(browser: Any, tmp_path: Path) -> None:
     """Stories with scripts, quotes, control characters and marks that turn the writing round are shown, and nothing else."""
     tokenizer = Tokenizer.gpt2()  # the full vocabulary: 50,257 tokens
     net = network(tokenizer.vocab_size, causal=False, n_embd=6)

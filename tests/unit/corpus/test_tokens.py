@@ -38,7 +38,9 @@ def contents(file: TokenFile) -> list[list[int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(stories_of_ids, st.integers(1, 5))
-def test_stories_come_back(tmp_path_factory: pytest.TempPathFactory, stories: list[list[int]], batch: int) -> None:
+def test_stories_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, stories: list[list[int]], batch: int
+) -> None:
     """A story's targets are its tokens and its closing end-of-text; one end-of-text stands before the first story."""
     folder = tmp_path_factory.mktemp("tokens")
     write(folder, stories, batch)
@@ -60,7 +62,7 @@ def test_bytes_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     assert np.load(tmp_path / "7" / "train.offsets.npy").dtype == np.int64
 
 
-def test_renumber_replaces_each_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_id_is_replaced_by_its_new_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """renumber maps every id of the stream, over the edges of its chunks, and later stories close with the new end-of-text."""
     monkeypatch.setattr(tokens, "CHUNK", 4)
     table = np.arange(END + 1, dtype=np.uint16)[::-1].copy()  # id -> END - id
@@ -72,7 +74,7 @@ def test_renumber_replaces_each_id(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.load(tmp_path / "train.offsets.npy").tolist() == [1, 4, 5, 13]
 
 
-def test_opening_reads_nothing(tmp_path: Path) -> None:
+def test_opening_a_token_file_reads_nothing(tmp_path: Path) -> None:
     """The arrays are maps of the files, not copies: opening costs no memory."""
     write(tmp_path, [[1, 2, 3]])
     file = TokenFile.open(tmp_path, "train")
@@ -80,7 +82,7 @@ def test_opening_reads_nothing(tmp_path: Path) -> None:
         assert isinstance(array.base, np.memmap) and not array.flags.writeable
 
 
-def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     """A write that fails leaves neither file nor temporary file, and the old ones as they were."""
     write(tmp_path, [[1, 2]])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -106,7 +108,7 @@ def _cut(path: Path) -> None:
         (lambda path: np.save(path, np.zeros((2, 3))), "does not belong to meta.json"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, name: str, damage: object, message: str) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path, name: str, damage: object, message: str) -> None:
     """A missing, cut or strange file is named with the command that makes it again."""
     write(tmp_path, [[1, 2, 3], [4]])
     damage(tmp_path / name)  # type: ignore[operator]
@@ -114,7 +116,7 @@ def test_damage_is_named(tmp_path: Path, name: str, damage: object, message: str
         TokenFile.open(tmp_path, "train")
 
 
-def test_without_meta_nothing_is_whole(tmp_path: Path) -> None:
+def test_tokens_without_meta_json_are_not_read(tmp_path: Path) -> None:
     """meta.json is written last: token files without it are not read."""
     write(tmp_path, [[1]])
     (tmp_path / "meta.json").unlink()
@@ -123,7 +125,7 @@ def test_without_meta_nothing_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("meta", ["{}", "[]", '{"splits": {}}', '{"splits": {"train": {"stories": 1}}}'])
-def test_a_strange_meta_is_named(tmp_path: Path, meta: str) -> None:
+def test_a_meta_json_without_counts_is_damaged(tmp_path: Path, meta: str) -> None:
     """A meta.json without the counts is called damaged."""
     write(tmp_path, [[1]])
     (tmp_path / "meta.json").write_text(meta)

@@ -15,11 +15,11 @@ def test_a_masked_network_never_looks_ahead(block_size: int) -> None:
 
 
 @pytest.mark.parametrize("block_size", [2, 16, 100])
-def test_an_unmasked_network_does(block_size: int) -> None:
+def test_an_unmasked_network_looks_ahead(block_size: int) -> None:
     """Without the mask earlier logits change visibly."""
     assert future_leak(tiny_net(block_size=block_size, causal=False), token_file(random_stories(4))) > 0.01
 
 
-def test_also_where_all_text_is_the_same() -> None:
+def test_a_leak_is_seen_even_where_all_text_is_the_same() -> None:
     """A split that repeats one token still gives the network another future to look at."""
     assert future_leak(tiny_net(causal=False), token_file([[3] * 40])) > 0.01

@@ -73,7 +73,7 @@ def test_a_network_that_knows_its_doubt_is_calibrated() -> None:
     assert curve.error < 0.02
 
 
-def test_they_watch_a_real_evaluation() -> None:
+def test_the_curves_of_a_split_count_all_of_its_tokens() -> None:
     """The counts are those of the split, and the loss at the positions averages to the split's where windows do not overlap."""
     net, split = tiny_net(), token_file(random_stories(65))
     position, calibration = LossByPosition(16), Calibration()

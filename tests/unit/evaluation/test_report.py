@@ -58,7 +58,7 @@ def test_an_honest_network_gets_no_alarm() -> None:
         ({"overlap_near": 0.05}, ["5.00% nearly", "look better than it is"]),
     ],
 )
-def test_says_what_is_wrong(changes: dict[str, float], words: list[str]) -> None:
+def test_each_fault_is_named_in_words(changes: dict[str, float], words: list[str]) -> None:
     """Each fault is named in words, and only then."""
     text, honest = report.text(HONEST | changes), report.text(HONEST)
     for word in words:
@@ -66,13 +66,13 @@ def test_says_what_is_wrong(changes: dict[str, float], words: list[str]) -> None
         assert word not in honest
 
 
-def test_without_a_floor() -> None:
+def test_a_text_without_known_entropy_has_no_floor() -> None:
     """Text whose true entropy nobody knows gets a report without it."""
     known = {key: value for key, value in HONEST.items() if "floor" not in key}
     assert "floor" not in report.text(known)
 
 
-def test_text_without_blanks_between_words() -> None:
+def test_a_text_without_words_has_no_perplexity_per_word() -> None:
     """Where a perplexity per word would mean nothing, none is reported."""
     known = {key: value for key, value in HONEST.items() if key != "perplexity_per_word"}
     assert "per word" in report.text(HONEST)

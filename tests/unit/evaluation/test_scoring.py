@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def test_batch_size_does_not_matter() -> None:
     assert means == pytest.approx([means[0]] * 3, abs=1e-5)
 
 
-def test_evaluation_is_inert() -> None:
+def test_scoring_changes_neither_weights_nor_random_numbers() -> None:
     """It gives the same bits twice and leaves the random numbers and the weights as they were."""
     split, net = token_file(random_stories(20)), tiny_net()
     before, weights = torch.get_rng_state(), [p.clone() for p in net.parameters()]
@@ -139,16 +138,14 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     stream = np.memmap(tmp_path / "stream", np.uint16, "w+", shape=(stories * length + 1,))  # a sparse file
     split = TokenFile(stream, np.arange(stories + 1, dtype=np.int64) * length + 1)
     tracemalloc.start()
-    start = time.perf_counter()
     sums = score(tiny_net(), split, 16, evenly_spaced_stories(stories, 50))
     assert len(sums.nll) == 50
     assert tracemalloc.get_traced_memory()[1] < 8 * stories + (4 << 20)
-    assert time.perf_counter() - start < 30
     tracemalloc.stop()
 
 
 @pytest.mark.slow
-def test_transformers_gives_the_same_loss(tmp_path: Path) -> None:
+def test_the_loss_is_transformers_own(tmp_path: Path) -> None:
     """An independent computation with transformers on the exported folder agrees within 1e-4 nats per token."""
     transformers = pytest.importorskip("transformers")
     from model import hf

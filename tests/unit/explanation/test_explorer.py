@@ -61,7 +61,7 @@ def validation(tokenized: Path) -> TokenFile:
     return TokenFile.open(tokenized / "data/tokenize", "validation")
 
 
-def test_a_story_s_numbers(tokenizer: Tokenizer, validation: TokenFile) -> None:
+def test_a_story_s_numbers_are_the_network_s_and_the_storybook_s(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """Probability, rank, alternatives, layers, attention and truth of a whole story equal the network's and the storybook's."""
     net = network(tokenizer, block_size=96)
     data = Explorer(net, tokenizer, validation, True).data("storybook", [a_sample(tokenizer)], TRAINING)
@@ -89,7 +89,7 @@ def test_a_story_s_numbers(tokenizer: Tokenizer, validation: TokenFile) -> None:
     assert storybook.logprob(text) == pytest.approx(-sum(true), abs=1e-6)
 
 
-def test_moments_of_the_training(tokenizer: Tokenizer, validation: TokenFile) -> None:
+def test_moments_are_spread_over_the_training(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """The first, the last and some between; control characters get a sign. None is shown where none was kept."""
     explorer = Explorer(network(tokenizer), tokenizer, validation, False)
     shown = explorer.data("mine", [], TRAINING)["training"]
@@ -112,7 +112,9 @@ def test_moments_of_the_training(tokenizer: Tokenizer, validation: TokenFile) ->
     ],
     ids=str,
 )
-def test_every_kind_of_network(changes: dict[str, Any], tokenizer: Tokenizer, validation: TokenFile) -> None:
+def test_every_kind_of_network_gets_the_same_page_twice(
+    changes: dict[str, Any], tokenizer: Tokenizer, validation: TokenFile
+) -> None:
     """Without a mask, with learned positions, of one head, of one token of context, long: all give a page, the same twice."""
     net = network(tokenizer, **changes)
     samples = [a_sample(tokenizer), a_sample(tokenizer, finished=False)]
@@ -123,7 +125,7 @@ def test_every_kind_of_network(changes: dict[str, Any], tokenizer: Tokenizer, va
     assert all(story["nats"]["shape"][0] <= min(128, net.config.block_size) for story in one["stories"])
 
 
-def test_without_a_mask_the_truth_is_still_told(tokenizer: Tokenizer, validation: TokenFile) -> None:
+def test_a_network_without_mask_shows_what_it_copies(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """A network that copies the answer shows attention to the next token; its samples' numbers are of what it saw then."""
     net = network(tokenizer, causal=False)
     data = Explorer(net, tokenizer, validation, True).data("storybook", [a_sample(tokenizer)], TRAINING)
@@ -136,7 +138,7 @@ def test_without_a_mask_the_truth_is_still_told(tokenizer: Tokenizer, validation
     assert nats(sample["nats"])[5] == pytest.approx(-float(log_p[tokens[6]]), abs=1e-3)
 
 
-def test_a_prompt_as_long_as_the_context(tokenizer: Tokenizer, validation: TokenFile) -> None:
+def test_a_prompt_that_fills_the_context_is_left_out(tokenizer: Tokenizer, validation: TokenFile) -> None:
     """Behind it nothing can be shown as it was drawn: the sample is left out."""
     data = Explorer(network(tokenizer, block_size=4), tokenizer, validation, False).data("mine", [a_sample(tokenizer)], [])
     assert data["samples"] == []

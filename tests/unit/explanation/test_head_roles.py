@@ -52,7 +52,7 @@ def texts(count: int = 8) -> list[torch.Tensor]:
     return [torch.cat([start, 1 + step.cumsum(0) % (V - 1)]) for step in steps]
 
 
-def test_a_hand_made_induction_network() -> None:
+def test_a_hand_made_induction_network_gets_its_roles() -> None:
     """The first head's previous-token score and the second's induction score are near 1, and all other scores are low."""
     net = induction_network()
     found = head_roles(((tokens, attention_weights(net, tokens[None])) for tokens in texts()), causal=True)
@@ -66,7 +66,7 @@ def test_a_hand_made_induction_network() -> None:
     assert max(share for role, share in second.items() if role != "induction") < 0.3
 
 
-def test_where_each_role_looks() -> None:
+def test_each_role_looks_where_it_says() -> None:
     """On a text that can be worked out by hand: 7 3 5 3 5."""
     found = looked_for(torch.tensor([7, 3, 5, 3, 5]))
     places = {role: {tuple(place) for place in where.nonzero().tolist()} for role, where in found.items()}
@@ -88,9 +88,3 @@ def test_looking_at_all_alike_is_chance(causal: bool) -> None:
     assert ("next" in found.scores) is not causal
     for role, scores in found.scores.items():
         assert float(scores) == pytest.approx(found.chance[role])
-
-
-def test_nothing_to_look_for() -> None:
-    """A text of one token, where no role has anything to look at, scores 0 everywhere."""
-    found = head_roles([(torch.tensor([0]), torch.ones(1, 1, 1, 1))], causal=True)
-    assert all(float(scores) == 0 for scores in found.scores.values())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.explanation.packed import NEVER, PER_NAT, pack, pack_nats, pack_fractions
+from stages.explanation.packed import NEVER, PER_NAT, pack, pack_fractions, pack_nats
 
 
 def unpacked(packed: dict[str, Any]) -> Any:

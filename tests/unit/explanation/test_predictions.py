@@ -6,7 +6,6 @@ import pytest
 import torch
 from token_files import tiny_net
 
-from model.sampling import SamplingParams, token_weights
 from stages.common.errors import UserError
 from stages.explanation.logit_lens import logit_lens
 from stages.explanation.predictions import log_probabilities, log_probabilities_at_once, rank
@@ -16,7 +15,7 @@ TOKENS = torch.tensor([0, 3, 7, 7, 1, 12, 3])
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_as_it_is_written(causal: bool) -> None:
+def test_each_place_sees_only_the_text_before_it(causal: bool) -> None:
     """Each place's distribution is that of the text up to it, whatever comes later."""
     net = tiny_net(causal=causal)
     found = log_probabilities(net, TOKENS)
@@ -35,7 +34,7 @@ def test_at_once_a_network_without_mask_sees_the_rest() -> None:
 
 
 @pytest.mark.parametrize("position", ["learned", "sinusoidal"])
-def test_without_positions(position: str) -> None:
+def test_only_the_position_table_is_taken_away(position: str) -> None:
     """All that is taken away is the position table, and afterwards it is there again."""
     net = tiny_net()
     object.__setattr__(net.config, "position", position)
@@ -48,7 +47,7 @@ def test_without_positions(position: str) -> None:
         assert not torch.equal(table, net.wpe.weight)
 
 
-def test_rank() -> None:
+def test_equally_likely_tokens_share_a_rank() -> None:
     """The likeliest token has rank 1; equally likely ones share theirs; nats are -log p."""
     p = torch.tensor([[0.5, 0.2, 0.2, 0.1], [0.1, 0.6, 0.1, 0.2]])
     found = rank(p.log(), torch.tensor([2, 0]), 2)
@@ -83,15 +82,6 @@ def test_sampling_table_gives_every_temperature(k: int) -> None:
         weights = (-nats / t).exp()
         found = weights / weights.sum(-1, keepdim=True) * (-shares[:, column, None]).exp().float()
         torch.testing.assert_close(found, exact.gather(1, tokens), atol=1e-5, rtol=1e-4)
-
-
-def test_top_p_of_the_model_s_own() -> None:
-    """The order of the table is the order in which top-p keeps tokens."""
-    log_p = torch.randn(4, 30, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
-    tokens, _, _ = sampling_table(log_p, 30)
-    kept = token_weights(log_p, SamplingParams(top_p=0.9)) > 0
-    for row in range(4):
-        assert set(tokens[row, : int(kept[row].sum())].tolist()) == set(kept[row].nonzero()[:, 0].tolist())
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -13,7 +13,7 @@ TOKENIZER = Tokenizer.gpt2()
 SHOW = TokenText(TOKENIZER)
 
 
-def test_text_is_what_the_tokens_say() -> None:
+def test_the_texts_of_the_tokens_are_the_text() -> None:
     """Of plain text the tokens' texts, put together, are the text."""
     text = 'Once upon a time, "Größe" <b>&amp;</b> 日本 said the owl.'
     assert "".join(SHOW.text(token) for token in TOKENIZER.encode("Once upon a time, <b>")) == "Once upon a time, <b>"
@@ -45,6 +45,6 @@ def test_every_token_of_the_vocabulary_is_shown() -> None:
         ("</script>", "</script>"),
     ],
 )
-def test_signs_for_what_cannot_be_seen(text: str, shown: str) -> None:
+def test_invisible_characters_get_a_sign(text: str, shown: str) -> None:
     """Control characters and marks that turn the writing round get a sign; letters of any script stay."""
     assert visible(text) == shown

@@ -14,48 +14,15 @@ from stages.generation.sampler import Sample
 from stages.generation.samples_page import text
 
 ACTIVE = st.text(st.sampled_from("#-+*_`~>|[](){}<>!\\&$=:.1 \n\t\r\u2028ab\"'é"))
+# fmt: off
 INJECTIONS = [
-    *("# heading", "> quote", "- item", "+ item", "1. item", "23) item", "---", "===", "x\n===", "x\n---", "***", "    code"),
-    *(
-        "```\ncode\n```",
-        "~~~",
-        "`code`",
-        "*a* _b_ **c** __d__",
-        "[link](http://x)",
-        "![image](x)",
-        "<b>x</b>",
-        "<script>1</script>",
-    ),
-    *(
-        "<!-- x -->",
-        "<?x?>",
-        "&amp; &#35;",
-        "| a | b |\n|---|---|\n| 1 | 2 |",
-        "[x]: /url",
-        "\\*",
-        "a\\",
-        "a  \nb",
-        "http://x.y",
-    ),
-    *(
-        "",
-        "\n",
-        "\n\nx",
-        "x\n",
-        " x ",
-        "\r# x",
-        "\x0b# x",
-        "\u2028# x",
-        "Hi!",
-        '"Hi"',
-        "(x)",
-        "**",
-        "a**",
-        "~~a~~",
-        "$x$",
-        "- [ ] x",
-    ),
+    "# heading", "> quote", "- item", "+ item", "1. item", "23) item", "---", "===", "x\n===", "x\n---", "***", "    code",
+    "```\ncode\n```", "~~~", "`code`", "*a* _b_ **c** __d__", "[link](http://x)", "![image](x)", "<b>x</b>",
+    "<script>1</script>", "<!-- x -->", "<?x?>", "&amp; &#35;", "| a | b |\n|---|---|\n| 1 | 2 |", "[x]: /url", "\\*", "a\\",
+    "a  \nb", "http://x.y", "", "\n", "\n\nx", "x\n", " x ", "\r# x", "\x0b# x", "\u2028# x", "Hi!", '"Hi"', "(x)", "**",
+    "a**", "~~a~~", "$x$", "- [ ] x",
 ]
+# fmt: on
 BLOCKS = {"heading_open", "paragraph_open", "blockquote_open", "inline", "heading_close", "paragraph_close", "blockquote_close"}
 SPANS = {"text", "softbreak", "strong_open", "strong_close", "text_special"}
 
@@ -113,7 +80,7 @@ def test_the_prompt_is_bold(prompt: str, continuation: str) -> None:
     assert bold == set(prompt.split())
 
 
-def test_page_is_readable() -> None:
+def test_the_page_shows_settings_sizes_and_endings() -> None:
     """The page as a whole, once: settings, numbers, the prompt in bold, and how each text ended."""
     found = [Sample("Once", 1, " there was.", [1, 2, 3], True), Sample("Once", 2, " a\n\ncat", [1] * 1000, False)]
     assert text(found, "Temperature 1.0, seed 7") == (
@@ -121,10 +88,3 @@ def test_page_is_readable() -> None:
         "## 1\n\n> **Once** there was.\n\n(3 tokens, finished)\n\n"
         "## 2\n\n> **Once** a\n>\n> cat\n\n(1,000 tokens, cut)\n"
     )
-
-
-def test_printable_keeps_what_is_text() -> None:
-    """Control characters become U+FFFD; line ends, tabs, and all that is text stay."""
-    assert printable("a\x00\x1b[1m\x7f\u0085b") == "a��[1m��b"
-    kept = "tab\t line\n é日🎈 👩‍👩‍👧 \u00a0"
-    assert printable(kept) == kept

@@ -1,4 +1,4 @@
-"""Quality: counts of samples that one can check by hand."""
+"""Text metrics: counts of samples that one can check by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.generation.text_metrics import distinct_2, keeps_name, measure
 from stages.storybook import story as storybook
 
 
-def test_distinct_2_by_hand() -> None:
+def test_distinct_2_counts_pairs_within_a_text() -> None:
     """Pairs within a text only: "a b a b" and "a b" have ab, ba, ab, ab: 2 different of 4; no pairs at all give 0."""
     assert distinct_2(["a b a b", "a b"]) == 2 / 4
     assert distinct_2(["a b c"]) == 1.0
@@ -17,7 +17,7 @@ def test_distinct_2_by_hand() -> None:
     assert distinct_2([]) == 0.0
 
 
-def test_measures_by_hand() -> None:
+def test_metrics_are_means_over_the_samples() -> None:
     """Means and shares over the samples, distinct_2 without the prompts."""
     found = [
         Sample("Once upon", 1, " a time", [1, 2], True),
