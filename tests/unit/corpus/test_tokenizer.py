@@ -28,7 +28,8 @@ CORPUS = [story.text for story in storybook.stories(300, storybook.TRAIN_SEED)]
 AWKWARD = [  # where pre-tokenizers differ: contractions, white space of all kinds, marks, digits, bytes that are not letters
     "", " ", "   ", "\n\n \n", "\t x", "a  b   c ", "it's I'LL we'Ve 'sx '", "don’t", "x\r\ny", "\x00\x1c\x85\u2028",
     "été e\u0301 ﬁ ß İ ǅ", "日本語 한국어 العربية हिन्दी", "١٢٣ ½ ² Ⅷ 𝟙", "👩‍👩‍👧‍👦🏳️‍🌈 😀!?…", "\u00a0\u3000\u200b\ufeff",
-    "_-__--", " " * 300 + "x", "ab" * 300, "\U0010ffff\ue000", END_OF_TEXT, f"a{END_OF_TEXT * 2} b", "<|endoftext", "<|endoftext|>>",
+    "_-__--", " " * 300 + "x", "ab" * 300, "\U0010ffff\ue000", END_OF_TEXT,
+    f"a{END_OF_TEXT * 2} b", "<|endoftext", "<|endoftext|>>",
 ]
 # fmt: on
 texts = st.one_of(
