@@ -82,7 +82,9 @@ def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, place: int, n
     yield ""
 
 
-def _stream(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range) -> Iterator[Tensor]:
+def _stream(
+    net: GPT2, tokenizer: Tokenizer, params: GenerateParams, start: Tensor, place: int, numbers: range
+) -> Iterator[Tensor]:
     sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
     generators = [_generator(params.seed, place, number) for number in numbers]
     record = cuda_graph(start.device) if start.is_cuda else None
