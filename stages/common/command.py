@@ -60,8 +60,6 @@ def run(
 def _fail(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    else:
-        sys.unraisablehook = lambda unraisable: None  # what fails once more while files are discarded
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 
