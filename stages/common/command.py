@@ -41,7 +41,7 @@ def run(
         add_arguments(parser)
     args = parser.parse_args(argv)
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
-    with safe_streams(), journal.noted() as line:
+    with safe_streams(), journal.record_stage() as line:
         try:
             line |= main(args) or {}
         except UserError as error:

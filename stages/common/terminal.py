@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     )
 
 
-def counted(number: int, one: str, more: str = "") -> str:
+def pluralize(number: int, one: str, more: str = "") -> str:
     """A number with what it counts, such as "1 thread" and "2 threads"; `more` is the plural if an s does not make it."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
@@ -36,7 +36,7 @@ def safe_streams() -> Iterator[None]:
     takes what is written and drops it; so does a standard error whose disk is full.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr, full=True)
+    sys.stdout, sys.stderr = ResilientStream(sys.stdout), ResilientStream(sys.stderr, full=True)
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-class _Lasting:
+class ResilientStream:
     """A text stream that goes on when nobody reads it any more, or (`full`) when its disk is full."""
 
     def __init__(self, stream: Any, full: bool = False) -> None:

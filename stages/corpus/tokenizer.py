@@ -125,7 +125,7 @@ def load(path: Path) -> Tokenizer:
     """
     from stages.common import files
 
-    files.need(path, made_by="tokenize")
+    files.require(path, made_by="tokenize")
     try:
         return Tokenizer(Reference.from_file(str(path)))
     except Exception as error:  # tokenizers raises plain Exception for a damaged file

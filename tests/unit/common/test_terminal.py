@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,6 @@ from stages.common.terminal import counted
         (20, ("process", "processes"), "20 processes"),
     ],
 )
-def test_counted(number: int, words: tuple[str, ...], text: str) -> None:
+def test_pluralize(number: int, words: tuple[str, ...], text: str) -> None:
     """One is singular, all else is plural, an irregular one as given; thousands are separated."""
-    assert counted(number, *words) == text
+    assert pluralize(number, *words) == text
