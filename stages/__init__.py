@@ -11,6 +11,8 @@ for number in range(3):
         os.fstat(number)
     except OSError:
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number, which is this one
+sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (as long as the process)
+sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 # PyTorch's CPU threads wait for each other by spinning, for milliseconds by default. Where two trainings (such as those of
 # `dvc queue start -j 2`) or any other work share the cores, each then steals the other's time, and a step takes 10 times as

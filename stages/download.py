@@ -14,7 +14,7 @@ from typing import Any
 from stages.common import command, errors, files
 from stages.common.params import DownloadParams, load_params
 from stages.common.progress import bar
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 from stages.corpus import stories
 from stages.corpus.tokenizer import END_OF_TEXT
 from stages.sources.open_source import open_source
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
     params = load_params(DownloadParams)
     source = open_source(params.dataset, params.dataset_revision)
-    files.sweep(FOLDER)
+    files.remove_temporary(FOLDER)
     splits = {}
     with ExitStack() as unfinished:
         for split, limit in (("train", params.max_samples), ("validation", params.max_val_samples)):
@@ -48,13 +48,13 @@ def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | N
             progress.update(len(table))
     if not writer.stories:
         raise errors.UserError(f"dataset: {source.dataset}: {chosen.why_none()}")
-    dropped = f", {counted(chosen.blank, 'blank story', 'blank stories')} dropped" if chosen.blank else ""
+    dropped = f", {pluralize(chosen.blank, 'blank story', 'blank stories')} dropped" if chosen.blank else ""
     few = f" ({limit:,} were requested; the data set has no more)" if limit and writer.stories < limit else ""
-    print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
+    print(f"{split}: {pluralize(writer.stories, 'story', 'stories')}, {writer.bytes / 1e6:,.1f} MB of text{few}{dropped}")
     if chosen.marked:
         print(
-            f"note: {split}: {END_OF_TEXT} is within {counted(chosen.marked, 'story', 'stories')} and is taken for plain text, "
-            "not for the end of a story. If it is meant to end them, give the stories as .txt",
+            f"note: {split}: {END_OF_TEXT} is within {pluralize(chosen.marked, 'story', 'stories')} and is taken for plain "
+            "text, not for the end of a story. If it is meant to end them, give the stories as .txt",
             file=sys.stderr,
         )
 

@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     metrics |= {"accuracy": calibration.accuracy, "calibration_error": calibration.error}
     metrics |= {"stories": validation.stories, "validation_tokens": len(validation)}
 
-    files.start_over(FOLDER, "metrics.json")
+    files.invalidate(FOLDER, "metrics.json")
     files.write_csv(FOLDER / "loss_by_position.csv", position.rows())
     files.write_csv(FOLDER / "calibration.csv", calibration.rows())
     files.write_text(FOLDER / "report.md", report.text(metrics))

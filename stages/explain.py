@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     net = saved_model.load(TRAIN / "model", TOKENS).to(machine.pick_device(params.device))
     explorer = Explorer(net, tokenizer, validation, from_storybook=dataset == "storybook")
     text = page(explorer.data(dataset, samples, training))
-    files.start_over(FOLDER, PAGE)
+    files.invalidate(FOLDER, PAGE)
     files.write_text(FOLDER / PAGE, text)
     print(f"{FOLDER / PAGE}: {len(text.encode()) / 1e6:.2f} MB. Look at it: make explore")
 

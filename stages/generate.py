@@ -61,7 +61,7 @@ def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
         | {"ids": one.tokens}  # the text alone may be cut into tokens in more than one way
         for one in found
     ]
-    files.start_over(FOLDER, "metrics.json")
+    files.invalidate(FOLDER, "metrics.json")
     files.write_jsonl(FOLDER / "samples.jsonl", rows)
     files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params)))
     files.write_json(FOLDER / "metrics.json", metrics)

@@ -13,7 +13,7 @@ import numpy as np
 from stages.common import command, files
 from stages.common.params import TokenizeParams, load_params
 from stages.common.progress import bar
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 from stages.corpus import stories, tokens
 from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
 
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # the engine's own switch
     about = files.read_json(SOURCE / "about.json", made_by="download")
-    files.sweep(FOLDER)
+    files.remove_temporary(FOLDER)
     with ExitStack() as unfinished:
         chosen, train = write_split(unfinished, Tokenizer.gpt2(), "train", prune=vocabulary == "corpus")
         chosen, validation = write_split(unfinished, chosen, "validation")
@@ -67,7 +67,7 @@ def write_split(
         tokenizer, table = tokenizer.prune(used)
         writer.renumber(table, tokenizer.end_of_text)
     made = writer.length - 1
-    print(f"{split}: {counted(writer.stories, 'story', 'stories')}, {made:,} tokens, {made / writer.stories:.1f} per story")
+    print(f"{split}: {pluralize(writer.stories, 'story', 'stories')}, {made:,} tokens, {made / writer.stories:.1f} per story")
     return tokenizer, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
 
 

@@ -38,8 +38,8 @@ def main(args: argparse.Namespace) -> None:
     params, results = load_params(Params), Results.read()
     summary, where = results.summary(), "not logged"
     try:
-        run = store.strictly(lambda: complete(params, results))
-        store.strictly(unrecorded.record)
+        run = store.as_user_error(lambda: complete(params, results))
+        store.as_user_error(unrecorded.record)
         where = f"{run.id}  ({link(run)})"
         files.write_text(SUMMARY, summary + "\n")
     finally:
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
 
 def complete(params: Params, results: Results) -> Run:
     """Log what the run does not have yet, and close it."""
-    now, code = session.current(), Provenance.gather()
+    now, code = session.session_id(), Provenance.gather()
     if code.problem:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
     for name in code.ignored:
@@ -62,10 +62,10 @@ def complete(params: Params, results: Results) -> Run:
         run.log(step, metrics)
     run.log(0, results.metrics)
     run.flush()
-    run.stages(journal.ran(now))
+    run.stages(journal.finished_stages(now))
     by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
     outputs = provenance.outputs() if by_dvc else {}
-    trained = journal.newest("train", params=params.model_dump())
+    trained = journal.last_entry("train", params=params.model_dump())
     facts = provenance.machine() | trained["facts"] if trained else {}
     others = [stage for stage in pipeline.stages() if stage != "track"] if by_dvc else []
     run.cached(others, outputs.get("data/train/model", ""), facts)
@@ -89,7 +89,7 @@ def complete(params: Params, results: Results) -> Run:
     run.tag({"reproduce": reproduce, "command": made_by, "mlflow.note.content": "\n\n".join(note)})
     run.finish("FINISHED")
     run.tag({COMPLETE: "yes"})
-    liveness.forget(now)
+    liveness.release(now)
     return run
 
 

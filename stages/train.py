@@ -17,7 +17,7 @@ import torch
 from model import GPT2, GPT2Config, generate, hf
 from stages.common import command, files, session
 from stages.common.params import ModelParams, Params, TrainParams, load_params
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 from stages.compute import machine
 from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.corpus.tokens import TokenFile
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     with distributed.init_process_group(device) as world:
         facts = identity.machine_facts(device, precision, threads, world.size)
         tags = {f"machine.{key}": value for key, value in facts.items()}
-        folder = session.root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
+        folder = session.project_root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
         net = make_net(params, meta["vocab_size"]).to(device)
         with (
             Checkpoints(folder, writes=world.is_main) as checkpoints,
@@ -109,12 +109,12 @@ def describe(trainer: Trainer, facts: dict[str, str]) -> str:
     """What is about to be trained, on what."""
     shape, batches, schedule = trainer.net.config, trainer.batches, trainer.schedule
     return (
-        f"{counted(shape.n_layer, 'layer')} x {counted(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
+        f"{pluralize(shape.n_layer, 'layer')} x {pluralize(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
         f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
-        f"{batches.targets:,} tokens, {counted(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
+        f"{batches.targets:,} tokens, {pluralize(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
         f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, "
-        f"{counted(int(facts['threads']), 'thread')}, "
-        f"{counted(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.step_parts.compiled else ''}"
+        f"{pluralize(int(facts['threads']), 'thread')}, "
+        f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.step_parts.compiled else ''}"
     )
 
 

@@ -45,10 +45,10 @@ def clone(folder: Path, commit: str = "HEAD", *options: str) -> Path:
     Raises:
         UserError: there is no such commit, or git refused.
     """
-    top, prefix = (git("rev-parse", word, cwd=session.root()) for word in ("--show-toplevel", "--show-prefix"))
-    commit = git("rev-parse", "--verify", f"{commit}^{{commit}}", cwd=session.root())
+    top, prefix = (git("rev-parse", word, cwd=session.project_root()) for word in ("--show-toplevel", "--show-prefix"))
+    commit = git("rev-parse", "--verify", f"{commit}^{{commit}}", cwd=session.project_root())
     same_bytes = ("-c", "core.autocrlf=false")
-    git(*same_bytes, "clone", "--quiet", "--no-checkout", *options, top, str(folder.resolve()), cwd=session.root())
+    git(*same_bytes, "clone", "--quiet", "--no-checkout", *options, top, str(folder.resolve()), cwd=session.project_root())
     git(*same_bytes, "checkout", "--quiet", "--detach", commit, cwd=folder)
     return folder / prefix
 

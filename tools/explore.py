@@ -20,7 +20,7 @@ HERE = Path("data/explain") / PAGE
 
 def main(args: argparse.Namespace) -> None:
     """Find the page, say where it is, and open it, if there is a browser. It is one file and needs no server."""
-    page = of_run(args.run) if args.run else files.need(HERE, made_by="explain")
+    page = of_run(args.run) if args.run else files.require(HERE, made_by="explain")
     print(f"{page}", flush=True)
     if args.no_browser or not webbrowser.open(page.resolve().as_uri()):
         print("open it in a browser: it is one file and works without a network")

@@ -29,7 +29,7 @@ TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
 
 def main(args: argparse.Namespace) -> None:
     """Look at these files, and mend them if no DVC is at work here, which may be writing them now."""
-    rwlock = session.scratch() / "rwlock"
+    rwlock = session.dvc_tmp() / "rwlock"
     if not (empty(rwlock) or damaged(LOCK) or unfinished(DATA)):
         return
     from dvc.lock import LockError
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
         if empty(rwlock):
             rwlock.unlink()
         if damaged(LOCK):
-            put_back(session.scratch() / "dvc.lock.damaged")
+            put_back(session.dvc_tmp() / "dvc.lock.damaged")
         for path in unfinished(DATA):
             path.unlink()
 

@@ -23,7 +23,7 @@ class Recorded:
     """
 
     def __init__(self, run_id: str) -> None:
-        self.client, self.experiment_id = store.strictly(store.connect)
+        self.client, self.experiment_id = store.as_user_error(store.connect)
         self.id = self._full(run_id)
         self._run = self.client.get_run(self.id)
         self.tags: Mapping[str, str] = self._run.data.tags
@@ -37,7 +37,7 @@ class Recorded:
         """Download one of the run's artifacts into the folder; None if it has no such artifact."""
         if not any(item.path == name for item in self.client.list_artifacts(self.id)):
             return None
-        return Path(store.strictly(lambda: self.client.download_artifacts(self.id, name, str(folder))))
+        return Path(store.as_user_error(lambda: self.client.download_artifacts(self.id, name, str(folder))))
 
     def checkout(self, folder: Path) -> Path:
         """Put the run's code, params and dvc.lock into a new clone in the folder, and return the clone.
@@ -86,7 +86,7 @@ def _lend_local_data(clone: Path) -> None:
     """Let a data set that is a file or folder of the main checkout, and not in git, be found from the clone."""
     params: Any = read_yaml((clone / "params.yaml").read_text(encoding="utf-8"))
     path = Path(str(params.get("dataset", "")))
-    here, there = session.root() / path, clone / path
+    here, there = session.project_root() / path, clone / path
     if not path.is_absolute() and here.exists() and not there.exists():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.symlink_to(here)

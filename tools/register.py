@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a licence, with retries
     recorded = Recorded(args.run)
     with tempfile.TemporaryDirectory(prefix="register-") as name:
-        version = store.strictly(lambda: register(recorded, fetch(recorded, Path(name))))
+        version = store.as_user_error(lambda: register(recorded, fetch(recorded, Path(name))))
     print(f"registered: models:/{store.EXPERIMENT}/{version}, from run {recorded.id}")
     print(f'use it: mlflow.transformers.load_model("models:/{store.EXPERIMENT}/{version}")("Once upon a time")')
 
@@ -36,7 +36,7 @@ def fetch(recorded: Recorded, folder: Path) -> Path:
         UserError: the cache does not have it.
     """
     project = recorded.checkout(folder)
-    cache = session.root() / elsewhere.dvc(session.root(), "cache", "dir")
+    cache = session.project_root() / elsewhere.dvc(session.project_root(), "cache", "dir")
     elsewhere.dvc(project, "cache", "dir", "--local", str(cache))
     try:
         elsewhere.dvc(project, "checkout", "--quiet", MODEL)

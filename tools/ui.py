@@ -17,8 +17,8 @@ LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # skips MLflow's evalua
 
 def main(args: argparse.Namespace) -> None:
     """Make the store if there is none yet, say where to look, and become the server."""
-    client, experiment_id = store.strictly(store.connect)
-    store.strictly(unrecorded.record)
+    client, experiment_id = store.as_user_error(store.connect)
+    store.as_user_error(unrecorded.record)
     uri = store.store_uri()
     if not client.search_runs([experiment_id], max_results=1):
         print("no run is recorded yet. Record one: `dvc repro`, or, if that has nothing to do, `dvc repro -f -s track`")

@@ -41,7 +41,7 @@ def run(
         add_arguments(parser)
     args = parser.parse_args(argv)
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
-    with safe_streams(), journal.noted() as line:
+    with safe_streams(), journal.record_stage() as line:
         try:
             line |= main(args) or {}
         except UserError as error:
@@ -60,8 +60,6 @@ def run(
 def _fail(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    else:
-        sys.unraisablehook = lambda unraisable: None  # what fails once more while files are discarded
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 

@@ -44,14 +44,14 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def start_over(folder: Path, marker: str) -> None:
+def invalidate(folder: Path, marker: str) -> None:
     """Prepare a stage's folder to be written again: remove temporary files that a killed run left, and `marker`, the file that
     is written last and shows that the others are complete."""
-    sweep(folder)
+    remove_temporary(folder)
     (folder / marker).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_temporary(folder: Path) -> None:
     """Make the folder if it is missing, and remove temporary files that a killed run left in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
@@ -100,7 +100,7 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or damaged, or one of the `keys` is not in it.
     """
-    need(path, made_by)
+    require(path, made_by)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
@@ -118,7 +118,7 @@ def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
     Raises:
         UserError: the file is missing or damaged, or one of the `keys` is not in every row.
     """
-    need(path, made_by)
+    require(path, made_by)
     try:
         rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
         return [{key: row[key] for key in keys} for row in rows] if keys else rows
@@ -133,7 +133,7 @@ def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
         UserError: the file is missing or damaged, or one of the `keys` is not in every row.
     """
     try:
-        with open(need(path, made_by), encoding="utf-8", newline="") as file:
+        with open(require(path, made_by), encoding="utf-8", newline="") as file:
             rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
         if missing := {key for row in rows for key in keys if key not in row}:
             raise ValueError(f"a row has no {', '.join(sorted(missing))}")
@@ -153,7 +153,7 @@ def damaged(path: Path, error: object, made_by: str) -> UserError:
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}). Make it again: dvc repro -f {made_by}")
 
 
-def need(path: Path, made_by: str) -> Path:
+def require(path: Path, made_by: str) -> Path:
     """Return `path` if it exists.
 
     Raises:

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.common.session import current, scratch
+from stages.common.session import dvc_tmp, session_id
 
 
 @contextmanager
-def noted() -> Iterator[dict[str, Any]]:
+def record_stage() -> Iterator[dict[str, Any]]:
     """Note in the journal that this stage ran in this session, how long, and how it ended.
 
     Yields a dictionary for what else the line is to say. Under DVC only, and only by the first process of a distributed run.
@@ -24,7 +24,7 @@ def noted() -> Iterator[dict[str, Any]]:
     if stage is None or os.environ.get("RANK", "0") != "0":
         yield line
         return
-    started, name = time.time(), current()
+    started, name = time.time(), session_id()
     code: object = 0
     try:
         yield line
@@ -43,12 +43,12 @@ def noted() -> Iterator[dict[str, Any]]:
                 file.write(json.dumps(line) + "\n")
 
 
-def ran(name: str) -> dict[str, dict[str, Any]]:
+def finished_stages(name: str) -> dict[str, dict[str, Any]]:
     """The stages that ran to their end in the session: stage -> its line in the journal (started, seconds, exit)."""
     return {line["stage"]: line for line in _lines() if line["session"] == name}
 
 
-def newest(stage: str, **facts: Any) -> Mapping[str, Any]:
+def last_entry(stage: str, **facts: Any) -> Mapping[str, Any]:
     """The journal's last line of a stage that ended well with these facts; empty if there is none."""
     lines = [
         line for line in _lines() if line["stage"] == stage and all(line.get(key) == value for key, value in facts.items())
@@ -67,4 +67,4 @@ def _lines() -> Iterator[dict[str, Any]]:
 
 
 def _journal() -> Path:
-    return scratch() / "stages.jsonl"
+    return dvc_tmp() / "stages.jsonl"

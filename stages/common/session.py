@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 
-def root() -> Path:
+def project_root() -> Path:
     """The project's folder in the main checkout.
 
     DVC names its checkout (DVC_ROOT) even when it runs an experiment in a temporary copy; the project is at the same place in
@@ -26,13 +26,13 @@ def root() -> Path:
     return _nearest(here, "dvc.yaml") or _nearest(here, ".dvc") or here
 
 
-def scratch() -> Path:
+def dvc_tmp() -> Path:
     """DVC's folder for temporary files in the main checkout, which git and DVC leave alone."""
-    top = os.environ.get("DVC_ROOT") or _nearest(root(), ".dvc") or root()
+    top = os.environ.get("DVC_ROOT") or _nearest(project_root(), ".dvc") or project_root()
     return Path(top) / ".dvc" / "tmp"
 
 
-def owner() -> int:
+def dvc_pid() -> int:
     """The number of the DVC process above us, or of this process when a stage is run by hand.
 
     DVC has no name of its own for an invocation of `dvc repro`; its process is one.
@@ -46,10 +46,10 @@ def owner() -> int:
     return next((process.pid for process in parents if _is_dvc(process)), os.getppid())
 
 
-def current() -> str:
+def session_id() -> str:
     """The session's name: `host:pid:mark`. The mark tells a process from an earlier one of the same number, in a container or
     on a machine of the same name too."""
-    pid = owner()
+    pid = dvc_pid()
     facts = [_start(pid), _read("/proc/sys/kernel/random/boot_id")]
     with suppress(OSError):
         facts.append(os.readlink("/proc/self/ns/pid"))

@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     )
 
 
-def counted(number: int, one: str, more: str = "") -> str:
+def pluralize(number: int, one: str, more: str = "") -> str:
     """A number with what it counts, such as "1 thread" and "2 threads"; `more` is the plural if an s does not make it."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
@@ -36,7 +36,7 @@ def safe_streams() -> Iterator[None]:
     takes what is written and drops it; so does a standard error whose disk is full.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Lasting(sys.stdout, 1), _Lasting(sys.stderr, 2)
+    sys.stdout, sys.stderr = ResilientStream(sys.stdout), ResilientStream(sys.stderr, full=True)
     try:
         yield
     finally:
@@ -44,32 +44,29 @@ def safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-class _Lasting:
-    """A text stream that goes on when nobody reads it any more."""
+class ResilientStream:
+    """A text stream that goes on when nobody reads it any more, or (`full`) when its disk is full."""
 
-    def __init__(self, stream: Any, number: int) -> None:
-        if stream is None:  # closed when Python began; stages/__init__ has opened its number again
-            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (as long as the process)
+    def __init__(self, stream: Any, full: bool = False) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-        self._stream, self._number = stream, number
+        self._stream, self._full = stream, full
 
     def write(self, text: str) -> int:
-        self._try(self._stream.write, text)
+        self._try(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         self._try(self._stream.flush)
 
-    def _try(self, action: Callable[..., object], *values: str) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         try:
-            action(*values)
+            action()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO) and self._number == 1:
+            if error.errno not in (errno.EPIPE, errno.EIO) and not self._full:
                 raise  # a result that could not be written
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())  # what is still buffered, and all that follows, goes nowhere
-            os.close(null)
+            with open(os.devnull, "w") as null:
+                os.dup2(null.fileno(), self._stream.fileno())  # what is still buffered, and all that follows, goes nowhere
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

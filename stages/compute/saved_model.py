@@ -19,13 +19,16 @@ def load(model: Path, tokens: Path) -> GPT2:
     Raises:
         UserError: a file is missing or damaged, or the network was trained on another vocabulary's tokens.
     """
-    files.need(model / "config.json", made_by="train")
+    files.require(model / "config.json", made_by="train")
     try:
         net = hf.load(model)
     except ValueError as error:
         raise UserError(f"{error}. Make it again: dvc repro -f train") from error
     size = files.read_json(tokens / "meta.json", made_by="tokenize")["vocab_size"]
-    pair = (files.need(model / "tokenizer.json", made_by="train"), files.need(tokens / "tokenizer.json", made_by="tokenize"))
+    pair = (
+        files.require(model / "tokenizer.json", made_by="train"),
+        files.require(tokens / "tokenizer.json", made_by="tokenize"),
+    )
     if net.config.vocab_size != size or files.digest(pair[0]) != files.digest(pair[1]):
         raise UserError(
             f"{model} does not belong to {tokens}: it was trained on another vocabulary ({net.config.vocab_size:,} tokens, "

@@ -92,7 +92,7 @@ def logprobs(path: Path) -> NDArray[np.float64] | None:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    files.need(path, made_by="download")
+    files.require(path, made_by="download")
     try:
         file = pq.ParquetFile(path, **READING)
         if "text" not in file.schema_arrow.names:

@@ -135,7 +135,7 @@ def _write_header(file: IO[bytes], dtype: str, length: int) -> None:
 
 
 def _map(path: Path, dtype: np.dtype[Any], length: int) -> NDArray[Any]:
-    files.need(path, made_by="tokenize")
+    files.require(path, made_by="tokenize")
     try:
         array = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.common.errors import UserError
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 from stages.corpus.tokenizer import END_OF_TEXT
 from stages.sources.data_file import COMPRESSED, DataFile
 from stages.sources.source import TEXT
@@ -118,7 +118,7 @@ def csv_rows(file: DataFile, delimiter: str) -> Iterator[str]:
             first = reader.line_num + 1
             for row in reader:
                 if row and len(row) != len(header):
-                    fields = counted(len(row), "field")
+                    fields = pluralize(len(row), "field")
                     raise file.error(f"the row in line {first:,} has {fields}, the header {len(header)}", CSV_REMEDY)
                 if row:  # an empty line is no row
                     yield row[column]

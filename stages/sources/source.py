@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.terminal import counted
+from stages.common.terminal import pluralize
 from stages.corpus.tokenizer import END_OF_TEXT
 
 HOLD_OUT = 10  # without a validation split, every tenth story is validation's, and no other
@@ -62,7 +62,7 @@ class SplitReader:
                 f"has no validation split, and too few stories to hold every {HOLD_OUT}th out for one. "
                 "Give a folder with files named train* and validation*"
             )
-        blank = f"only {counted(self.blank, 'blank one')}" if self.blank else "none at all"
+        blank = f"only {pluralize(self.blank, 'blank one')}" if self.blank else "none at all"
         return f"has no stories in its split {self._source.splits[self._split]}, {blank}. Give another data set"
 
     def _chosen(self) -> Iterator[pa.Table]:

@@ -36,7 +36,7 @@ def git(*words: str, cwd: Path | None = None, **more: str) -> str:
         raise GitError(f"git could not be started ({error.strerror})") from error
     if done.returncode:
         said = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise GitError(f"git failed: {said or f'exit code {done.returncode}'}")
+        raise GitError(f"git {' '.join(words)[:100]} failed: {said or f'exit code {done.returncode}'}")
     return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 

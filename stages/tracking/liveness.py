@@ -20,7 +20,7 @@ from stages.common.files import Lock
 PATIENCE = 10.0  # seconds that the holder may take for the lock
 
 
-def hold(name: str) -> None:
+def acquire(name: str) -> None:
     """See to it that the session's lock is held until its process ends."""
     path = _file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def hold(name: str) -> None:
         holder.stdout.readline()  # it has the lock
 
 
-def dead(name: str, ours: bool) -> bool:
+def is_dead(name: str, ours: bool) -> bool:
     """Whether the session is known to have ended.
 
     Args:
@@ -49,14 +49,14 @@ def dead(name: str, ours: bool) -> bool:
     return (ours or path.exists()) and _free(path)
 
 
-def forget(name: str) -> None:
+def release(name: str) -> None:
     """Remove the lock file of a session whose run is complete, or goes on in another session."""
     with suppress(OSError):
         _file(name).unlink(missing_ok=True)
 
 
 def _file(name: str) -> Path:
-    return session.scratch() / "sessions" / f"{name.replace(':', '-')}.lock"
+    return session.dvc_tmp() / "sessions" / f"{name.replace(':', '-')}.lock"
 
 
 def _free(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-OURS = "pipeline.experiment"  # an experiment's tag: it is this project's, whatever it is called now
+PROJECT_TAG = "pipeline.experiment"  # an experiment's tag: it is this project's, whatever it is called now
 COLUMNS = (  # where MLflow keeps places
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -19,7 +19,7 @@ COLUMNS = (  # where MLflow keeps places
 )
 
 
-def put_right(database: Path, experiment: str, root: Path) -> None:
+def relocate_artifacts(database: Path, experiment: str, root: Path) -> None:
     """Let the store of this checkout keep its files in this checkout; a note says so if it kept them elsewhere before.
 
     Nothing is read, moved or written at the old place: it may belong to another checkout now, the original of this copy.
@@ -33,7 +33,7 @@ def put_right(database: Path, experiment: str, root: Path) -> None:
         location = store.execute(
             "SELECT artifact_location FROM experiments WHERE name = ? OR experiment_id IN "
             "(SELECT experiment_id FROM experiment_tags WHERE key = ?)",
-            (experiment, OURS),
+            (experiment, PROJECT_TAG),
         ).fetchone()
         old = local_path(location[0]) if location else None
         if old is None or old.name != "mlruns" or old.parent == root:

@@ -56,9 +56,9 @@ class Results:
             [{key: value for key, value in row.items() if key != "ids"} for row in samples],
             files.read_json(data / "download" / "about.json", "download"),
             sorted(path for stage in measured() for path in (data / stage).glob("*.csv")),
-            files.need(data / "evaluate" / "report.md", "evaluate"),
-            files.need(data / "generate" / "samples.md", "generate"),
-            files.need(data / "explain" / "explorer.html", "explain"),
+            files.require(data / "evaluate" / "report.md", "evaluate"),
+            files.require(data / "generate" / "samples.md", "generate"),
+            files.require(data / "explain" / "explorer.html", "explain"),
         )
 
     def summary(self) -> str:

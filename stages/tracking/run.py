@@ -21,7 +21,7 @@ FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
 
 SESSION, FINGERPRINT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.complete"
-CHECKOUT = "pipeline.checkout"  # the folder that the run began in
+CHECKOUT_TAG = "pipeline.checkout"  # the folder that the run began in
 MODEL_MD5, OUTPUTS = "md5.model", "md5.outputs"
 
 
@@ -182,9 +182,14 @@ def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
         name: the run's name.
     """
     client, experiment_id = store.connect()
-    tags = {SESSION: now, FINGERPRINT: provenance.fingerprint(params), CHECKOUT: str(session.root()), COMPLETE: "no"}
+    tags = {
+        SESSION: now,
+        FINGERPRINT: provenance.fingerprint(params),
+        CHECKOUT_TAG: str(session.project_root()),
+        COMPLETE: "no",
+    }
     with store.lock():  # to find none and to make one is one step
-        liveness.hold(now)
+        liveness.acquire(now)
         found = _left_open(client, experiment_id, tags)
         before = found.data.tags[SESSION] if found else now
         if found is None:
@@ -194,9 +199,9 @@ def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
             for key, value in tags.items():
                 client.set_tag(found.info.run_id, key, value)
             client.update_run(found.info.run_id, "RUNNING", name)
-            liveness.forget(before)
+            liveness.release(before)
     ours = Run(client, experiment_id, found.info.run_id)
-    ours.stages(journal.ran(before))  # those of the attempt that this one resumes
+    ours.stages(journal.finished_stages(before))  # those of the attempt that this one resumes
     ours.params(params)
     return ours
 
@@ -209,7 +214,7 @@ def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
         if tags[SESSION] == ours[SESSION]:
             return run
         alone = store.is_of_this_checkout()  # in a store of others too, a session's lock may have been copied with its checkout
-        if (alone or tags.get(CHECKOUT) == ours[CHECKOUT]) and liveness.dead(tags[SESSION], alone):
+        if (alone or tags.get(CHECKOUT_TAG) == ours[CHECKOUT_TAG]) and liveness.is_dead(tags[SESSION], alone):
             run = client.get_run(run.info.run_id)  # as its session left it: it may have been completed since it was found
             if run.data.tags[COMPLETE] == "yes":
                 continue

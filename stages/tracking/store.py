@@ -40,7 +40,7 @@ def store_uri() -> str:
         # MLflow and SQLAlchemy disagree on `%` and `?` in a path: one makes a folder of another name. A relative path has none.
         return sqlite_uri(Path(os.path.relpath(path)) if set("%?") & set(str(path)) else path)
     if uri not in SERVICES and (folder := places.local_path(uri)):
-        return (session.root() / folder.expanduser()).as_uri()
+        return (session.project_root() / folder.expanduser()).as_uri()
     return uri
 
 
@@ -55,7 +55,7 @@ def database() -> Path | None:
         if url.drivername == "sqlite":
             if url.database in (None, "", ":memory:"):
                 raise UserError(f"MLFLOW_TRACKING_URI={_given()} names no file. Write sqlite:///mlflow.db. {NOTHING_LOST}")
-            return session.root() / Path(str(url.database)).expanduser()
+            return session.project_root() / Path(str(url.database)).expanduser()
     return None
 
 
@@ -67,7 +67,7 @@ def sqlite_uri(path: Path) -> str:
 def is_of_this_checkout() -> bool:
     """Whether the store is a file in this checkout, so that all its runs are this checkout's."""
     path = database()
-    return path is not None and path.is_relative_to(session.root())
+    return path is not None and path.is_relative_to(session.project_root())
 
 
 def connect() -> tuple[Any, str]:
@@ -81,7 +81,7 @@ def connect() -> tuple[Any, str]:
     with lock():
         used = path is not None and path.exists() and _try_sqlite(path)
         if path is not None and used and is_of_this_checkout():
-            places.put_right(path, EXPERIMENT, session.root())
+            places.relocate_artifacts(path, EXPERIMENT, session.project_root())
         client = mlflow.MlflowClient(uri)
         return client, _experiment_id(client, uri)
 
@@ -110,7 +110,7 @@ def explain(error: Exception) -> str:
     return f"the store {without_password(uri, uri)} does not answer as it should ({shown}). {todo}."
 
 
-def strictly(action: Callable[[], Any]) -> Any:
+def as_user_error(action: Callable[[], Any]) -> Any:
     """Do the action; a store that fails is the user's to put right.
 
     Raises:
@@ -126,7 +126,7 @@ def strictly(action: Callable[[], Any]) -> Any:
 
 def lock() -> files.Lock:
     """Held by one process at a time: two that create one SQLite store at the same moment ruin it for good."""
-    beside = database() or session.scratch() / "mlflow"
+    beside = database() or session.dvc_tmp() / "mlflow"
     beside.parent.mkdir(parents=True, exist_ok=True)
     return files.Lock(f"{beside}.lock", timeout=60)
 
@@ -179,20 +179,20 @@ def _experiment_id(client: Any, uri: str) -> str:
     """
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        renamed = client.search_experiments(filter_string=f"tags.`{places.OURS}` = 'yes'")
+        renamed = client.search_experiments(filter_string=f"tags.`{places.PROJECT_TAG}` = 'yes'")
         if renamed:
             return str(renamed[0].experiment_id)
         remote = uri.partition(":")[0] in ("http", "https", *SERVICES)
-        place = None if remote else (session.root() / "mlruns").as_uri()
+        place = None if remote else (session.project_root() / "mlruns").as_uri()
         view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
         kind = {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": view}
-        return str(client.create_experiment(EXPERIMENT, place, kind | {places.OURS: "yes"}))
+        return str(client.create_experiment(EXPERIMENT, place, kind | {places.PROJECT_TAG: "yes"}))
     if found.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {EXPERIMENT} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
             f"(both with MLFLOW_TRACKING_URI={without_password(uri, uri)})"
         )
-    if places.OURS not in found.tags:
-        client.set_experiment_tag(found.experiment_id, places.OURS, "yes")
+    if places.PROJECT_TAG not in found.tags:
+        client.set_experiment_tag(found.experiment_id, places.PROJECT_TAG, "yes")
     return str(found.experiment_id)

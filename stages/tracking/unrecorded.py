@@ -23,7 +23,7 @@ OWN_TAGS = ("mlflow.runName", "mlflow.parentRunId", "mlflow.log-model", "pipelin
 def record() -> list[str]:
     """Make the runs that are missing, and return their names."""
     try:
-        listed = git("for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps", cwd=session.root())
+        listed = git("for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps", cwd=session.project_root())
     except UserError:
         return []
     experiments = {name: commit for commit, _, name in (line.partition(" ") for line in listed.splitlines()) if name}
@@ -44,7 +44,7 @@ def record() -> list[str]:
 def _same(runs: list[Any], commit: str) -> Any:
     """The run with the params and the outputs of a commit; None if there is none."""
     try:
-        params, lock = (git("show", f"{commit}:./{name}", cwd=session.root()) for name in ("params.yaml", "dvc.lock"))
+        params, lock = (git("show", f"{commit}:./{name}", cwd=session.project_root()) for name in ("params.yaml", "dvc.lock"))
         texts, outputs = {key: param_text(value) for key, value in read_yaml(params).items()}, provenance.checksum(lock)
     except (UserError, AttributeError):
         return None

@@ -60,7 +60,7 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
     if not logged or os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
-    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.current()}
+    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
     with _writer() as pipe:
         run, status = LiveRun(pipe), "KILLED"
         run._send(first)

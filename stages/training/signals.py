@@ -50,7 +50,7 @@ def stop_on_signals() -> Iterator[Stop]:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, stop.on_signal) for number in numbers}
-    if (dvc := session.owner()) != os.getpid():
+    if (dvc := session.dvc_pid()) != os.getpid():
         Thread(target=stop.when_dvc_ends, args=[dvc], daemon=True).start()
     try:
         yield stop

@@ -20,26 +20,26 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_journal_has_the_stages_that_ended_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that ended well is in the journal with its duration; one that failed, or has no DVC, or is not rank 0, is not."""
-    with journal.noted():
+    with journal.record_stage():
         pass
     for stage, code, rank in (("tokenize", 0, "0"), ("train", 1, "0"), ("evaluate", 0, "1")):
         monkeypatch.setenv("DVC_STAGE", stage)
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(SystemExit), journal.noted():
+        with pytest.raises(SystemExit), journal.record_stage():
             sys.exit(code)
-    ran = journal.ran(session.current())
+    ran = journal.finished_stages(session.session_id())
     assert list(ran) == ["tokenize"]
     assert 0 <= ran["tokenize"]["seconds"] < 5
-    assert journal.ran("another-host:1:1.00") == {}
+    assert journal.finished_stages("another-host:1:1.00") == {}
 
 
 def test_journal_survives_a_cut_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A line that a crash cut short hides no other."""
     monkeypatch.setenv("DVC_STAGE", "train")
-    with journal.noted() as line:
+    with journal.record_stage() as line:
         line["facts"] = {"device": "cpu"}
     lines = tmp_path / ".dvc" / "tmp" / "stages.jsonl"
     lines.write_text('{"stage": "tok\n[]\n"text"\n' + lines.read_text())
-    assert list(journal.ran(session.current())) == ["train"]
-    assert journal.newest("train", facts={"device": "cpu"})["exit"] == 0
-    assert journal.newest("train", facts={"device": "cuda"}) == {}
+    assert list(journal.finished_stages(session.session_id())) == ["train"]
+    assert journal.last_entry("train", facts={"device": "cpu"})["exit"] == 0
+    assert journal.last_entry("train", facts={"device": "cuda"}) == {}

@@ -25,7 +25,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_by_hand_the_session_is_this_process() -> None:
     """Without DVC above, a stage is a session of its own."""
-    assert session.current().split(":")[1] == str(os.getpid())
+    assert session.session_id().split(":")[1] == str(os.getpid())
 
 
 def test_under_dvc_every_process_has_dvcs_session(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_under_dvc_every_process_has_dvcs_session(tmp_path: Path) -> None:
     dvc.write_text(
         textwrap.dedent("""
         import os, subprocess, sys
-        say = "from stages.common import session; print(session.current())"
+        say = "from stages.common import session; print(session.session_id())"
         print(os.getpid(), flush=True)
         subprocess.run([sys.executable, "-c", say], check=True)
         subprocess.run(f'{sys.executable} -c "{say}" ; true', shell=True, check=True)
@@ -50,12 +50,12 @@ def test_under_dvc_every_process_has_dvcs_session(tmp_path: Path) -> None:
 
 def test_a_reused_process_number_is_another_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process number that another program has now, or has in another container, is another session."""
-    mine = session.current()
+    mine = session.session_id()
     for module, fact in ((session, "_start"), (os, "readlink")):  # when it began, and in which container
         with monkeypatch.context() as patched:
             patched.setattr(module, fact, lambda *_: "another")
-            assert session.current() != mine
-    assert session.current() == mine
+            assert session.session_id() != mine
+    assert session.session_id() == mine
 
 
 def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train")
     monkeypatch.setattr(psutil, "Process", hidden)
     monkeypatch.setattr(session, "_read", lambda path: "")
-    assert session.current().split(":")[1] == str(os.getppid())
+    assert session.session_id().split(":")[1] == str(os.getppid())
 
 
 @pytest.mark.parametrize("waiting", [True, False])
@@ -93,12 +93,12 @@ def test_the_root_is_the_projects(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def root(place: str, dvc_root: str = "") -> str:
         monkeypatch.setenv("DVC_ROOT", str(larger / dvc_root)) if dvc_root else monkeypatch.delenv("DVC_ROOT", raising=False)
         monkeypatch.chdir(larger / place)
-        return session.root().relative_to(larger).as_posix()
+        return session.project_root().relative_to(larger).as_posix()
 
     assert root("ml") == root("ml/stages") == "ml"
-    assert session.scratch() == larger / ".dvc" / "tmp"
+    assert session.dvc_tmp() == larger / ".dvc" / "tmp"
     assert root("ml", ".") == "ml"
     assert root(".dvc/tmp/exps/one/ml", ".") == "ml"
     (larger / "ml" / ".dvc").mkdir()
     assert root("ml") == root("ml", "ml") == "ml"
-    assert session.scratch() == larger / "ml" / ".dvc" / "tmp"
+    assert session.dvc_tmp() == larger / "ml" / ".dvc" / "tmp"

@@ -1,10 +1,10 @@
-"""The terminal: what is counted is named in the right number."""
+"""The terminal: what is pluralize is named in the right number."""
 
 from __future__ import annotations
 
 import pytest
 
-from stages.common.terminal import counted, printable
+from stages.common.terminal import pluralize, printable
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from stages.common.terminal import counted, printable
         (20, ("process", "processes"), "20 processes"),
     ],
 )
-def test_counted(number: int, words: tuple[str, ...], text: str) -> None:
+def test_pluralize(number: int, words: tuple[str, ...], text: str) -> None:
     """One is singular, all else is plural, an irregular one as given; thousands are separated."""
-    assert counted(number, *words) == text
+    assert pluralize(number, *words) == text
 
 
 def test_printable_keeps_what_is_text() -> None:

@@ -29,7 +29,7 @@ def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (repository / "ml" / "dvc.yaml").write_text(text)
         git("add", "--all", cwd=repository)
         git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", text, cwd=repository)
-    monkeypatch.setattr(session, "root", lambda: repository / "ml")
+    monkeypatch.setattr(session, "project_root", lambda: repository / "ml")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other"))
     return repository
 

@@ -27,7 +27,7 @@ def test_what_hooks_and_shells_leave_is_not_handed_on(tmp_path: Path, monkeypatc
 
 def test_git_that_refuses_or_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In git's own words."""
-    with pytest.raises(git.GitError, match="^git failed: .*no-such-command[^\n]*$"):
+    with pytest.raises(git.GitError, match="^git no-such-command failed: git: [^\n]*$"):
         git.git("no-such-command", cwd=tmp_path)
     monkeypatch.setattr(git, "clean_environment", lambda **more: {"PATH": str(tmp_path)})
     with pytest.raises(git.GitError, match="could not be started"):

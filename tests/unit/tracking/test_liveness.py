@@ -35,7 +35,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 def gone(name: str, ours: bool = True) -> bool:
     """Whether the session is called dead within some seconds."""
     end = time.monotonic() + 20
-    while not liveness.dead(name, ours):
+    while not liveness.is_dead(name, ours):
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
@@ -46,9 +46,9 @@ def gone(name: str, ours: bool = True) -> bool:
 def test_alive_until_its_process_ends(ours: bool, process: subprocess.Popen[bytes]) -> None:
     """A held session is alive; when its process is killed outright, everybody knows, under whatever host name."""
     name = f"a-host-that-is-not-here:{process.pid}:mark"
-    liveness.hold(name)
-    liveness.hold(name)  # twice is once
-    assert not liveness.dead(name, ours)
+    liveness.acquire(name)
+    liveness.acquire(name)  # twice is once
+    assert not liveness.is_dead(name, ours)
     process.kill()
     process.wait()
     assert gone(name, ours)
@@ -57,21 +57,21 @@ def test_alive_until_its_process_ends(ours: bool, process: subprocess.Popen[byte
 def test_same_host_and_number_in_another_container(process: subprocess.Popen[bytes]) -> None:
     """Two containers of one host name whose DVCs have one process number: one's end is not the other's."""
     name, other = f"host:{process.pid}:one", "host:1:other"
-    liveness.hold(name)
-    assert not liveness.dead(name, True)
-    assert liveness.dead(other, True), "nobody holds it"
-    assert not liveness.dead(name, True)
+    liveness.acquire(name)
+    assert not liveness.is_dead(name, True)
+    assert liveness.is_dead(other, True), "nobody holds it"
+    assert not liveness.is_dead(name, True)
 
 
 def test_what_is_not_of_this_checkout_may_be_alive() -> None:
     """In a store that others use too, a session without a lock file here is another checkout's: never called dead."""
-    assert not liveness.dead("host:1:mark", ours=False)
-    assert liveness.dead("host:1:mark", ours=True)
+    assert not liveness.is_dead("host:1:mark", ours=False)
+    assert liveness.is_dead("host:1:mark", ours=True)
 
 
 def test_a_session_whose_run_is_complete_leaves_no_file(process: subprocess.Popen[bytes]) -> None:
     """Its lock file is removed."""
     name = f"host:{process.pid}:mark"
-    liveness.hold(name)
-    liveness.forget(name)
-    assert not list((session.scratch() / "sessions").iterdir())
+    liveness.acquire(name)
+    liveness.release(name)
+    assert not list((session.dvc_tmp() / "sessions").iterdir())

@@ -30,8 +30,10 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
         client.set_tag(other, run.COMPLETE, "yes")
         return True
 
-    monkeypatch.setattr(liveness, "dead", ends)
-    assert run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT: ""}) is None
+    monkeypatch.setattr(liveness, "is_dead", ends)
+    assert (
+        run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT_TAG: ""}) is None
+    )
     assert client.get_run(other).info.status == "FINISHED"
 
 
@@ -43,9 +45,9 @@ def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypat
     (tmp_path / "copy/.dvc/tmp/sessions").mkdir(parents=True)
     (tmp_path / "copy/.dvc/tmp/sessions/host-1-other.lock").touch()
     client, experiment = store.connect()
-    tags = {run.SESSION: "host:1:other", run.FINGERPRINT: "mine", run.COMPLETE: "no", run.CHECKOUT: "/original"}
+    tags = {run.SESSION: "host:1:other", run.FINGERPRINT: "mine", run.COMPLETE: "no", run.CHECKOUT_TAG: "/original"}
     client.create_run(experiment, tags=tags)
-    ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT: str(tmp_path / "copy")}
+    ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT_TAG: str(tmp_path / "copy")}
     assert (run._left_open(client, experiment, ours) is None) is shared
 
 
@@ -60,7 +62,7 @@ def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeyp
     assert second.id != first.id
     process.kill()
     process.wait()
-    while not liveness.dead(f"host:{process.pid}:first", ours=True):
+    while not liveness.is_dead(f"host:{process.pid}:first", ours=True):
         time.sleep(0.05)
     third = run.open_run({"epochs": 1}, f"another-host:{os.getpid()}:third", "third")
     assert third.id == first.id

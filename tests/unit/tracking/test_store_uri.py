@@ -64,12 +64,12 @@ def test_an_address_of_no_store_is_one_message(uri: str, monkeypatch: pytest.Mon
     """It has the address without its password, MLflow's own words and what to do; nothing is made."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match="Nothing else is lost: `dvc repro`") as refused:
-        store.strictly(store.connect)
+        store.as_user_error(store.connect)
     text = str(refused.value)
     assert text.startswith(f"MLflow: the store {uri.replace('me:secret-word@', '')} ") or uri in ("runs.db", "./mlruns")
     assert "unset MLFLOW_TRACKING_URI" in text and "\n" not in text
     assert "secret-word" not in text
-    assert {path.name for path in store.session.root().iterdir()} == {".dvc"}
+    assert {path.name for path in store.session.project_root().iterdir()} == {".dvc"}
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
