@@ -60,7 +60,7 @@ class Tokenizer:
         Raises:
             UserError: the file is missing or damaged.
         """
-        files.need(path, made_by="tokenize")
+        files.require(path, made_by="tokenize")
         try:
             return cls(Reference.from_file(str(path)))
         except Exception as error:  # tokenizers raises plain Exception for a damaged file
