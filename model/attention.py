@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 64  # queries worked on at once
-NARROW = 16  # head size below which a product has few columns, see _empty_across
+NARROW = 16  # head size below which a product has few columns, see _empty
 BY_HAND_UP_TO = 1024  # tokens; longer sequences take PyTorch's attention, whose memory can grow with T instead of T^2
 FLASH = 8  # major compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
 
@@ -63,7 +63,7 @@ class AttentionByHand(torch.autograd.Function):
         B, H, T, hs = q.shape
         q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, T, hs)
         q = q * (scale := 1.0 / math.sqrt(q.size(2)))
-        o = q.new_empty(q.shape)
+        o = _empty(q)
         kept = any(ctx.needs_input_grad)  # without gradients nothing is kept: each block's weights reuse the last one's memory
         mask = q.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)  # -inf = in the future
         saved = []
@@ -89,7 +89,7 @@ class AttentionByHand(torch.autograd.Function):
         q, k, v, *saved = ctx.saved_tensors
         T = q.size(1)
         do = grad.reshape(q.shape)
-        dq, dk, dv = q.new_empty(q.shape), _empty_across(q), _empty_across(q)
+        dq, dk, dv = _empty(q), _empty(q, across=True), _empty(q, across=True)
         for index, start in reversed(list(enumerate(range(0, T, QUERY_BLOCK)))):  # the last block sees all keys: it sets dk, dv
             end = min(start + QUERY_BLOCK, T)
             do_block, q_block = do[:, start:end], q[:, start:end]
@@ -108,10 +108,12 @@ class AttentionByHand(torch.autograd.Function):
         return dq.view(grad.shape), dk.view(grad.shape), dv.view(grad.shape), None, None
 
 
-def _empty_across(like: Tensor) -> Tensor:
-    """(N, T, hs) for products p' x. A product with few columns is slow: for narrow heads its transpose, x' p, is computed."""
+def _empty(like: Tensor, across: bool = False) -> Tensor:
+    """(N, T, hs) for products p x, or p' x (`across`). A product with few columns is slow: for narrow heads its transpose is
+    computed instead, in float32 only where the wide matrix p is then still read row by row."""
     N, T, hs = like.shape
-    return like.new_empty(N, hs, T).transpose(1, 2) if hs < NARROW else like.new_empty(N, T, hs)
+    transposed = hs < NARROW and (across or like.dtype != torch.float32)
+    return like.new_empty(N, hs, T).transpose(1, 2) if transposed else like.new_empty(N, T, hs)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
