@@ -10,16 +10,16 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import interpreter
 import pytest
 import torch
-from stage_runs import environment, run_stage, write_params
+from stage_runs import environment, run_python, run_stage, write_params
 from step_pair import StopAfter, finished, same, state, trainer
 
 from model import GPT2, GPT2Config
@@ -192,15 +192,15 @@ def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
     """What the stage train leaves when nothing happens to it."""
     folder = project()
-    done = run_stage(folder, "train", "--no-log", PYTHONHASHSEED="random")  # executed: with hashes that the others don't have
+    done = _run(folder)
     assert done.returncode == 0, done.stderr
     assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
     return _digests(folder)
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
-    words, pipe = ["-m", "stages.train", "--no-log"], subprocess.PIPE
-    return interpreter.start(words, folder, environment(folder), stdout=pipe, stderr=pipe, text=True)
+    command, pipe = [sys.executable, "-m", "stages.train", "--no-log"], subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True)
 
 
 def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
@@ -260,7 +260,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
 
 def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return interpreter.run([*torchrun, "-m", "stages.train", "--no-log"], folder, environment(folder), timeout=300)
+    return run_python([*torchrun, "-m", "stages.train", "--no-log"], folder)
 
 
 TOGETHER = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}
