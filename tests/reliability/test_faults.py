@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, signal_group, wait_for
+from project import Project, runs_stage, signal_group, wait_for
 from reference import PATIENCE, Reference, at_once, forget, starts_stage
 from repository import STAGES
 
@@ -30,7 +30,7 @@ SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
     """The process of a stage that DVC runs."""
     try:
-        return next((process for process in dvc.children(recursive=True) if f"stages.{stage}" in process.cmdline()), None)
+        return next((process for process in dvc.children(recursive=True) if runs_stage(process, stage)), None)
     except psutil.Error:
         return None
 
