@@ -43,10 +43,10 @@ class News:
         return run
 
 
-def interrupt(project: Project, news: News, number: signal.Signals) -> None:
-    """Start `dvc repro`, wait for a new checkpoint and for points in MLflow, then send the signal to the whole group."""
+def interrupt(project: Project, news: News, number: signal.Signals, *words: str) -> None:
+    """Start a DVC command, wait for a new checkpoint and for points in MLflow, then send the signal to the whole group."""
     before = project.saved()
-    process = project.start("repro")
+    process = project.start(*words)
     wait_for(lambda: project.saved() > before or process.poll() is not None)
     signal_group(process, signal.SIGSTOP)  # training rests while its log is looked at, however fast it is
     wait_for(lambda: any(run.steps("train_loss") and run.steps(CPU) for run in news.runs()), pause=0.2)
@@ -133,9 +133,9 @@ def test_interrupted_and_killed_training_stays_one_run(project: Project) -> None
     """Ctrl-C, then kill -9 of DVC and training: `dvc repro` resumes both each time, no point twice, none missing."""
     news = News(project)
     forget(project.folder, "train")
-    interrupt(project, news, signal.SIGINT)
+    interrupt(project, news, signal.SIGINT, "repro")
     interrupted = news.only()
-    interrupt(project, news, signal.SIGKILL)
+    interrupt(project, news, signal.SIGKILL, "repro")
     assert "from step" in project.dvc("repro")
     run = news.only()
     assert run.id == interrupted.id
@@ -146,6 +146,19 @@ def test_interrupted_and_killed_training_stays_one_run(project: Project) -> None
         steps = run.steps(key)
         assert steps, key
         assert len(steps) == len(set(steps)), f"{key}: doubled points"
+
+
+def test_killed_temporary_experiment_stays_one_run(project: Project) -> None:
+    """`dvc exp run --temp`, killed and started again: one run, in the main checkout's store."""
+    news = News(project)
+    forget(project.folder, "train")
+    words = ("exp", "run", "--temp", "-n", "temporary")
+    interrupt(project, news, signal.SIGKILL, *words)
+    project.dvc(*words)
+    run = news.only()
+    assert run.name == "temporary"
+    assert run.complete
+    assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
 
 
 @pytest.mark.readme("dvc exp run --queue -S 'learning_rate=0.0015,0.003,0.006' && dvc queue start")
