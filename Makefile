@@ -123,7 +123,7 @@ test: $(VENV)/.ready-dev ## The whole test suite
 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready-dev ## The quick tests: unit tests, and the rules of the source tree
-	python -m pytest tests/unit tests/contract -m 'not slow and not extra'
+	$(PYTEST) tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: test-gpu
 test-gpu: $(VENV)/.ready-dev ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)

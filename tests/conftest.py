@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import Project
+from project import EXPERIMENT, Project
 from shared import made_once
-from stage_runs import run_stage, write_params
+from stage_runs import call_stage, write_params
 
 EPOCHS = 4  # of the finished project: a second or so
 SAMPLED = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}  # seconds; these trainings are over before the default's 5
@@ -40,6 +40,17 @@ def own_environment() -> Iterator[None]:
     os.environ.update(before | {"PYTEST_CURRENT_TEST": now})
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread: the bits depend on their number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with params.yaml, data/download and data/tokenize of the tiny pipeline. Copy it; don't write in it."""
@@ -47,7 +58,7 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         write_params(folder, {})
         for stage in ("download", "tokenize"):
-            done = run_stage(folder, stage, PYTHONHASHSEED="random")  # executed: with hashes that its copies don't have
+            done = call_stage(folder, stage)
             assert done.returncode == 0, done.stderr
 
     return made_once(tmp_path_factory, "tokenized", make)
@@ -73,3 +84,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
     folder = made_once(tmp_path_factory, "finished", make)
     return Project(folder / "project", dict(SAMPLED), (folder / "said").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def experimented(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project after `dvc exp run -n stories-30 -S max_samples=30`. Duplicate it; don't write in it."""
+
+    def make(folder: Path) -> None:
+        finished.duplicate(folder / "project").dvc("exp", "run", "-n", EXPERIMENT, "-S", "max_samples=30")
+
+    folder = made_once(tmp_path_factory, "experimented", make)
+    return Project(folder / "project", dict(finished.env), finished.said)

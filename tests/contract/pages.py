@@ -11,7 +11,8 @@ from source_tree import ROOT
 
 PAGES = [
     *(path.relative_to(ROOT).as_posix() for folder in ("", "docs") for path in sorted((ROOT / folder).glob("*.md"))),
-    *("data/README.md", "mlruns/README.md"),
+    "data/README.md",
+    "mlruns/README.md",
 ]
 SHELL = ("", "sh", "bash", "console")  # languages of a fence that holds commands; pictures and output are ```text
 NEEDS = re.compile(r"# needs (the Hub|a GPU)")

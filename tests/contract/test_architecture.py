@@ -43,14 +43,14 @@ def test_model_is_tensors_only() -> None:
         assert "nn.Transformer" not in text and "MultiheadAttention" not in text, path
 
 
-def test_one_room_knows_mlflow() -> None:
-    """In the pipeline, only the room stages/tracking imports mlflow."""
+def test_one_package_knows_mlflow() -> None:
+    """In the pipeline, only the package stages/tracking imports mlflow."""
     users = {path.parent.name for path in _sources("stages") if "mlflow" in _third_party(path)}
     assert users == {"tracking"}
 
 
 def test_stages_that_compute_do_not_know_mlflow() -> None:
-    """Only the stage `track` imports the room that uses mlflow; `train` starts it as a separate process."""
+    """Only the stage `track` imports the package that uses mlflow; `train` starts it as a separate process."""
     assert {stage for stage in STAGES if any("stages/tracking/" in path for path in source_tree.code_of(stage))} == {"track"}
 
 

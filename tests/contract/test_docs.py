@@ -52,7 +52,7 @@ def test_links_lead_somewhere(page: str) -> None:
                     assert set(symbol.split(".")) <= pages.defined(path), f"{symbol} is not in {name}"
 
 
-def test_one_version() -> None:
+def test_one_version_everywhere() -> None:
     """pyproject.toml, CITATION.cff and CHANGELOG.md give the same version."""
     found = re.search(r'^version = "(.+)"$', pages.read("pyproject.toml"), re.MULTILINE)
     assert found

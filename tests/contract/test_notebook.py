@@ -38,7 +38,7 @@ def test_one_placeholder_for_the_owner() -> None:
     assert "replace OWNER" in pages.read("README.md")
 
 
-def test_commands_name_what_exists() -> None:
+def test_notebook_commands_name_what_exists() -> None:
     """Each `make` target and each param that a cell names exists."""
     text = "\n".join(CODE)
     assert set(re.findall(r"make ([a-z0-9-]+)", text)) <= pages.targets()

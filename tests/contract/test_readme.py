@@ -1,33 +1,27 @@
-"""README.md's commands do what it says. Each command in a block runs here on a tiny copy of the project, or in another test
-that is named here, or is marked as needing the Hub or a GPU. An unknown command fails.
+"""README.md's commands do what it says. Each command in a block runs here on a tiny copy of the project, or in a test that is
+marked with it (`@pytest.mark.readme`), or the README says that it needs the Hub or a GPU. An unknown command fails.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import shlex
+import re
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pages
 import pytest
-import servers
-from project import Project, wait_for
+from project import EXPERIMENT, Project
 from source_tree import ROOT
 
 COMMANDS = list(pages.commands(pages.read("README.md")))
-ELSEWHERE = {  # command: the test that runs it on a tiny project, and the words that prove it
-    "dvc exp run -S max_samples=250000": ("pipeline/test_pages.py", "project", ['"exp", "run"', "max_samples="]),
-    "dvc exp run --queue -S 'learning_rate=0.0015,0.003,0.006' && dvc queue start": (
-        *("pipeline/test_runs.py", "test_queue_of_two_from_an_empty_store"),
-        ['"exp", "run", "--queue", "-S", "learning_rate=', '"queue", "start"'],
-    ),
-    "make reproduce RUN=<run>": ("pipeline/test_rebuild.py", "rerun", ['reproduce.run_again(Recorded("mine")']),
+MARKED = {  # the commands that other tests run, with smaller numbers
+    ast.literal_eval(command)
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for command in re.findall(r"^@pytest\.mark\.readme\((.+)\)$", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
 
 
@@ -52,9 +46,9 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """A user after `make repro`."""
-    return Reader(finished.duplicate(tmp_path_factory.mktemp("readme") / "project"))
+def reader(experimented: Project, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """A user after `make repro` and an experiment."""
+    return Reader(experimented.duplicate(tmp_path_factory.mktemp("readme") / "project"))
 
 
 def clone(reader: Reader) -> None:
@@ -77,27 +71,10 @@ def again(reader: Reader) -> None:
 
 def compare(reader: Reader) -> None:
     """The table has the experiment and its results."""
-    reader.project.dvc("exp", "run", "-n", "cold", "-S", "temperature=0.5", "generate")
     said = reader.type("make compare")
     assert "| Experiment" in said
-    assert "cold" in said
+    assert EXPERIMENT in said
     assert "perplexity" in said
-
-
-def ui(reader: Reader) -> None:
-    """The server answers. It gets a free port, because the README's may be in use here."""
-    words, port = shlex.split(reader.type("make --dry-run ui")), servers.free_port()
-    address, folder = f"http://127.0.0.1:{port}", reader.project.folder
-
-    def ready() -> bool:
-        with suppress(OSError):
-            return bool(urllib.request.urlopen(f"{address}/health", timeout=5).status == 200)
-        return False
-
-    log = folder / ".venv" / "ui.log"
-    with servers.running([*words, "--port", str(port)], lambda: True, log, cwd=folder, env=reader.env):
-        wait_for(ready)
-        assert f"MLflow starts in about ten seconds: {address}" in log.read_text(encoding="utf-8")
 
 
 def pull(reader: Reader) -> None:
@@ -133,7 +110,6 @@ def lint(reader: Reader) -> None:
 HERE: dict[str, Callable[[Reader], None]] = {
     "git clone <this repository> gpt2-pipeline && cd gpt2-pipeline": clone,
     "make repro": repro,
-    "make ui": ui,
     "dvc repro": again,
     "make compare": compare,
     "dvc pull": pull,
@@ -150,25 +126,15 @@ def test_command_does_what_the_readme_says(command: str, reader: Reader) -> None
     HERE[command](reader)
 
 
-def test_every_command_is_known() -> None:
+def test_every_command_has_a_test() -> None:
     """Each command has a test, except those marked `# needs the Hub` or `# needs a GPU`, and each test has its command."""
-    typed = {command for command, marked in COMMANDS if not marked}
-    assert typed - {*HERE, *ELSEWHERE} == set(), "name in tests/contract/test_readme.py what runs it, or fence it as ```text"
-    assert {*HERE, *ELSEWHERE} - typed == set(), "the README no longer has it"
-
-
-@pytest.mark.parametrize("command", ELSEWHERE)
-def test_command_is_run_elsewhere(command: str) -> None:
-    """The test that is named for the command exists and runs it."""
-    file, name, words = ELSEWHERE[command]
-    source = (ROOT / "tests" / file).read_text(encoding="utf-8")
-    (test,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
-    text = ast.get_source_segment(source, test) or ""
-    assert all(word in text for word in words)
+    typed = {command for command, needs in COMMANDS if not needs}
+    assert typed - {*HERE, *MARKED} == set(), "mark the test that runs it with @pytest.mark.readme, or fence it as ```text"
+    assert {*HERE, *MARKED} - typed == set(), "the README no longer has it"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/measurements.md"])
-def test_figures_are_the_committed_run_s(page: str) -> None:
+def test_figures_are_those_of_the_committed_run(page: str) -> None:
     """The perplexities, intervals and sizes that the pages give for the default are those in data/*/metrics.json."""
     train, evaluate = (json.loads(pages.read(f"data/{stage}/metrics.json")) for stage in ("train", "evaluate"))
     text = pages.read(page)
@@ -185,7 +151,7 @@ def test_story_is_one_of_the_committed_samples() -> None:
     assert story in pages.read("data/generate/samples.md").replace("**", "")
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_short() -> None:
     """Somebody decides in two minutes: at most 120 lines. Measurements have a page of their own, and so has troubleshooting."""
     assert len(pages.read("README.md").splitlines()) <= 120
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import random_network
+from tiny import network
 
 from model import GPT2, GPT2Config, generate
 from model.generation import Step, stream
@@ -25,7 +25,7 @@ def record() -> Any:
 
 def make(**changes: Any) -> GPT2:
     """A network with large random weights."""
-    return random_network(SHAPE | changes, noise=0.1)
+    return network(**(SHAPE | changes), noise=0.1)
 
 
 def seeded(rows: int) -> list[torch.Generator]:

@@ -31,7 +31,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[nbforma
     folder = tmp_path_factory.mktemp("notebook")
     Project.copy(folder / "origin")
     settings = {"REPO": str(folder / "origin"), "FOLDER": str(folder / "my clone"), "KEEP": str(folder / "my drive")}
-    settings |= {"SETUP": False, "PORT": servers.free_port(), "CHANGES": "-S max_samples=40"}
+    settings |= {"SETUP": False, "PORT": servers.free_port(), "CHANGES": "-S max_samples=40 -S epochs=1"}
     book = nbformat.read(ROOT / "notebooks/colab.ipynb", as_version=4)
     (at,) = [at for at, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
     book.cells.insert(at + 1, nbformat.v4.new_code_cell("\n".join(f"{key} = {value!r}" for key, value in settings.items())))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from project import LoggedRun, Project
+from repository import git
 
 from tools import reproduce
 
@@ -29,7 +29,7 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
         encoding="utf-8",
     )
     project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5", "-S", "n_embd=8")
-    subprocess.run(["git", "checkout", "--quiet", "--force", "HEAD"], cwd=project.folder, check=True)
+    git(project.folder, "checkout", "--quiet", "--force", "HEAD")
     project.dvc("checkout")
     return project
 
@@ -81,6 +81,7 @@ def verdict(project: Project, run_id: str, rerun: reproduce.Rerun) -> object:
     return ended.value.code
 
 
+@pytest.mark.readme("make reproduce RUN=<run>")
 def test_reproduce_is_identical(
     project: Project, mine: LoggedRun, rerun: reproduce.Rerun, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Accidents around a run: a second `dvc repro` beside it, a clock that goes backwards, a rotten file in DVC's cache."""
+"""Accidents around a run: a second `dvc repro` beside it, a clock that runs backwards, a damaged file in DVC's cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.common.params import read_yaml
 pytestmark = [pytest.mark.slow, pytest.mark.kind("accident around a run")]
 
 
-def test_two_at_once(reference: Reference, tmp_path: Path) -> None:
+def test_two_repros_at_once_end_with_the_same_bytes(reference: Reference, tmp_path: Path) -> None:
     """Two `dvc repro` at the same moment: each completes or says that the other one runs; the next ends with the same bytes."""
     project = reference.copy(tmp_path / "project", without="generate")
     both = [project.start("repro"), project.start("repro")]
@@ -29,27 +29,27 @@ def test_two_at_once(reference: Reference, tmp_path: Path) -> None:
     assert reference.differences(project) == [], said
 
 
-def test_clock_goes_backwards(reference: Reference, tmp_path: Path) -> None:
+def test_clock_that_runs_backwards_changes_nothing(reference: Reference, tmp_path: Path) -> None:
     """The wall clock runs backwards while a network is trained and its run completed: the same bytes, one complete run."""
     project = reference.copy(tmp_path / "project")
     known = {run.id for run in project.runs()}
     project.env |= faults.clock_backwards(time.time())
-    said = project.dvc("repro", "--force", "--single-item", "train", "track")
+    said = [project.python("-m", f"stages.{stage}") for stage in ("train", "track")]
     assert reference.differences(project) == [], said
     (run,) = [run for run in project.runs() if run.id not in known]
-    assert_complete(run, project)
+    assert_complete(run, project, by_dvc=False)
 
 
-def test_rotten_cache(reference: Reference, tmp_path: Path) -> None:
-    """An object of DVC's cache has other bytes than its name says: it is found out, made again, and nobody used it."""
+def test_damaged_cache_object_is_replaced(reference: Reference, tmp_path: Path) -> None:
+    """An object of DVC's cache has other bytes than its name says: it is not used, and its stage runs again."""
     project = reference.copy(tmp_path / "project")
     lock = read_yaml((project.folder / "dvc.lock").read_text(encoding="utf-8"))
     (md5,) = [out["md5"] for out in lock["stages"]["tokenize"]["outs"] if out["path"] == "data/tokenize/train.npy"]
-    rotten = project.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-    content = bytearray(rotten.read_bytes())
+    damaged = project.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
-    rotten.chmod(0o644)
-    rotten.write_bytes(bytes(content))
+    damaged.chmod(0o644)
+    damaged.write_bytes(bytes(content))
     (project.folder / "data" / "tokenize" / "train.npy").unlink()
     project.dvc("repro")
     assert reference.differences(project) == []

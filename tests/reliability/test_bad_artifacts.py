@@ -1,11 +1,11 @@
-"""Files between the stages: one that is missing, damaged or from another run is refused by its name, with what to run."""
+"""Files between the stages: one that is missing, damaged or from another run is rejected by its name, with what to run."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +193,12 @@ CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, 
 
 
 @pytest.fixture
-def finished(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def finished(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
     """A copy of the finished project's params and data."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     monkeypatch.setattr("stages.compute.machine.keep_freed_memory", lambda: None)  # this process's memory stays as it is
-    threads = torch.get_num_threads()
-    yield reference.copy_data(tmp_path / "project")
-    torch.set_num_threads(threads)
+    return reference.copy_data(tmp_path / "project")
 
 
 def name_of(case: Any) -> str | None:
@@ -208,7 +206,7 @@ def name_of(case: Any) -> str | None:
 
 
 @pytest.mark.parametrize(("stage", "name", "damage", "words"), CASES, ids=name_of)
-def test_refused(
+def test_bad_file_is_rejected_by_name(
     stage: str, name: str, damage: Damage, words: list[str], finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The stage that reads it names the file, says what is wrong and which stage to run, before any work."""

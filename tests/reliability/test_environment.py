@@ -32,7 +32,7 @@ def dvc(project: Project, *words: str, env: dict[str, str], folder: str = ".") -
     return done.stdout + done.stderr
 
 
-def test_odd_path_and_narrow_terminal(reference: Reference) -> None:
+def test_pipeline_runs_in_an_odd_path_on_an_ascii_terminal(reference: Reference) -> None:
     """In a path with spaces, quotes and Unicode, on a terminal that has ASCII only, the whole pipeline runs.
 
     It is there that the reference ran: all other tests compare what they make in plain places with it.
@@ -43,7 +43,7 @@ def test_odd_path_and_narrow_terminal(reference: Reference) -> None:
     assert_complete(reference.project.runs()[0], reference.project)
 
 
-def test_without(reference: Reference, tmp_path: Path) -> None:
+def test_runs_without_git_home_or_user(reference: Reference, tmp_path: Path) -> None:
     """Without the program git, and without HOME and a user's name, the stages that use them give the same bytes."""
     project, programs = reference.copy(tmp_path / "project"), tmp_path / "bin"
     programs.mkdir()
@@ -58,7 +58,7 @@ def test_without(reference: Reference, tmp_path: Path) -> None:
     assert reference.differences(project) == []
 
 
-def test_from_a_subfolder(reference: Reference, tmp_path: Path) -> None:
+def test_dvc_works_from_a_subfolder(reference: Reference, tmp_path: Path) -> None:
     """`dvc repro -P` works from any folder of the project; a stage started there by hand says where to go."""
     project = reference.copy(tmp_path / "project")
     assert "up to date" in dvc(project, "repro", "-P", env=project.environment(), folder="docs")
@@ -67,7 +67,9 @@ def test_from_a_subfolder(reference: Reference, tmp_path: Path) -> None:
     check_message(done.stderr, ["params.yaml is missing", "Run from the project's folder"])
 
 
-def test_read_only_folder(reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_read_only_folder_is_named(
+    reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """A folder that cannot be written: the stage says which one, and changes nothing."""
 
     def refuses(stage: str, name: str) -> None:
@@ -83,21 +85,19 @@ def test_read_only_folder(reference: Reference, tmp_path: Path, record_property:
     at_once([partial(refuses, *case) for case in cases.items()], record_property)
 
 
-PICTURES = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-NO_BACKEND = {"MPLBACKEND": "no_such_backend"}
-SCREEN = {"MPLBACKEND": "TkAgg", "DISPLAY": ":99"}
-NO_HOME = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent/cache", "XDG_CONFIG_HOME": "/nonexistent/config"}
-TURKISH = {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "de"}
-SETTINGS = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "error::UserWarning"}
-NOTEBOOK = {  # what Jupyter, Colab, an IDE or cron leave, or take away: two things at a time
-    "inline pictures, other settings of Python": PICTURES | SETTINGS,
-    "a backend that is not there, another language": NO_BACKEND | TURKISH,
-    "a backend of a screen, no folder for temporary files": SCREEN | {"TMPDIR": "/nonexistent"},
-    "no home, a safe path": NO_HOME | {"PYTHONSAFEPATH": "1"},
+NOTEBOOK = {"MPLBACKEND": "module://not_installed.backend_inline", "HOME": "/nonexistent", "PYTHONSAFEPATH": "1"}
+NOTEBOOK |= {"XDG_CACHE_HOME": "/nonexistent/cache", "XDG_CONFIG_HOME": "/nonexistent/config"}
+IDE = {"MPLBACKEND": "TkAgg", "DISPLAY": ":99", "TMPDIR": "/nonexistent", "LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "de"}
+IDE |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "error::UserWarning"}
+LEFT = {  # what Jupyter, Colab, an IDE or cron leave in the environment
+    "a backend for pictures that is not here, no home, a safe path": NOTEBOOK,
+    "a backend for a screen, no folder for temporary files, another language, settings of Python": IDE,
 }
 
 
-def test_what_notebooks_leave(reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_variables_of_notebooks_change_nothing(
+    reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Variables that a notebook or an IDE leaves change no byte, and cost neither the run nor its pictures."""
 
     def completes(name: str, wishes: dict[str, str]) -> None:
@@ -110,10 +110,10 @@ def test_what_notebooks_leave(reference: Reference, tmp_path: Path, record_prope
         assert run.complete and "plots/loss.png" in run.artifacts()
         assert reference.differences(project) == []
 
-    at_once([partial(completes, *case) for case in NOTEBOOK.items()], record_property)
+    at_once([partial(completes, *case) for case in LEFT.items()], record_property)
 
 
-def test_no_python_on_the_path(reference: Reference, tmp_path: Path) -> None:
+def test_stages_find_the_python_of_venv(reference: Reference, tmp_path: Path) -> None:
     """`.venv/bin/dvc repro` from cron or an IDE, where nothing is activated: the stages find .venv's Python."""
     project = reference.copy(tmp_path / "project")
     (project.folder / ".venv" / "bin").mkdir(parents=True)
@@ -124,13 +124,12 @@ def test_no_python_on_the_path(reference: Reference, tmp_path: Path) -> None:
     programs.mkdir()
     for name in ("sh", "env", "git"):
         (programs / name).symlink_to(shutil.which(name) or name)
-    for shell in ("/bin/sh", "/bin/bash"):
-        env = project.environment() | {"PATH": str(programs), "SHELL": shell}
-        dvc(project, "repro", "--force", "--single-item", "download", env=env)
+    env = project.environment() | {"PATH": str(programs), "SHELL": "/bin/sh"}
+    dvc(project, "repro", "--force", "--single-item", "download", env=env)
     assert reference.differences(project) == []
 
 
-def test_a_python_without_the_packages(tmp_path: Path) -> None:
+def test_python_without_the_packages_says_what_to_activate(tmp_path: Path) -> None:
     """The system's Python, by accident: one sentence says what to activate."""
     words = [sys.executable, "-S", "-m", "stages.generate"]  # -S: without the folder of the installed packages
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -144,38 +143,38 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/runs.db"
 
 
-LOST = {"download": "train.parquet", "tokenize": "train.npy", "generate": "samples.jsonl"}  # of each stage, one output
-
-
 @pytest.mark.parametrize(
     ("closed", "stage"),
     [
         ("2>&-", "download"),
-        (">&- 2>&-", "generate"),
+        ("<&- >&- 2>&-", "track"),
         ("<&- >&- 2>&-", "tokenize"),
-        ("| head -c 0", "generate"),
+        ("| head -c 0", "track"),
         ("2> /dev/full", "download"),
         ("> /dev/null 2>&1 < /dev/null", "tokenize"),
     ],
 )
-def test_streams_that_nobody_reads(closed: str, stage: str, reference: Reference, store: str, tmp_path: Path) -> None:
-    """A daemon's closed streams, a reader that goes away: the stages write their bytes, and no message gets into a file."""
+def test_streams_that_nobody_reads_change_nothing(
+    closed: str, stage: str, reference: Reference, store: str, tmp_path: Path
+) -> None:
+    """A daemon's closed streams, a reader that goes away: a stage writes its bytes, and no message gets into a file."""
     folder = reference.copy_data(tmp_path / "project")
     before, known = digests(folder / "data"), {run.id for run in Project(folder).runs(store)}
-    (folder / "data" / stage / LOST[stage]).unlink()
+    for path in (folder / "data" / stage).iterdir():
+        path.unlink()
     env = environment(folder, **QUIET, MLFLOW_TRACKING_URI=store)
-    for module in (f"stages.{stage}", "stages.track"):
-        script = f"{sys.executable} -m {module} {closed}"
-        done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    after = {name: digest for name, digest in digests(folder / "data").items() if name in before}
-    assert after == before
-    (run,) = [run for run in Project(folder).runs(store) if run.id not in known]
-    assert run.complete
+    script = f"set -o pipefail; {sys.executable} -m stages.{stage} {closed}"
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if stage == "track":
+        (run,) = [run for run in Project(folder).runs(store) if run.id not in known]
+        assert run.complete
+    else:
+        assert digests(folder / "data") == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
-def test_a_user_without_a_name(reference: Reference, tmp_path: Path) -> None:
+def test_user_without_a_name_gets_a_complete_run(reference: Reference, tmp_path: Path) -> None:
     """A container's user that /etc/passwd does not know, without a home: stages run by hand, with a complete run."""
     with tempfile.TemporaryDirectory(prefix="nobody-", dir="/tmp") as name:
         folder = reference.copy_data(Path(name) / "project")

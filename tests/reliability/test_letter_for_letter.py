@@ -1,4 +1,4 @@
-"""Stories arrive letter for letter: what `download` takes from a file is what a plain reader gives, or it names the row."""
+"""Text import is lossless: what `download` takes from a file is what a plain reader gives, or it names the row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stages.common.errors import UserError
 from stages.sources.open_source import open_source
 from stages.sources.source import SplitReader
 
-pytestmark = pytest.mark.kind("stories letter for letter")
+pytestmark = pytest.mark.kind("lossless text import")
 EXAMPLES = 40
 
 LOOKS_LIKE = [

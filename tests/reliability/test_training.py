@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -10,16 +9,17 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import interpreter
 import pytest
 import torch
-from stage_runs import environment, run_stage, write_params
+from repository import digests
+from stage_runs import environment, run_python, run_stage, write_params
 from step_pair import StopAfter, finished, same, state, trainer
 
 from model import GPT2, GPT2Config
@@ -31,13 +31,7 @@ from stages.training.optimizer import Controls, make_optimizers
 from stages.training.signals import Stop
 from stages.training.trainer import Stopped
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -170,11 +164,6 @@ def _run(folder: Path) -> subprocess.CompletedProcess[str]:
     return run_stage(folder, "train", "--no-log")
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted((folder / "data" / "train").rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture(scope="module")
 def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes copies of the tokenized project with other params."""
@@ -192,15 +181,15 @@ def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
     """What the stage train leaves when nothing happens to it."""
     folder = project()
-    done = run_stage(folder, "train", "--no-log", PYTHONHASHSEED="random")  # executed: with hashes that the others don't have
+    done = _run(folder)
     assert done.returncode == 0, done.stderr
     assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
-    return _digests(folder)
+    return digests(folder / "data" / "train")
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
-    words, pipe = ["-m", "stages.train", "--no-log"], subprocess.PIPE
-    return interpreter.start(words, folder, environment(folder), stdout=pipe, stderr=pipe, text=True)
+    command, pipe = [sys.executable, "-m", "stages.train", "--no-log"], subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True)
 
 
 def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
@@ -225,7 +214,7 @@ def test_signal_saves_and_says_how_to_go_on(
     again = _run(folder)
     assert again.returncode == 0, again.stderr
     assert "going on from step" in again.stdout
-    assert _digests(folder) == undisturbed
+    assert digests(folder / "data" / "train") == undisturbed
 
 
 @pytest.mark.slow
@@ -252,15 +241,15 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
     if not (folder / "data" / "train" / "metrics.json").exists():
         done = _run(folder)
         assert done.returncode == 0, done.stderr
-    ours, theirs = _digests(folder), _digests(reference)
+    ours, theirs = digests(folder / "data" / "train"), digests(reference / "data" / "train")
     assert ours == theirs
-    weights = "data/train/model/model.safetensors"
+    weights = "model/model.safetensors"
     assert ours[weights] == undisturbed[weights], "saving more often changes no weight"
 
 
 def _torchrun(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return interpreter.run([*torchrun, "-m", "stages.train", "--no-log"], folder, environment(folder), timeout=300)
+    return run_python([*torchrun, "-m", "stages.train", "--no-log"], folder)
 
 
 TOGETHER = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}

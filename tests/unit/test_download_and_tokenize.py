@@ -10,11 +10,10 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import interpreter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from stage_runs import environment, run_stage, write_params
+from stage_runs import call_stage, run_python, write_params
 
 from stages.common import files
 from stages.common.errors import UserError
@@ -44,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run(folder: Path, stage: str, *words: str) -> str:
-    done = run_stage(folder, stage, *words)
+    done = call_stage(folder, stage, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -150,11 +149,11 @@ def test_a_kill_leaves_nothing_that_looks_whole(project: Path, stage: str, repla
     write_params(project, {"max_samples": 50, "max_val_samples": 10} if stage == "download" else {"vocabulary": "full"})
     marker = {"download": "about.json", "tokenize": "meta.json"}[stage]
     for last in range(replaces):
-        done = interpreter.run(["-c", KILLED, stage, str(last)], project, environment(project), timeout=120)
+        done = run_python(["-c", KILLED, stage, str(last)], project)
         assert done.returncode == -signal.SIGKILL
         assert not (project / "data" / stage / marker).exists()
         if stage == "download":
-            refused = run_stage(project, "tokenize")
+            refused = call_stage(project, "tokenize")
             assert refused.returncode == 1 and "The stage download makes it" in refused.stderr
         else:
             with pytest.raises(UserError, match="The stage tokenize makes it"):
@@ -179,7 +178,7 @@ def test_tokenize_says_what_is_missing(project: Path, hurt: Callable[[Path], obj
     """A missing or damaged input is named with the stage that makes it; the tokens that were there stay as they were."""
     hurt(project / "data")
     before = contents(project / "data/tokenize")
-    done = run_stage(project, "tokenize")
+    done = call_stage(project, "tokenize")
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert contents(project / "data/tokenize") == before
@@ -188,5 +187,5 @@ def test_tokenize_says_what_is_missing(project: Path, hurt: Callable[[Path], obj
 @pytest.mark.parametrize("workers", ["0", "-1", "many"])
 def test_workers_must_be_a_number_above_zero(project: Path, workers: str) -> None:
     """A wrong --workers is refused, not ignored."""
-    done = run_stage(project, "tokenize", "--workers", workers)
+    done = call_stage(project, "tokenize", "--workers", workers)
     assert done.returncode == 2 and "--workers" in done.stderr

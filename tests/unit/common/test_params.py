@@ -10,6 +10,7 @@ import pytest
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repository import COMMITTED
 
 from stages.common.errors import UserError
 from stages.common.params import (
@@ -22,8 +23,6 @@ from stages.common.params import (
     read_yaml,
     write_yaml,
 )
-
-COMMITTED: dict[str, Any] = read_yaml((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
 
 
 def test_committed_file_is_valid() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_network
+from tiny import network
 from torch import Tensor
 
 from model import GPT2, generate
@@ -23,7 +23,7 @@ SHAPE: dict[str, Any] = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_he
 
 def make(**changes: Any) -> GPT2:
     """A network with large random weights: every token of context matters."""
-    return random_network(SHAPE | changes, noise=0.15)
+    return network(**(SHAPE | changes), noise=0.15)
 
 
 def prompt(rows: int, columns: int, vocab_size: int = 50) -> Tensor:

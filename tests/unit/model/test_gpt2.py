@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import random_network
+from tiny import network
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ SHAPE: dict[str, Any] = {"vocab_size": 61, "block_size": 24, "n_layer": 3, "n_he
 
 def make(**changes: Any) -> GPT2:
     """A network whose every parameter, biases included, is random and large enough to matter."""
-    return random_network(SHAPE | changes, noise=0.2, seed=1)
+    return network(**(SHAPE | changes), noise=0.2, seed=1)
 
 
 def tokens(rows: int = 2, columns: int = 24, seed: int = 0) -> Tensor:

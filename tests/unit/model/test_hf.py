@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from networks import random_network
 from safetensors.torch import load_file, save_file
+from tiny import network
 from torch import Tensor
 
 from model import GPT2, generate, hf
@@ -26,7 +26,7 @@ SHAPE: dict[str, Any] = {"vocab_size": VOCABULARY, "block_size": CONTEXT, "n_lay
 
 def make(**changes: Any) -> GPT2:
     """A network whose every weight matters."""
-    return random_network(SHAPE | changes, noise=0.15)
+    return network(**(SHAPE | changes), noise=0.15)
 
 
 def theirs(folder: Path) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from stages.tracking import provenance
 from stages.tracking.provenance import Provenance
 
-pytestmark = pytest.mark.kind("git that fails, or is set otherwise")
+pytestmark = pytest.mark.kind("git errors and unusual git settings")
 
 PARAMS: dict[str, Any] = {"n_embd": 96, "prompt": "Once upon a time", "top_k": None, "causal": True}
 

@@ -11,7 +11,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import interpreter
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +35,8 @@ def train(folder: Path, store: str, end: str = "pass", script: str = TRAINING, *
     shutil.copy(ROOT / "params.yaml", folder)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
     environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
-    return interpreter.run(["-c", textwrap.dedent(script) % end], folder, environment, timeout=500)
+    command = [sys.executable, "-c", textwrap.dedent(script) % end]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False)
 
 
 def seconds(done: subprocess.CompletedProcess[str]) -> float:

@@ -9,7 +9,7 @@ import source_tree
 from source_tree import ROOT, STAGES
 
 Graph = Mapping[str, Set[str]]  # a source file, as a path from the root -> the project's files that it imports
-FLOORS = {  # a room imports from itself and from lower floors only
+LAYERS = {  # a package imports from itself and from lower layers only
     "model": 0,
     "stages/common": 0,
     "stages/storybook": 0,
@@ -38,23 +38,23 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def room(file: str) -> str:
+def package(file: str) -> str:
     """The folder that holds a file."""
     return file.rpartition("/")[0]
 
 
-def upwards(imports: Graph) -> Iterator[str]:
-    """Imports that do not go down: to a room on the same or a higher floor."""
+def upward_imports(imports: Graph) -> Iterator[str]:
+    """Imports that do not go down: to a package of the same or a higher layer."""
     for file, others in imports.items():
         for other in others:
-            here, there = room(file), room(other)
-            if here != there and FLOORS[there] >= FLOORS[here]:
+            here, there = package(file), package(other)
+            if here != there and LAYERS[there] >= LAYERS[here]:
                 yield f"{file} imports {other}, which is not below it"
             elif here == there == "stages" and other != "stages/__init__.py":
                 yield f"{file} imports the script {other}"
 
 
-def circles(imports: Graph) -> Iterator[str]:
+def import_cycles(imports: Graph) -> Iterator[str]:
     """Files that import themselves through others."""
     for file in imports:
         if file in reached(imports, imports[file]):
@@ -71,27 +71,27 @@ def reached(imports: Graph, start: Set[str]) -> set[str]:
     return seen
 
 
-def misplaced(imports: Graph, processes: Set[str]) -> Iterator[str]:
-    """Files that are not where their users require: in one stage's room, shared, or common.
+def misplaced_files(imports: Graph, processes: Set[str]) -> Iterator[str]:
+    """Files that are not where their users require: in one stage's package, shared, or common.
 
     Args:
         imports: who imports whom.
         processes: files that are started by name instead of imported.
     """
     users = {stage: reached(imports, {f"stages/{stage}.py"}) for stage in STAGES}
-    owners = {room(file): [stage for stage in STAGES if room(file) in map(room, users[stage])] for file in imports}
+    owners = {package(file): [stage for stage in STAGES if package(file) in map(package, users[stage])] for file in imports}
     for file in imports:
         stages = [stage for stage in STAGES if file in users[stage]]
-        if room(file) == "stages/common" and len(stages) < len(STAGES):
+        if package(file) == "stages/common" and len(stages) < len(STAGES):
             yield f"{file} is in common/, but {', '.join(sorted(set(STAGES) - set(stages)))} does not import it"
-        elif room(file) in SHARED and not 2 <= len(stages) < len(STAGES):
+        elif package(file) in SHARED and not 2 <= len(stages) < len(STAGES):
             yield f"{file} is shared, but {', '.join(stages) or 'no stage'} imports it"
-        elif FLOORS[room(file)] == 2 and (len(owners[room(file)]) > 1 or not (stages or file in processes)):
-            yield f"{file} is imported by {', '.join(stages) or 'no stage'}, its room by {', '.join(owners[room(file)])}"
+        elif LAYERS[package(file)] == 2 and (len(owners[package(file)]) > 1 or not (stages or file in processes)):
+            yield f"{file} is imported by {', '.join(stages) or 'no stage'}, its package by {', '.join(owners[package(file)])}"
 
 
-def crowded(imports: Graph, most: int) -> Iterator[str]:
-    """Rooms that have too many files."""
-    for folder in FLOORS:
-        if (count := sum(room(file) == folder for file in imports)) > most:
+def large_packages(imports: Graph, most: int) -> Iterator[str]:
+    """Packages that have too many files."""
+    for folder in LAYERS:
+        if (count := sum(package(file) == folder for file in imports)) > most:
             yield f"{folder} has {count} files"
