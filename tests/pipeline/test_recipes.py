@@ -14,6 +14,7 @@ import pytest
 from reference import Reference
 from stage_runs import ROOT, environment
 
+pytestmark = pytest.mark.slow
 CHECKED = ("test_architecture.py", "test_rooms.py", "test_docs.py")  # the contract tests that read the code
 MOST_LINES = 40  # changed for rotary positions
 ROTARY = """
