@@ -13,7 +13,7 @@ from stages.corpus.tokens import TokenFile
 from stages.explanation.explorer import Explorer
 from stages.explanation.page import page
 
-TRAIN, TOKENS, SAMPLES = Path("data/train"), Path("data/tokenize"), Path("data/generate/samples.jsonl")
+MODEL, TOKENS = Path("data/train/model"), Path("data/tokenize")
 FOLDER = Path("data/explain")
 PAGE = "explorer.html"
 
@@ -25,22 +25,12 @@ def main(args: argparse.Namespace) -> None:
     machine.set_threads(params.threads)
     validation = TokenFile.open(TOKENS, "validation")
     dataset = str(files.read_json(TOKENS / "meta.json", "tokenize", "dataset")["dataset"])
-    samples = files.read_jsonl(SAMPLES, "generate", "prompt", "ids", "finished")
-    moments = files.read_jsonl(TRAIN / "samples.jsonl", "train", "step", "texts")
-    losses = val_losses(TRAIN / "validation.csv")
-    training = [{**moment, "val_loss": losses.get(moment["step"])} for moment in moments]
     tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
-    net = saved_model.load(TRAIN / "model", TOKENS).to(machine.pick_device(params.device))
-    explorer = Explorer(net, tokenizer, validation, from_storybook=dataset == "storybook")
-    text = page(explorer.data(dataset, samples, training))
+    net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
+    text = page(Explorer(net, tokenizer, validation, from_storybook=dataset == "storybook").data(dataset))
     files.invalidate(FOLDER, PAGE)
     files.write_text(FOLDER / PAGE, text)
     print(f"{FOLDER / PAGE}: {len(text.encode()) / 1e6:.2f} MB. Look at it: make explore")
-
-
-def val_losses(path: Path) -> dict[int, float]:
-    """Validation loss by step, nats per token."""
-    return {int(row["step"]): row["val_loss"] for row in files.read_csv(path, "train", "step", "val_loss")}
 
 
 if __name__ == "__main__":

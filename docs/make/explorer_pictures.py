@@ -52,9 +52,6 @@ MASKED = [
     Picture("explorer-surprise", "surprise"),
     Picture("explorer-attention", "attention"),
     Picture("explorer-layers", "layers"),
-    Picture("explorer-samples", "samples"),
-    Picture("explorer-positions", "positions"),
-    Picture("explorer-training", "training"),
     Picture("explorer-phone", width=PHONE, dark=True),
 ]
 UNMASKED = [

@@ -24,6 +24,7 @@ from stages.common.params import TrainParams, load_params
 from stages.compute import saved_model
 from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.attention_weights import attention_weights
+from stages.explanation.head_roles import head_roles
 from stages.tracking.figures import all_figures
 from stages.tracking.results import Results
 from stages.training.schedule import learning_rate
@@ -116,22 +117,18 @@ def positions(params: TrainParams) -> Figure:
 def attention(net: GPT2, tokenizer: Tokenizer) -> Figure:
     """The mask, and the heads that look most at the previous token, at earlier equal tokens, and at the start of the text."""
     ids = [tokenizer.end_of_text, *tokenizer.encode(TEXT)]
-    weights = attention_weights(net, torch.tensor([ids]))
     T = len(ids)
-    before = torch.eye(T).roll(-1, 1).tril(-1)  # each row's weight on the previous token
-    same = torch.tensor([[float(one == other) for other in ids] for one in ids]).tril(-1)  # on the same token, earlier
-    start = torch.zeros(T, T)
-    start[1:, 0] = 1.0
+    weights = attention_weights(net, torch.tensor([ids]))
+    scores = head_roles([(torch.tensor(ids), weights)], causal=True).scores
     figure = Figure(figsize=(9, 9), layout="constrained")
     panels = figure.subplots(2, 2).flat
     words = [tokenizer.decode([token]) or "start" for token in ids]
     mask = next(panels)
     mask.imshow(torch.ones(T, T).tril(), cmap="Greys", vmin=0, vmax=2)
     mask.set_title("the mask: white = -∞, nothing to see", fontsize=10)
-    for panel, (what, where) in zip(
-        panels, {"the previous token": before, "the same token": same, "the start": start}.items(), strict=True
-    ):
-        share = (weights * where).sum((2, 3)) / where.any(1).sum()  # (L, H)
+    shown = {"previous": "the previous token", "same": "the same token", "first": "the start"}
+    for panel, (role, what) in zip(panels, shown.items(), strict=True):
+        share = scores[role]  # (L, H)
         layer, head = divmod(int(share.argmax()), net.config.n_head)
         panel.imshow(weights[layer, head], cmap="Blues", vmin=0, vmax=1)
         panel.set_title(f"block {layer + 1}, head {head + 1}: most on {what} ({float(share.max()):.0%})", fontsize=10)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,21 +18,19 @@ from stages.explanation.attention_weights import attention_weights
 from stages.explanation.head_roles import head_roles
 from stages.explanation.logit_lens import logit_lens
 from stages.explanation.packed import pack, pack_fractions, pack_nats
-from stages.explanation.sampling_table import TEMPERATURES, sampling_table
 from stages.explanation.story_choice import SHORTEST, Story
 from stages.explanation.token_text import TokenText, visible
 from stages.explanation.true_distribution import true_distribution
 from stages.storybook import story as storybook
 
-STORIES, SAMPLES, MOMENTS = 8, 3, 6  # shown: validation stories, generated samples, moments of the training
-LONGEST = 128  # tokens of a story or sample
+STORIES, LONGEST = 8, 128  # shown: validation stories, and tokens of each
 MEASURED = 48  # stories that the heads' roles are measured on
 WEIGHTS = 3_200_000  # attention weights kept, of all stories together: what makes the page large
-LIKELIEST, LENS, SAMPLED = 5, 3, 48  # tokens shown of a distribution: beside a token, in a layer, to sample from
+LIKELIEST, LENS = 5, 3  # tokens shown of a distribution: beside a token, in a layer
 
 
 class Explorer:
-    """Measures a network on a validation split, what it wrote, and how it learned.
+    """Measures a network on a validation split.
 
     Args:
         net: the network, on its device.
@@ -50,36 +47,17 @@ class Explorer:
         self._show = TokenText(tokenizer)
         self._shown: set[int] = {tokenizer.end_of_text}  # tokens whose text the page needs
 
-    def data(self, dataset: str, samples: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """All of it, as JSON values.
-
-        Args:
-            dataset: its name.
-            samples: what the stage generate wrote: prompt, text and ids of each.
-            training: what the network wrote at moments of its training: step, texts and val_loss of each.
-        """
-        evenly = (
-            np.linspace(0, len(training) - 1, min(MOMENTS, len(training))).round().astype(int)
-        )  # with the first and the last
+    def data(self, dataset: str) -> dict[str, Any]:
+        """All of it, as JSON values; `dataset` is the name of what the network was trained on."""
         stories = story_choice.choose(self.validation, STORIES, self.attention_tokens, self.longest)
-        with bar(len(stories) + 2, "explain", " parts") as progress:
+        with bar(len(stories) + 1, "explain", " parts") as progress:
             shown = []
             for story in stories:
                 shown.append(self._story(story))
                 progress.update()
-            written = [self._sample(sample) for sample in samples[:SAMPLES] if self._has_room(sample)]
-            progress.update()
             heads = self._heads()
             progress.update()
-        return {
-            "model": self._model(dataset),
-            "stories": shown,
-            "heads": heads,
-            "samples": written,
-            "temperatures": list(TEMPERATURES),
-            "training": [_moment(training[place]) for place in evenly],
-            **self._vocabulary(),
-        }
+        return {"model": self._model(dataset), "stories": shown, "heads": heads, **self._vocabulary()}
 
     def _model(self, dataset: str) -> dict[str, Any]:
         c = self.net.config
@@ -90,9 +68,8 @@ class Explorer:
     def _story(self, story: Story) -> dict[str, Any]:
         """A story with all that is measured on it."""
         tokens, targets = torch.tensor(story.tokens), torch.tensor(story.targets)
-        log_probabilities = predictions.log_probabilities_at_once(self.net, tokens)
+        log_probabilities = predictions.log_probabilities(self.net, tokens)
         ranking = predictions.rank(log_probabilities, targets, LIKELIEST)
-        without = predictions.log_probabilities_at_once(self.net, tokens, positions=False)
         layers = [predictions.rank(layer, targets, LENS) for layer in logit_lens(self.net, tokens)]
         lens = {
             "nats": pack_nats(torch.stack([layer.nats for layer in layers], 1)),  # (T, L + 1)
@@ -104,19 +81,13 @@ class Explorer:
             "number": story.number,
             "whole": story.whole,
             "tokens": self._tokens(torch.tensor([*story.tokens, story.targets[-1]])),  # (T + 1,)
-            **self._ranked(ranking),
-            "truth": self._truth(story, log_probabilities, ranking),
-            "without_positions": pack_nats(-without.gather(1, targets[:, None])[:, 0]),
-            "attention": pack_fractions(self._attention(tokens)[:, :, : self.attention_tokens, : self.attention_tokens]),
-            "lens": lens,
-        }
-
-    def _ranked(self, ranking: predictions.Ranking) -> dict[str, Any]:
-        return {
             "nats": pack_nats(ranking.nats),
             "rank": pack(ranking.rank, "u16"),
             "likeliest": self._tokens(ranking.tokens),
             "likeliest_nats": pack_nats(ranking.token_nats),
+            "truth": self._truth(story, log_probabilities, ranking),
+            "attention": pack_fractions(self._attention(tokens)[:, :, : self.attention_tokens, : self.attention_tokens]),
+            "lens": lens,
         }
 
     def _truth(self, story: Story, log_probabilities: Tensor, ranking: predictions.Ranking) -> dict[str, Any] | None:
@@ -157,28 +128,6 @@ class Explorer:
             "stories": min(MEASURED, self.validation.stories),
         }
 
-    def _has_room(self, sample: Mapping[str, Any]) -> bool:
-        """Whether the prompt leaves room in the context: behind a longer one, the network sees a window that moves."""
-        return len(self.tokenizer.encode(str(sample["prompt"]))) + 1 < self.net.config.block_size
-
-    def _sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """What the network wrote, each token with the distribution that it was drawn from."""
-        prompt = self.tokenizer.encode(str(sample["prompt"]))
-        end = [self.tokenizer.end_of_text]
-        ids = [*end, *prompt, *sample["ids"], *(end if sample["finished"] else [])]
-        ids = ids[: min(self.net.config.block_size, 1 + len(prompt) + LONGEST) + 1]
-        tokens, targets = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
-        log_probabilities = predictions.log_probabilities(self.net, tokens)
-        drawn, nats, shares = sampling_table(log_probabilities, SAMPLED)
-        return {
-            "prompt": len(prompt),  # tokens that it was given
-            "tokens": self._tokens(torch.tensor(ids)),
-            **self._ranked(predictions.rank(log_probabilities, targets, LIKELIEST)),
-            "drawn": self._tokens(drawn),
-            "drawn_nats": pack_nats(nats),
-            "drawn_share": pack_nats(shares),
-        }
-
     def _tokens(self, tokens: Tensor) -> dict[str, Any]:
         self._shown.update(tokens.flatten().tolist())
         return pack(tokens, "u16")
@@ -188,7 +137,3 @@ class Explorer:
         ids = sorted(self._shown)
         texts = [self._show.text(token) for token in ids]
         return {"ids": pack(ids, "u16"), "texts": texts, "end_of_text": self.tokenizer.end_of_text}
-
-
-def _moment(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "texts": [visible(text) for text in row["texts"]]}

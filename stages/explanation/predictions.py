@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from model import GPT2
 from stages.compute import saved_model
@@ -33,38 +32,12 @@ class Ranking:
 def log_probabilities(net: GPT2, tokens: Tensor) -> Tensor:
     """The log-probability of every next token at each place: (T,) int64 -> (T, V) float32 on the CPU.
 
-    Place t has seen tokens 0 to t, as when the text is written. A network without a mask gets each beginning of the text by
-    itself, because it would look at the rest of a longer one.
+    One pass over the text, as in training and evaluation: a network without a mask sees what comes next.
 
     Raises:
         UserError: the network's logits are not finite.
     """
-    device = net.wte.weight.device
-    if net.config.causal:
-        logits = net(tokens[None].to(device))[0]
-    else:
-        logits = torch.cat([net(tokens[None, : end + 1].to(device))[:, -1] for end in range(len(tokens))])
-    return _checked(logits)
-
-
-@torch.no_grad()
-def log_probabilities_at_once(net: GPT2, tokens: Tensor, positions: bool = True) -> Tensor:
-    """The same in one pass over the text, as in training and evaluation: a network without a mask sees what comes next.
-
-    Args:
-        net: the network.
-        tokens: (T,) int64.
-        positions: False takes the position table away (every position adds zero).
-
-    Raises:
-        UserError: the network's logits are not finite.
-    """
-    changed = {} if positions else {"wpe.weight": torch.zeros_like(net.wpe.weight)}
-    logits: Tensor = functional_call(net, changed, (tokens[None].to(net.wte.weight.device),))
-    return _checked(logits[0])
-
-
-def _checked(logits: Tensor) -> Tensor:
+    logits: Tensor = net(tokens[None].to(net.wte.weight.device))[0]
     if not bool(logits.isfinite().all()):
         raise saved_model.not_finite()
     return logits.float().log_softmax(-1).cpu()

@@ -48,27 +48,9 @@ function choice(label, options, chosen, onChoose) {
 }
 choice.count = 0;
 
-/** A slider with its value beside it. `show` turns the value into words. */
-function slider(label, range, show, onMove) {
-  const output = make("output", {}, show(range.value));
-  const input = make("input", { type: "range", ...range, "aria-valuetext": show(range.value) });
-  const move = () => {
-    const value = Number(input.value);
-    output.textContent = show(value);
-    input.setAttribute("aria-valuetext", show(value));
-    onMove(value);
-  };
-  input.addEventListener("input", move);
-  const set = (value) => {
-    input.value = value;
-    move();
-  };
-  return { element: make("label", { class: "slider" }, make("span", {}, label), input, output), set, value: () => Number(input.value) };
-}
-
 /**
  * Probabilities as bars, one line each.
- * Rows: {text, share, truth (or undefined), mark: whether it is the token that came, off: whether it cannot be drawn}.
+ * Rows: {text, share, truth (or undefined), mark: whether it is the token that came}.
  */
 function bars(rows, caption) {
   const lines = rows.map((row) => {
@@ -76,15 +58,14 @@ function bars(rows, caption) {
     bar.style.width = `${100 * row.share}%`;
     const track = make("span", { class: "track" }, bar);
     const cells = [make("th", { scope: "row" }, tokenName(row.text)), make("td", { class: "bars" }, track)];
-    cells.push(make("td", { class: "value" }, row.off ? "not drawn" : percent(row.share)));
+    cells.push(make("td", { class: "value" }, percent(row.share)));
     if (row.truth !== undefined) {
       const truth = make("span", { class: "bar truth" });
       truth.style.width = `${100 * row.truth}%`;
       track.append(truth);
       cells.push(make("td", { class: "value true" }, percent(row.truth)));
     }
-    const state = [row.mark && "came", row.off && "off"].filter(Boolean).join(" ");
-    return make("tr", { class: state || null, "data-share": row.share.toFixed(6) }, ...cells);
+    return make("tr", { class: row.mark && "came", "data-share": row.share.toFixed(6) }, ...cells);
   });
   const head = ["token", "", "network"].map((text) => make("th", { scope: "col" }, text));
   if (rows.some((row) => row.truth !== undefined)) {

@@ -18,7 +18,7 @@ async function start() {
     `${number(model.vocabulary)} tokens in the vocabulary, ${model.position} positions; trained on ${model.dataset}.`;
   document.getElementById("warning").hidden = model.causal;
 
-  const builders = { surprise: surprisePanel, attention: attentionPanel, layers: layersPanel, samples: samplesPanel, positions: positionsPanel, training: trainingPanel };
+  const builders = { surprise: surprisePanel, attention: attentionPanel, layers: layersPanel };
   const panels = Object.entries(builders).map(([id, build]) => build(document.querySelector(`#${id} .body`), view));
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#']"); // MLflow shows the page in a frame where links to its parts do nothing
