@@ -71,16 +71,6 @@ def test_a_story_s_tokens_multiply_to_its_probability(index: int) -> None:
     assert math.exp(math.fsum(nats)) == pytest.approx(math.fsum(storybook.grammar().derivations(sample.text)))
 
 
-def test_words_are_cut_as_the_tokenizer_cuts_the_text() -> None:
-    """A story's words, encoded one by one, are the tokens of the whole story."""
-    tokenizer, book = Tokenizer.gpt2(), storybook.grammar()
-    for index in range(50):
-        text = storybook.story(storybook.TRAIN_SEED, index).text
-        words = [text[0] + text[1:].split(" ")[0], *(f" {word}" for word in text[1:].split(" ")[1:])]
-        assert [token for word in words for token in tokenizer.encode(word)] == tokenizer.encode(text)
-    assert next(iter(book.next_words(book.begin())))
-
-
 def test_a_text_that_the_storybook_never_tells() -> None:
     """It is refused, not scored."""
     tokenizer = Tokenizer.gpt2()
