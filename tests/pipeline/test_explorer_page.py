@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import network, token_file
 
 from docs.make import explorer_pictures
-from model import GPT2, GPT2Config
+from model import GPT2
 from stages.common.errors import UserError
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
@@ -24,14 +23,12 @@ from stages.explanation.explorer import Explorer
 from stages.explanation.page import page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-PATIENCE = 120  # seconds for the page to do something, on a busy machine
 EVIL = [
     '</script><img src="x" onerror="document.title=1"> "quoted" \' & &amp; <b>bold</b>',
     "Control \x00\x07\x1b characters, a tab\tand two\n\nlines.",
     "Marks \u202eturn round\u202c, \u2028 separate, \ufeff hide; שלום עולם.",
     "🦉 and 日本 and é: letters of all kinds.",
 ]
-MOMENTS = [{"step": step, "texts": EVIL[:2], "val_loss": 1.0 if step else None} for step in (0, 10)]
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +40,6 @@ def browser() -> Iterator[Any]:
         except UserError as missing:
             pytest.skip(str(missing))
         yield window
-
-
-def network(vocab_size: int, **changes: Any) -> GPT2:
-    torch.manual_seed(0)
-    shape = {"block_size": 96, "n_layer": 2, "n_head": 3, "n_embd": 12} | changes
-    net = GPT2(GPT2Config(vocab_size, **shape))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    return net.eval()
-
-
-def split_of(tokenizer: Tokenizer, texts: list[str]) -> TokenFile:
-    """A split with these stories, in memory."""
-    stream, offsets = [tokenizer.end_of_text], [1]
-    for text in texts:
-        stream += [*tokenizer.encode(text), tokenizer.end_of_text]
-        offsets.append(len(stream))
-    return TokenFile(np.array(stream, np.uint16), np.array(offsets, np.int64))
 
 
 class Page:
@@ -76,12 +54,6 @@ class Page:
     def run(self, script: str, *values: Any) -> Any:
         return self.browser.execute_script(script, *values)
 
-    def wait(self, what: Callable[[], Any]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not what():
-            assert time.monotonic() < end, f"waited in vain: {self.browser.get_log('browser')}"
-            time.sleep(0.1)
-
     def find(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
 
@@ -90,15 +62,6 @@ class Page:
 
     def press(self, *keys: str) -> None:
         self.browser.switch_to.active_element.send_keys(*keys)
-
-    def bars(self, panel: str) -> list[tuple[str, float]]:
-        """The texts and shares of a panel's bars."""
-        rows = self.run(
-            "return [...document.querySelectorAll(`#${arguments[0]} .probabilities tbody tr`)]"
-            ".map(row => [row.querySelector('th').textContent, row.dataset.share])",
-            panel,
-        )
-        return [(text, float(share)) for text, share in rows]
 
     def assert_quiet(self) -> None:
         """No error or warning on the console, and no request but for the page itself."""
@@ -116,16 +79,15 @@ def tokenizer(tokenized: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def net(tokenizer: Tokenizer) -> GPT2:
-    return network(tokenizer.vocab_size)
+    return network(0.2, vocab_size=tokenizer.vocab_size, block_size=96, n_head=3, n_embd=12)
 
 
 @pytest.fixture(scope="module")
 def shown(browser: Any, tokenizer: Tokenizer, net: GPT2, tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of a small network on the storybook."""
     validation = TokenFile.open(tokenized / "data/tokenize", "validation")
-    sample = {"prompt": "Once upon a time", "ids": tokenizer.encode(", there was a cat who liked stories."), "finished": True}
     file = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    file.write_text(page(Explorer(net, tokenizer, validation, True).data("storybook", [sample], MOMENTS)), encoding="utf-8")
+    file.write_text(page(Explorer(net, tokenizer, validation, True).data("storybook")), encoding="utf-8")
     return Page(browser, file)
 
 
@@ -162,7 +124,10 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
     with torch.no_grad():
         log_p = net(torch.tensor([tokens[:index]]))[0, -1].log_softmax(-1)
     p, best = log_p.exp(), log_p.topk(5).indices.tolist()
-    bars = shown.bars("surprise")
+    bars = shown.run(
+        "return [...document.querySelectorAll('#surprise .probabilities tbody tr')]"
+        ".map(row => [row.querySelector('th').textContent, Number(row.dataset.share)])"
+    )
     assert [text for text, _ in bars[:5]] == [name(tokenizer, token) for token in best]
     assert [share for _, share in bars[:5]] == pytest.approx([float(p[token]) for token in best], rel=1e-3)
     assert bars[-1][0] == name(tokenizer, tokens[index]) or tokens[index] in best
@@ -176,19 +141,14 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
 def test_tokens_are_coloured_by_three_measures(shown: Page) -> None:
     """The tokens can be coloured by surprise, by the text's freedom and by the network's error."""
 
-    def colours() -> list[str]:
-        return list(
-            shown.run("return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor)")
-        )
-
+    script = "return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor).join()"
     found = []
     for field in shown.all("#surprise .choice input"):
         shown.run("arguments[0].click()", field)
-        found.append(colours())
-    assert len(found) == 3
-    assert found[0] != found[1] != found[2] != found[0]
+        found.append(shown.run(script))
+    assert len(found) == len(set(found)) == 3
     shown.run("arguments[0].click()", shown.find("#surprise .choice input"))
-    assert colours() == found[0]
+    assert shown.run(script) == found[0]
 
 
 @pytest.mark.parametrize("how", ["click", "keyboard"])
@@ -252,63 +212,18 @@ def test_layers_show_the_answer_being_formed(shown: Page, tokenizer: Tokenizer, 
     assert shares[-1] == pytest.approx(float(p[tokens[7]]), rel=1e-3, abs=1e-6)
 
 
-def slide(shown: Page, place: int, value: float) -> None:
-    shown.run(
-        "const field = document.querySelectorAll('#samples input[type=range]')[arguments[0]];"
-        "field.value = arguments[1]; field.dispatchEvent(new Event('input', {bubbles: true}))",
-        *(place, value),
-    )
-
-
-def test_sliders_redraw_the_bars(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
-    """Temperature and top-p give the probabilities that sampling would use; greedy leaves one token."""
-    shown.run("document.querySelectorAll('#samples .token')[6].click()")
-    tokens = tokens_of(shown, tokenizer, "samples")
-    with torch.no_grad():
-        logits = net(torch.tensor([tokens[:6]]))[0, -1].double()
-    for temperature in (0.5, 1.0, 1.7):
-        slide(shown, 0, temperature)
-        p = (logits / temperature).softmax(-1)
-        bars = shown.bars("samples")
-        assert [share for _, share in bars[:-1]] == pytest.approx(p.topk(len(bars) - 1).values.tolist(), rel=2e-3)
-        assert bars[-1][1] == pytest.approx(1 - sum(share for _, share in bars[:-1]), abs=1e-4)
-    slide(shown, 0, 0.3)
-    slide(shown, 1, 0.5)
-    p = (logits / 0.3).softmax(-1).sort(descending=True).values
-    kept = p[(p.cumsum(0) - p) < 0.5]
-    bars = shown.bars("samples")
-    assert [share for _, share in bars[: len(kept)]] == pytest.approx((kept / kept.sum()).tolist()[: len(bars)], rel=2e-3)
-    assert all(share == 0 for _, share in bars[len(kept) :])
-    slide(shown, 1, 1)
-    slide(shown, 0, 0)
-    assert [share for _, share in shown.bars("samples")][:3] == [1, 0, 0]
-    slide(shown, 0, 1)
-
-
-def test_positions_and_moments_of_the_training_are_shown(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
-    """The perplexity without positions is the network's with an empty table; each moment of the training has its texts."""
-    tokens = torch.tensor([*tokens_of(shown, tokenizer, "positions"), tokenizer.end_of_text])
-    table = net.wpe.weight.detach().clone()
-    found = [float(item.text) for item in shown.all("#positions .sums strong")]
-    with torch.no_grad():
-        try:
-            losses = [float(torch.nn.functional.cross_entropy(net(tokens[None, :-1])[0], tokens[1:]))]
-            net.wpe.weight.zero_()
-            losses.append(float(torch.nn.functional.cross_entropy(net(tokens[None, :-1])[0], tokens[1:])))
-        finally:
-            net.wpe.weight.copy_(table)
-    assert found == pytest.approx([math.exp(loss) for loss in losses], rel=1e-2, abs=0.06)
-    assert [item.get_attribute("data-step") for item in shown.all("#training li")] == ["0", "10"]
-    assert len(shown.all("#training blockquote")) == 4
+def pick(shown: Page, story: int) -> None:
+    shown.run("const f = document.getElementById('story'); f.value = arguments[0]; f.dispatchEvent(new Event('change'))", story)
 
 
 def test_the_picker_changes_every_panel(shown: Page) -> None:
-    """The picker changes every panel that shows a story."""
-    before = [shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers", "positions")]
-    shown.run("const f = document.getElementById('story'); f.value = 1; f.dispatchEvent(new Event('change'))")
-    after = [shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers", "positions")]
-    assert all(one != other for one, other in zip(before, after, strict=True))
-    shown.run("const f = document.getElementById('story'); f.value = 0; f.dispatchEvent(new Event('change'))")
+    """The picker changes every panel."""
+    texts = []
+    for story in (0, 1):
+        pick(shown, story)
+        texts.append([shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers")])
+    assert all(one != other for one, other in zip(*texts, strict=True))
+    pick(shown, 0)
 
 
 def test_everything_can_be_reached_by_keyboard(shown: Page) -> None:
@@ -328,15 +243,15 @@ def test_everything_can_be_reached_by_keyboard(shown: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_the_window_and_can_be_read(width: int, scheme: str, shown: Page) -> None:
     """Nothing reaches over the edge of a phone or a desktop; every text stands out from its ground by 4.5 to 1 (WCAG AA)."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    explorer_pictures.resize(shown.browser, width, 900)
     try:
-        shown.wait(lambda: shown.run("return innerWidth") == width)
+        WebDriverWait(shown.browser, explorer_pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
         assert shown.run("return document.documentElement.scrollWidth") <= width
-        weak = shown.run(CONTRAST)
-        assert weak == []
+        assert shown.run(CONTRAST) == []
     finally:
         shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -357,7 +272,7 @@ const light = (rgb) => {
 const weak = [];
 for (const e of document.querySelectorAll('body *')) {
   const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!own || !e.checkVisibility() || e.closest('tr.off, option, .skip, noscript, script')) continue;
+  if (!own || !e.checkVisibility() || e.closest('option, .skip, noscript, script')) continue;
   const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(ground(e))].sort((x, y) => y - x);
   const ratio = (a + 0.05) / (b + 0.05);
   if (ratio < 4.5) weak.push(`${e.className} ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
@@ -374,26 +289,21 @@ def test_the_page_sends_nothing_and_reports_no_error(shown: Page) -> None:
 def test_untrusted_text_is_shown_as_text(browser: Any, tmp_path: Path) -> None:
     """Stories with scripts, quotes, control characters and marks that turn the writing round are shown, and nothing else."""
     tokenizer = Tokenizer.gpt2()  # the full vocabulary: 50,257 tokens
-    net = network(tokenizer.vocab_size, causal=False, n_embd=6)
-    sample = {"prompt": EVIL[0], "ids": tokenizer.encode(EVIL[2]), "finished": True}
+    net = network(0.2, vocab_size=tokenizer.vocab_size, block_size=96, n_embd=6, causal=False)
+    split = token_file([tokenizer.encode(text) for text in EVIL], tokenizer.end_of_text)
     file = tmp_path / "explorer.html"
-    data = Explorer(net, tokenizer, split_of(tokenizer, EVIL), False).data(EVIL[0], [sample], MOMENTS)
-    file.write_text(page(data), encoding="utf-8")
+    file.write_text(page(Explorer(net, tokenizer, split, False).data(EVIL[0])), encoding="utf-8")
     shown = Page(browser, file)
     shown.assert_quiet()
     assert shown.run("return document.title") == "Look inside: what this GPT-2 sees"
     assert shown.all("main img, main b, main script, main iframe") == []
     assert shown.find("#warning").is_displayed(), "it has no mask, and says so"
-    found = shown.run("return document.querySelector('#surprise .story').textContent")
-    assert found == "⟨start⟩" + EVIL[0] + "⟨end⟩"
     texts = []
-    for index in range(len(EVIL)):
-        script = "const f = document.getElementById('story'); f.value = arguments[0]; f.dispatchEvent(new Event('change'))"
-        shown.run(script, str(index))
+    for story in range(len(EVIL)):
+        pick(shown, story)
         texts.append(shown.run("return document.querySelector('#surprise .story').textContent"))
+    assert texts[0] == "⟨start⟩" + EVIL[0] + "⟨end⟩"
     assert "⟨U+0000⟩" in texts[1]
-    assert "⟨U+202E⟩" in texts[2]
-    assert "⟨U+2028⟩" in texts[2]
     everything = shown.run("return document.body.innerText")
     assert not set(everything) & set("\x00\x07\x1b\u202e\u2028\ufeff")
     assert shown.run("return document.querySelectorAll('#surprise .choice').length") == 0, "nobody knows the truth here"
