@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from token_files import random_stories, token_file
+from tiny import network, random_stories, token_file
 
-from model import GPT2, GPT2Config
 from stages.evaluation import scoring
 from stages.evaluation.future_leak import future_leak
 from stages.evaluation.scoring import score
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-
-def make(causal: bool = True, vocab_size: int = 1_000) -> GPT2:
-    """A network whose predictions depend on the context."""
-    torch.manual_seed(0)
-    net = GPT2(GPT2Config(vocab_size, block_size=64, n_layer=3, n_head=4, n_embd=64, causal=causal))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return net.eval()
+make = partial(network, 0.05, vocab_size=1_000, block_size=64, n_layer=3, n_head=4, n_embd=64)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, None])

@@ -6,25 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from token_files import random_stories, tiny_net, token_file
+from tiny import network, random_stories, token_file
 
 from stages.evaluation.calibration import Calibration
 from stages.evaluation.loss_by_position import LossByPosition
 from stages.evaluation.scoring import Scored, score
 
 
-def scored(
-    losses: list[list[float]], confidence: list[list[float]], hits: list[list[bool]], scores: list[list[bool]]
-) -> Scored:
+def scored(losses: list[list[float]], confidence: Any = 0.1, hits: Any = False, mask: Any = False) -> Scored:
     """A batch of windows by hand."""
     shape = np.array(losses).shape
-    return Scored(
-        np.arange(np.prod(shape)).reshape(shape),
-        np.array(scores),
-        np.array(losses, np.float32),
-        np.array(confidence, np.float32),
-        np.array(hits),
-    )
+    targets = np.arange(np.prod(shape)).reshape(shape)
+    given = (np.broadcast_to(values, shape) for values in (mask, np.float32(losses), np.float32(confidence), hits))
+    return Scored(targets, *given)
 
 
 def rows(table: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -34,26 +28,16 @@ def rows(table: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def test_loss_by_position_is_the_mean_over_windows() -> None:
     """Each position's loss is averaged over all windows, those that do not score it too."""
-    curve, no = LossByPosition(2), [[False, True]] * 2
-    curve.add(scored([[4.0, 1.0], [2.0, 3.0]], [[0.1] * 2] * 2, no, no))
-    curve.add(scored([[6.0, 5.0]], [[0.1] * 2], [[False] * 2], [[False] * 2]))
-    assert rows(curve.rows()) == [
-        {"position": 1, "loss": 4.0, "tokens": 3},
-        {"position": 2, "loss": 3.0, "tokens": 3},
-    ]
+    curve = LossByPosition(2)
+    curve.add(scored([[4.0, 1.0], [2.0, 3.0]], mask=[False, True]))
+    curve.add(scored([[6.0, 5.0]]))
+    assert rows(curve.rows()) == [{"position": 1, "loss": 4.0, "tokens": 3}, {"position": 2, "loss": 3.0, "tokens": 3}]
 
 
 def test_calibration_bins_each_scored_token_once() -> None:
     """Confidence, accuracy and their distance come from the tokens that a window scores; probability 1 has a bin too."""
     curve = Calibration()
-    curve.add(
-        scored(
-            [[0.0] * 5],
-            [[0.91, 0.93, 1.0, 0.31, 0.5]],
-            [[True, False, True, False, True]],
-            [[True, True, True, True, False]],
-        )
-    )
+    curve.add(scored([[0.0] * 5], [0.91, 0.93, 1.0, 0.31, 0.5], [True, False, True, False, True], [True] * 4 + [False]))
     assert rows(curve.rows()) == [
         {"confidence": 0.31, "accuracy": 0.0, "tokens": 1},
         {"confidence": 0.92, "accuracy": 0.5, "tokens": 2},
@@ -63,19 +47,9 @@ def test_calibration_bins_each_scored_token_once() -> None:
     assert curve.error == pytest.approx((0.31 + 0.84) / 4, abs=1e-6)
 
 
-def test_a_network_that_knows_its_doubt_is_calibrated() -> None:
-    """Tokens that are right as often as the network thinks give an error near 0."""
-    generator = np.random.default_rng(0)
-    confidence = generator.uniform(0.1, 1.0, (1, 50_000))
-    hits = generator.random((1, 50_000)) < confidence
-    curve = Calibration()
-    curve.add(scored(np.zeros((1, 50_000)).tolist(), confidence.tolist(), hits.tolist(), np.ones((1, 50_000), bool).tolist()))
-    assert curve.error < 0.02
-
-
 def test_the_curves_of_a_split_count_all_of_its_tokens() -> None:
     """The counts are those of the split, and the loss at the positions averages to the split's where windows do not overlap."""
-    net, split = tiny_net(), token_file(random_stories(65))
+    net, split = network(), token_file(random_stories(65))
     position, calibration = LossByPosition(16), Calibration()
     sums = score(net, split, 16, watchers=[position.add, calibration.add])
     assert sum(row["tokens"] for row in rows(calibration.rows())) == len(split)

@@ -66,14 +66,9 @@ def test_each_fault_is_named_in_words(changes: dict[str, float], words: list[str
         assert word not in honest
 
 
-def test_a_text_without_known_entropy_has_no_floor() -> None:
-    """Text whose true entropy nobody knows gets a report without it."""
-    known = {key: value for key, value in HONEST.items() if "floor" not in key}
-    assert "floor" not in report.text(known)
-
-
-def test_a_text_without_words_has_no_perplexity_per_word() -> None:
-    """Where a perplexity per word would mean nothing, none is reported."""
-    known = {key: value for key, value in HONEST.items() if key != "perplexity_per_word"}
-    assert "per word" in report.text(HONEST)
-    assert "per word" not in report.text(known)
+@pytest.mark.parametrize(("missing", "words"), [("floor", "floor"), ("perplexity_per_word", "per word")])
+def test_what_is_not_known_is_not_reported(missing: str, words: str) -> None:
+    """Text whose true entropy nobody knows has no floor; text without words has no perplexity per word."""
+    known = {key: value for key, value in HONEST.items() if missing not in key}
+    assert words in report.text(HONEST)
+    assert words not in report.text(known)
