@@ -70,9 +70,3 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"cut": content[:-30], "empty": b""}.get(damage, content))
     with pytest.raises(UserError, match=r"train\.parquet is damaged.*dvc repro -f download"):
         list(stories.read(path))
-
-
-def test_a_missing_file_names_the_stage_that_makes_it(tmp_path: Path) -> None:
-    """A missing file names the stage that makes it."""
-    with pytest.raises(UserError, match="stage download makes it"):
-        stories.count(tmp_path / "train.parquet")

