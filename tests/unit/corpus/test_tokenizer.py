@@ -109,7 +109,7 @@ def test_pruning_keeps_only_what_leads_to_the_corpus() -> None:
 
 
 def test_a_vocabulary_pruned_to_nothing_is_bytes() -> None:
-    """256 bytes and end-of-text remain, which write every text; half a character becomes U+FFFD, and end-of-text is left out."""
+    """256 bytes and end-of-text remain, which write every text; half a character becomes U+FFFD, end-of-text nothing."""
     tokenizer, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
     assert tokenizer.vocab_size == 257
     n, one, two = tokenizer.encode("né")
