@@ -23,7 +23,6 @@ from stages.common.errors import UserError
 
 PAGE, FOLDER = Path("data/explain/explorer.html"), Path("docs/images")
 PATIENCE = 120  # seconds for a page to draw itself, on a busy machine
-LARGEST = 300_000  # bytes of a picture
 DESKTOP, PHONE = 1280, 390  # pixels
 NEXT = "document.querySelector('[data-role=next]')?.click()"  # the head that looks at the answer, where there is one
 
@@ -62,18 +61,12 @@ UNMASKED = [
 
 def main(args: argparse.Namespace) -> None:
     """All pictures of the page with the mask, then those of the page without."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     with browser() as window, tempfile.TemporaryDirectory() as folder:
-        for revision, pictures in ((args.masked, MASKED), (args.unmasked, UNMASKED)):
-            file = Path(folder) / "explorer.html"
-            file.write_text(read(revision), encoding="utf-8")
+        unmasked = Path(folder) / "explorer.html"
+        unmasked.write_text(pages.read_output(PAGE, "no-mask"), encoding="utf-8")
+        for file, pictures in ((PAGE, MASKED), (unmasked, UNMASKED)):
             for picture in pictures:
                 take(window, file, picture)
-
-
-def read(revision: str) -> str:
-    """The page that a file, or a DVC revision or experiment, holds."""
-    return Path(revision).read_text(encoding="utf-8") if Path(revision).is_file() else pages.read_output(PAGE, revision)
 
 
 def take(window: Any, file: Path, picture: Picture) -> None:
@@ -94,10 +87,7 @@ def take(window: Any, file: Path, picture: Picture) -> None:
     shot = window.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": clip})
     path = FOLDER / f"{picture.name}.png"
     path.write_bytes(base64.b64decode(shot["data"]))
-    size = path.stat().st_size
-    print(f"{path}: {size // 1024} KiB")
-    if size > LARGEST:
-        raise UserError(f"{path} has {size:,} bytes, more than {LARGEST:,}: show less of the page")
+    print(f"{path}: {path.stat().st_size // 1024} KiB")
 
 
 def resize(window: Any, width: int, height: int) -> None:
@@ -146,13 +136,5 @@ def browser() -> Iterator[Any]:
         window.quit()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which pages to show."""
-    for name, default in (("masked", str(PAGE)), ("unmasked", "no-mask")):
-        parser.add_argument(
-            f"--{name}", metavar="PAGE", default=default, help=f"file, commit or experiment (default: {default})"
-        )
-
-
 if __name__ == "__main__":
-    command.run(main, __doc__, add_arguments)
+    command.run(main, __doc__)

