@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from token_files import random_stories, token_file
+from tiny import random_stories, token_file
 
 from model import GPT2, GPT2Config
 from stages.evaluation import scoring

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from token_files import random_stories, tiny_net, token_file
+from tiny import network, random_stories, token_file
 
 from stages.evaluation.future_leak import future_leak
 
@@ -11,15 +11,15 @@ from stages.evaluation.future_leak import future_leak
 @pytest.mark.parametrize("block_size", [1, 2, 16, 100])
 def test_a_masked_network_never_looks_ahead(block_size: int) -> None:
     """No earlier logit changes by a single bit when later tokens change, also where the split is shorter than the context."""
-    assert future_leak(tiny_net(block_size=block_size), token_file(random_stories(4))) == 0.0
+    assert future_leak(network(block_size=block_size), token_file(random_stories(4))) == 0.0
 
 
 @pytest.mark.parametrize("block_size", [2, 16, 100])
 def test_an_unmasked_network_looks_ahead(block_size: int) -> None:
     """Without the mask earlier logits change visibly."""
-    assert future_leak(tiny_net(block_size=block_size, causal=False), token_file(random_stories(4))) > 0.01
+    assert future_leak(network(block_size=block_size, causal=False), token_file(random_stories(4))) > 0.01
 
 
 def test_a_leak_is_seen_even_where_all_text_is_the_same() -> None:
     """A split that repeats one token still gives the network another future to look at."""
-    assert future_leak(tiny_net(causal=False), token_file([[3] * 40])) > 0.01
+    assert future_leak(network(causal=False), token_file([[3] * 40])) > 0.01

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from token_files import token_file
+from tiny import token_file
 
 from model import GPT2, GPT2Config
 from stages import evaluate

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from token_files import random_stories, tiny_net, token_file
+from tiny import network, random_stories, token_file
 
 from stages.evaluation.calibration import Calibration
 from stages.evaluation.loss_by_position import LossByPosition
@@ -75,7 +75,7 @@ def test_a_network_that_knows_its_doubt_is_calibrated() -> None:
 
 def test_the_curves_of_a_split_count_all_of_its_tokens() -> None:
     """The counts are those of the split, and the loss at the positions averages to the split's where windows do not overlap."""
-    net, split = tiny_net(), token_file(random_stories(65))
+    net, split = network(), token_file(random_stories(65))
     position, calibration = LossByPosition(16), Calibration()
     sums = score(net, split, 16, watchers=[position.add, calibration.add])
     assert sum(row["tokens"] for row in rows(calibration.rows())) == len(split)

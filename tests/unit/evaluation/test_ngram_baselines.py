@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from token_files import random_stories, token_file
+from tiny import random_stories, token_file
 
 from stages.evaluation import ngram_baselines
 from stages.evaluation.ngram_baselines import KneserNey, perplexities

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_files import token_file
+from tiny import token_file
 
 from stages.corpus import rolling_hash
 from stages.evaluation import overlap

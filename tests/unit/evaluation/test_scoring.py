@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from token_files import random_stories, tiny_net, token_file
+from tiny import network, random_stories, token_file
 
 from model import GPT2
 from stages.common.errors import UserError
@@ -47,8 +47,8 @@ def test_a_story_s_nats_are_those_of_scoring_token_by_token(lengths: list[int], 
     """Batched windows give each story the nats that scoring its tokens one by one gives, for any shape."""
     generator = np.random.default_rng(len(lengths))
     split = token_file([generator.integers(1, 20, length).tolist() for length in lengths])
-    sums = score(tiny_net(), split, stride, batch=batch)
-    assert sums.nll == pytest.approx(naive(tiny_net(), split, stride), abs=1e-4)
+    sums = score(network(), split, stride, batch=batch)
+    assert sums.nll == pytest.approx(naive(network(), split, stride), abs=1e-4)
     assert sums.tokens.tolist() == [length + 1 for length in lengths]
 
 
@@ -62,7 +62,7 @@ def test_every_token_is_scored_once(stride: int) -> None:
         def count(scored: Scored, counts: NDArray[np.int64] = counts) -> None:
             np.add.at(counts, scored.targets[scored.mask], 1)
 
-        score(tiny_net(), split, stride, stories, watchers=[count])
+        score(network(), split, stride, stories, watchers=[count])
         wanted = np.zeros(len(split.stream), int)
         for run in stories or [range(split.stories)]:
             wanted[split.offsets[run.start] : split.offsets[run.stop]] = 1
@@ -72,20 +72,20 @@ def test_every_token_is_scored_once(stride: int) -> None:
 def test_a_segment_of_stories_has_the_text_before_it_as_context() -> None:
     """A story in the middle scores as in the whole split when windows are one token apart: no cold start."""
     split = token_file(random_stories(30))
-    whole, part = score(tiny_net(), split, 1), score(tiny_net(), split, 1, [range(12, 15)])
+    whole, part = score(network(), split, 1), score(network(), split, 1, [range(12, 15)])
     assert part.nll == pytest.approx(whole.nll[12:15], abs=1e-4)
 
 
 def test_batch_size_does_not_matter() -> None:
     """Mean nats agree within 1e-5 for batches of 1, 7 and 64 windows."""
     split = token_file(random_stories(60))
-    means = [score(tiny_net(), split, 8, batch=batch).nll.sum() / len(split) for batch in (1, 7, 64)]
+    means = [score(network(), split, 8, batch=batch).nll.sum() / len(split) for batch in (1, 7, 64)]
     assert means == pytest.approx([means[0]] * 3, abs=1e-5)
 
 
 def test_scoring_changes_neither_weights_nor_random_numbers() -> None:
     """It gives the same bits twice and leaves the random numbers and the weights as they were."""
-    split, net = token_file(random_stories(20)), tiny_net()
+    split, net = token_file(random_stories(20)), network()
     before, weights = torch.get_rng_state(), [p.clone() for p in net.parameters()]
     one, two = score(net, split, 8), score(net, split, 8)
     assert one.nll.tobytes() == two.nll.tobytes()
@@ -96,14 +96,14 @@ def test_scoring_changes_neither_weights_nor_random_numbers() -> None:
 def test_chunks_of_the_head_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits made 16 tokens at a time give the same losses as all at once."""
     split = token_file(random_stories(20))
-    whole = score(tiny_net(), split, 8).nll
+    whole = score(network(), split, 8).nll
     monkeypatch.setattr(scoring, "CPU_LOGIT_BYTES", 1)
-    assert score(tiny_net(), split, 8).nll == pytest.approx(whole, abs=1e-5)
+    assert score(network(), split, 8).nll == pytest.approx(whole, abs=1e-5)
 
 
 def test_damaged_weights_are_reported() -> None:
     """A network whose losses are no numbers ends in one message that says what to run."""
-    net = tiny_net()
+    net = network()
     with torch.no_grad():
         net.ln_f.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite.*dvc repro -f train"):
@@ -112,7 +112,7 @@ def test_damaged_weights_are_reported() -> None:
 
 def test_huge_logits_do_not_overflow() -> None:
     """A network that is sure of itself gives large losses, not infinity."""
-    net, split = tiny_net(), token_file(random_stories(5))
+    net, split = network(), token_file(random_stories(5))
     with torch.no_grad():
         net.ln_f.weight.mul_(1e3)
     assert np.isfinite(score(net, split, 8).nll).all()
@@ -138,7 +138,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     stream = np.memmap(tmp_path / "stream", np.uint16, "w+", shape=(stories * length + 1,))  # a sparse file
     split = TokenFile(stream, np.arange(stories + 1, dtype=np.int64) * length + 1)
     tracemalloc.start()
-    sums = score(tiny_net(), split, 16, evenly_spaced_stories(stories, 50))
+    sums = score(network(), split, 16, evenly_spaced_stories(stories, 50))
     assert len(sums.nll) == 50
     assert tracemalloc.get_traced_memory()[1] < 8 * stories + (4 << 20)
     tracemalloc.stop()
@@ -150,7 +150,7 @@ def test_the_loss_is_transformers_own(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from model import hf
 
-    net, split = tiny_net(), token_file(random_stories(30))
+    net, split = network(), token_file(random_stories(30))
     hf.save(net, tmp_path)
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
     stream, stride, context = torch.from_numpy(split.stream.astype(np.int64)), 8, net.config.block_size

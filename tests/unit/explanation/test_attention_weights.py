@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from token_files import tiny_net
+from tiny import network
 
 from model import GPT2, GPT2Config, hf
 from model.attention import merge_heads
@@ -35,7 +35,7 @@ def test_weights_are_the_ones_used(causal: bool) -> None:
 def test_weights_are_transformers_own(tmp_path: Path) -> None:
     """They equal `output_attentions` of transformers' GPT2LMHeadModel on the exported folder."""
     transformers = pytest.importorskip("transformers")
-    net = tiny_net()
+    net = network()
     hf.save(net, tmp_path)
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
     tokens = torch.randint(20, (1, 13), generator=torch.Generator().manual_seed(1))
@@ -46,7 +46,7 @@ def test_weights_are_transformers_own(tmp_path: Path) -> None:
 
 def test_hooks_are_taken_away() -> None:
     """After it, and after it failed, the network is as it was."""
-    net = tiny_net()
+    net = network()
     attention_weights(net, torch.zeros(1, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="do not fit"):
         attention_weights(net, torch.zeros(1, 99, dtype=torch.int64))

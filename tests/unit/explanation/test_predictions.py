@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from token_files import tiny_net
+from tiny import network
 
 from stages.common.errors import UserError
 from stages.explanation.logit_lens import logit_lens
@@ -17,7 +17,7 @@ TOKENS = torch.tensor([0, 3, 7, 7, 1, 12, 3])
 @pytest.mark.parametrize("causal", [True, False])
 def test_each_place_sees_only_the_text_before_it(causal: bool) -> None:
     """Each place's distribution is that of the text up to it, whatever comes later."""
-    net = tiny_net(causal=causal)
+    net = network(causal=causal)
     found = log_probabilities(net, TOKENS)
     for end in range(1, len(TOKENS) + 1):
         with torch.no_grad():
@@ -26,7 +26,7 @@ def test_each_place_sees_only_the_text_before_it(causal: bool) -> None:
 
 def test_at_once_a_network_without_mask_sees_the_rest() -> None:
     """With the mask it makes no difference; without it the whole text decides."""
-    masked, open_ = tiny_net(), tiny_net(causal=False)
+    masked, open_ = network(), network(causal=False)
     torch.testing.assert_close(
         log_probabilities_at_once(masked, TOKENS), log_probabilities(masked, TOKENS), atol=1e-5, rtol=1e-5
     )
@@ -36,7 +36,7 @@ def test_at_once_a_network_without_mask_sees_the_rest() -> None:
 @pytest.mark.parametrize("position", ["learned", "sinusoidal"])
 def test_only_the_position_table_is_taken_away(position: str) -> None:
     """All that is taken away is the position table, and afterwards it is there again."""
-    net = tiny_net()
+    net = network()
     object.__setattr__(net.config, "position", position)
     table = net.wpe.weight.detach().clone()
     found = log_probabilities_at_once(net, TOKENS, positions=False)
@@ -60,7 +60,7 @@ def test_equally_likely_tokens_share_a_rank() -> None:
 
 def test_logit_lens_ends_with_the_output() -> None:
     """There is one layer more than blocks; the first is the head on the embeddings, the last is the network's own output."""
-    net = tiny_net()
+    net = network()
     layers = list(logit_lens(net, TOKENS))
     assert len(layers) == net.config.n_layer + 1
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_sampling_table_gives_every_temperature(k: int) -> None:
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     """Damaged weights give a message, not a page of nonsense."""
-    net = tiny_net()
+    net = network()
     with torch.no_grad():
         net.ln_f.weight.fill_(float("nan"))
     for measure in (log_probabilities, log_probabilities_at_once):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from token_files import END, token_file
+from tiny import END, token_file
 
 from stages.explanation.story_choice import choose, spread
 
