@@ -96,6 +96,14 @@ def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     return make
 
 
+def other_shape(weights: dict[str, torch.Tensor]) -> None:
+    weights["transformer.ln_f.bias"] = torch.ones(3)
+
+
+def not_finite(weights: dict[str, torch.Tensor]) -> None:
+    weights["transformer.ln_f.weight"].fill_(torch.nan)
+
+
 def fewer_rows(path: Path) -> None:
     pq.write_table(pq.read_table(path).slice(0, 5), path)
 
@@ -150,12 +158,8 @@ CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, 
     ("evaluate", WEIGHTS, trap, ["model.safetensors is damaged or no safetensors file", TRAIN]),
     ("evaluate", WEIGHTS, tensors(lambda t: t.pop("transformer.wte.weight")), ["does not fit config.json", "missing", TRAIN]),
     ("evaluate", WEIGHTS, tensors(lambda t: t.update(more=torch.ones(1))), ["does not fit config.json", "unknown", TRAIN]),
-    (
-        "evaluate",
-        WEIGHTS,
-        tensors(lambda t: t.update({"transformer.ln_f.bias": torch.ones(3)})),
-        ["does not fit config.json", "ln_f.bias is (3,)", TRAIN],
-    ),
+    ("evaluate", WEIGHTS, tensors(other_shape), ["does not fit config.json", "ln_f.bias is (3,)", TRAIN]),
+    ("evaluate", WEIGHTS, tensors(not_finite), ["finite", TRAIN]),
     ("evaluate", "train/model/tokenizer.json", text("{}"), ["train/model does not belong to data/tokenize", "dvc repro"]),
     ("evaluate", "tokenize/meta.json", changed(vocab_size=7), ["train/model does not belong to data/tokenize", "dvc repro"]),
     ("evaluate", "download/validation.parquet", cut, ["validation.parquet is damaged", DOWNLOAD]),
@@ -163,20 +167,10 @@ CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, 
     ("generate", "tokenize/tokenizer.json", text("{"), ["tokenizer.json is damaged", TOKENIZE]),
     ("generate", "tokenize/tokenizer.json", removed, ["tokenizer.json is missing", "The stage tokenize makes it"]),
     ("generate", WEIGHTS, cut, ["model.safetensors is damaged or no safetensors file", TRAIN]),
-    (
-        "generate",
-        WEIGHTS,
-        tensors(lambda t: t["transformer.ln_f.weight"].fill_(float("nan"))),
-        ["data/train/model", "finite", TRAIN],
-    ),
+    ("generate", WEIGHTS, tensors(not_finite), ["data/train/model", "finite", TRAIN]),
     ("explain", "tokenize/meta.json", changed(dataset=None), ["meta.json is damaged", "dataset", TOKENIZE]),
     ("explain", WEIGHTS, cut, ["model.safetensors is damaged or no safetensors file", TRAIN]),
-    (
-        "explain",
-        WEIGHTS,
-        tensors(lambda t: t["transformer.ln_f.weight"].fill_(float("nan"))),
-        ["data/train/model", "finite", TRAIN],
-    ),
+    ("explain", WEIGHTS, tensors(not_finite), ["data/train/model", "finite", TRAIN]),
     ("track", "train/metrics.json", removed, ["train/metrics.json is missing", "The stage train makes it"]),
     ("track", "evaluate/metrics.json", text("{"), ["evaluate/metrics.json is damaged", "dvc repro -f evaluate"]),
     ("track", "generate/metrics.json", text("[]"), ["generate/metrics.json is damaged", "dvc repro -f generate"]),

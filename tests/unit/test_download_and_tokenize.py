@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -146,26 +145,6 @@ def test_a_kill_leaves_nothing_that_looks_whole(project: Path, stage: str, repla
     write_params(project, {})
     run(project, stage)
     assert contents(project / "data" / stage) == whole
-
-
-@pytest.mark.parametrize(
-    ("hurt", "message"),
-    [
-        (lambda data: shutil.rmtree(data / "download"), "about.json is missing. The stage download makes it"),
-        (lambda data: (data / "download/train.parquet").unlink(), "train.parquet is missing. The stage download makes it"),
-        (lambda data: os.truncate(data / "download/validation.parquet", 100), "validation.parquet is damaged"),
-        (lambda data: (data / "download/about.json").write_text("{"), "about.json is damaged"),
-        (lambda data: (data / "download/about.json").write_text("[]"), "about.json is damaged"),
-    ],
-)
-def test_tokenize_says_what_is_missing(project: Path, hurt: Callable[[Path], object], message: str) -> None:
-    """A missing or damaged input is named with the stage that makes it; the tokens that were there stay as they were."""
-    hurt(project / "data")
-    before = contents(project / "data/tokenize")
-    done = call_stage(project, "tokenize")
-    assert done.returncode == 1
-    assert message in done.stderr and "Traceback" not in done.stderr
-    assert contents(project / "data/tokenize") == before
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "many"])

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from model import GPT2, GPT2Config, hf
 from stages import evaluate
-from stages.common.errors import UserError
 from stages.corpus.tokenizer import save_for_transformers
 from stages.evaluation import report
 from stages.evaluation.scoring import StorySums
@@ -75,58 +73,6 @@ def test_the_report_says_that_an_unmasked_network_means_nothing(project: Project
     folder = project(causal=False)
     assert evaluated(folder)["future_leak"] > report.LEAK
     assert "This perplexity means nothing" in (folder / "data/evaluate/report.md").read_text()
-
-
-def other_vocabulary(folder: Path) -> None:
-    meta = folder / "data/tokenize/meta.json"
-    meta.write_text(meta.read_text().replace('"vocab_size": ', '"vocab_size": 1'))
-
-
-def other_tokenizer(folder: Path) -> None:
-    tokenizer = folder / "data/tokenize/tokenizer.json"
-    tokenizer.write_text(tokenizer.read_text() + " ")
-
-
-def no_model(folder: Path) -> None:
-    shutil.rmtree(folder / "data/train/model")
-
-
-def damaged_model(folder: Path) -> None:
-    weights = folder / "data/train/model/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def no_numbers(folder: Path) -> None:
-    net = hf.load(folder / "data/train/model")
-    with torch.no_grad():
-        net.ln_f.weight.fill_(float("nan"))
-    hf.save(net, folder / "data/train/model")
-
-
-def fewer_stories(folder: Path) -> None:
-    path = folder / "data/download/validation.parquet"
-    pq.write_table(pq.read_table(path).slice(0, 5), path)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (other_vocabulary, "another vocabulary"),
-        (other_tokenizer, "another vocabulary"),
-        (no_model, "The stage train makes it"),
-        (damaged_model, "model.safetensors is damaged"),
-        (no_numbers, "not finite"),
-        (fewer_stories, "has 5 stories"),
-    ],
-)
-def test_inputs_that_do_not_belong_together_are_refused(spoil: Callable[[Path], None], words: str, project: Project) -> None:
-    """A missing, damaged or foreign input ends in one message that says what to run, and no metrics."""
-    folder = project()
-    spoil(folder)
-    with pytest.raises(UserError, match=words) as error:
-        evaluated(folder)
-    assert "dvc repro" in str(error.value)
-    assert not (folder / "data/evaluate/metrics.json").exists()
 
 
 def test_the_floor_is_the_texts_own_entropy() -> None:

@@ -139,16 +139,6 @@ def test_long_prompts_use_their_tail_and_say_so(ready: Ready, capsys: pytest.Cap
     assert "sees the last" not in capsys.readouterr().err
 
 
-def test_a_broken_network_is_told(ready: Ready) -> None:
-    """Weights that give no finite logits end in a message that names the model, not in a traceback or nonsense."""
-    net, tokenizer, params = ready
-    broken = GPT2(net.config).eval()
-    with torch.no_grad():
-        broken.ln_f.weight.fill_(torch.nan)
-    with pytest.raises(UserError, match="data/train/model.*not finite"):
-        sampler.write(broken, tokenizer, params())
-
-
 # -- the stage ------------------------------------------------------------------------------------------
 
 
@@ -244,27 +234,6 @@ def test_bad_options_are_told(project: Callable[..., Path], words: list[str], me
     """An option out of range is refused with its name, all of them in one message, before any work."""
     with pytest.raises(UserError, match=message):
         run(project(), *words)
-
-
-@pytest.mark.parametrize(
-    ("missing", "maker"),
-    [
-        ("data/train/model/config.json", "train"),
-        ("data/train/model/model.safetensors", "train"),
-        ("data/tokenize/tokenizer.json", "tokenize"),
-        ("data/tokenize/train.npy", "tokenize"),
-        ("data/tokenize/meta.json", "tokenize"),
-    ],
-)
-def test_a_missing_input_names_its_stage(project: Callable[..., Path], missing: str, maker: str) -> None:
-    """Without an input the stage says what is missing and which stage makes it, and leaves earlier samples alone."""
-    folder = project()
-    run(folder)
-    before = contents(folder)
-    (folder / missing).unlink()
-    with pytest.raises(UserError, match=f"{Path(missing).name}.* missing.*{maker}"):
-        run(folder)
-    assert contents(folder) == before
 
 
 def test_name_consistency_is_the_storybook_s_only(project: Callable[..., Path]) -> None:

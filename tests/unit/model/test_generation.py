@@ -105,17 +105,6 @@ def test_greedy_is_the_uncached_loop(length: int, causal: bool) -> None:
     assert torch.equal(generate(net, start, 40, temperature=0.0), greedy_by_hand(net, start, 40))
 
 
-def test_window_slides_by_one() -> None:
-    """Past the context each token is drawn given exactly the last `block_size` tokens: the logits are the network's there."""
-    net = make()
-    text = generate(net, prompt(1, 3), 60, generator=seeded([1]))
-    for end in (17, 30, 63):
-        window = text[:, end - 16 : end]
-        again = generate(net, window, 1, temperature=0.0)
-        longer = generate(net, text[:, :end], 1, temperature=0.0)
-        assert torch.equal(again[:, -1], longer[:, -1])
-
-
 def test_tiny_temperature_is_greedy() -> None:
     """Temperatures towards 0, down to the smallest float, end in the greedy text, without NaN."""
     net, start = make(), prompt(2, 4)
@@ -189,13 +178,6 @@ def test_same_seed_same_text_and_nothing_else_moves() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert net.training
     assert all(torch.equal(tensor, weights[name]) for name, tensor in net.state_dict().items())
-
-
-def test_dropout_is_off_in_training_mode_too() -> None:
-    """A network in training mode writes what it writes in evaluation mode."""
-    net, start = make(dropout=0.5), prompt(2, 3)
-    text = generate(net, start, 10, temperature=0.0)
-    assert torch.equal(generate(net.train(), start, 10, temperature=0.0), text)
 
 
 def test_the_text_may_be_trained_on() -> None:
