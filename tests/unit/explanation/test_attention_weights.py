@@ -39,15 +39,3 @@ def test_weights_are_transformers_own(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = torch.cat(theirs(tokens, output_attentions=True).attentions)
     torch.testing.assert_close(attention_weights(net, tokens), expected, atol=1e-5, rtol=1e-4)
-<<<<<<< HEAD
-=======
-
-
-def test_hooks_are_taken_away() -> None:
-    """After it, and after it failed, the network is as it was."""
-    net = network()
-    attention_weights(net, torch.zeros(1, 4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="do not fit"):
-        attention_weights(net, torch.zeros(1, 99, dtype=torch.int64))
-    assert not any(block.attn.c_attn._forward_hooks for block in net.h)
->>>>>>> suite
