@@ -76,8 +76,11 @@ def test_an_address_of_no_store_is_one_message(uri: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("password", "shown"),
-    [("ab/SECRET", "postgresql+psycopg://127.0.0.1:1/runs"), ("ab%40SECRET", "postgresql+psycopg://127.0.0.1:1/runs")]
-    + [("ab@SECRET", "that MLFLOW_TRACKING_URI names")],
+    [
+        ("ab/SECRET", "postgresql+psycopg://127.0.0.1:1/runs"),
+        ("ab%40SECRET", "postgresql+psycopg://127.0.0.1:1/runs"),
+        ("ab@SECRET", "that MLFLOW_TRACKING_URI names"),
+    ],
 )
 def test_a_database_that_refuses_says_so_at_once(password: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried once, where MLflow would try for two minutes; whatever signs the password has, it is not shown."""
