@@ -42,7 +42,7 @@ class DataFile:
         return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline=newline)
 
     def check_packed(self) -> None:
-        """Unpack the whole file, if its name says that it is compressed: damage behind the stories that are taken counts too."""
+        """Unpack the whole file, if its name says that it is compressed: damage behind the stories taken counts too."""
         if self.path.suffix.lower() in packed.ENDINGS:
             with self.explained(), self.open() as opened:
                 while opened.read(1 << 20):

@@ -129,9 +129,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
 
 
-@pytest.mark.parametrize(
-    "name", ["a.txt", "a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.txt.zst", "a.csv.xz"]
-)
+@pytest.mark.parametrize("name", [f"a{ending}" for ending in (*formats.READERS, ".jsonl.gz", ".txt.zst", ".csv.xz")])
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_pointer_of_git_lfs_is_named(name: str, beside: bool, tmp_path: Path) -> None:
     """Git puts three lines in a file's place where Git LFS was not there: in every format the message says what to run."""
