@@ -81,8 +81,8 @@ gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not meas
 # -- the runs -----------------------------------------------------------------------------------------
 
 .PHONY: ui
-ui: setup ## Browse the runs: MLflow on http://127.0.0.1:5000
-	python -m tools.ui
+ui: setup ## Browse the runs: MLflow on http://127.0.0.1:5000, or another port: make ui PORT=5001
+	python -m tools.ui $(if $(PORT),--port "$(PORT)")
 
 .PHONY: explore
 explore: setup ## Look inside the network in data/, or of a run: make explore RUN=<MLflow run id or name>

@@ -79,7 +79,9 @@ class Recorded:
             if run_id and (run.info.run_id.startswith(run_id) or run.info.run_name == run_id):
                 return str(run.info.run_id)
         newest = "".join(f"\n  {run.info.run_id}  {run.info.run_name}" for run in runs[:5])
-        raise UserError(f"no run {run_id!r} in {store.store_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}")
+        raise UserError(
+            f"no run {run_id!r} in the store {store.shown_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}"
+        )
 
 
 def _lend_local_data(clone: Path) -> None:

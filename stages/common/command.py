@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common import journal
+from stages.common import addresses, journal
 from stages.common.errors import UserError
 from stages.common.terminal import printable, safe_streams
 
@@ -59,7 +59,7 @@ def run(
 
 def _fail(message: str, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        print(addresses.without_secrets(traceback.format_exc()), end="", file=sys.stderr)
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import lzma
 import os
+import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from stages.common.errors import UserError
+from stages.sources import packed
 
-COMPRESSED: dict[str, Callable[[Path], Any]] = {  # file name ends in -> opens its unpacked bytes
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": lambda path: io.BufferedReader(pa.input_stream(path, compression="zstd")),
-}
+LFS_POINTER = re.compile(rb"version https?://\S+\s(ext-\S+ \S+\s)*oid \w+:[0-9a-f]{40,}\s")
 
 
 def printable_path(path: Path | str) -> str:
@@ -40,12 +35,23 @@ class DataFile:
 
     def open(self) -> Any:
         """The file's bytes, unpacked if its name says that it is compressed."""
-        unpack = COMPRESSED.get(self.path.suffix.lower())
-        return unpack(self.path) if unpack else open(self.path, "rb")
+        return packed.open_packed(self.path) if self.path.suffix.lower() in packed.ENDINGS else open(self.path, "rb")
 
     def text(self, newline: str | None = None) -> io.TextIOWrapper:
         """The file's text without a byte order mark; `newline` is `open`'s."""
         return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline=newline)
+
+    def check_packed(self) -> None:
+        """Unpack the whole file, if its name says that it is compressed: damage behind the stories taken counts too."""
+        if self.path.suffix.lower() in packed.ENDINGS:
+            with self.explained(), self.open() as opened:
+                while opened.read(1 << 20):
+                    pass
+
+    def is_lfs_pointer(self) -> bool:
+        """Whether git put the three lines of a Git LFS pointer in the place of the file, whatever its name says that it is."""
+        with self.explained(), open(self.path, "rb") as file:
+            return LFS_POINTER.match(file.read(1024)) is not None
 
     def error(self, why: str, remedy: str) -> UserError:
         """The error for a file that is not what it should be."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -16,7 +18,8 @@ import pyarrow.parquet as pq
 from stages.common.errors import UserError
 from stages.common.terminal import pluralize
 from stages.corpus.tokenizer import END_OF_TEXT
-from stages.sources.data_file import COMPRESSED, DataFile
+from stages.sources import packed
+from stages.sources.data_file import DataFile
 from stages.sources.source import TEXT
 
 Reader = Callable[[DataFile], Iterator[pa.Table]]
@@ -157,9 +160,14 @@ def separated_text(file: DataFile) -> Iterator[str]:
 
 
 def parquet(file: DataFile) -> Iterator[pa.Table]:
-    """The column `text` of a parquet file."""
+    """The column `text` of a parquet file; one that is packed is unpacked first, because it is read from its end."""
     with file.open() as opened:
-        yield from parquet_tables(file, opened)
+        if opened.seekable():
+            yield from parquet_tables(file, opened)
+            return
+        with tempfile.TemporaryFile() as whole:
+            shutil.copyfileobj(opened, whole)
+            yield from parquet_tables(file, whole)
 
 
 def parquet_tables(file: DataFile, opened: Any) -> Iterator[pa.Table]:
@@ -222,19 +230,41 @@ READERS: dict[str, Reader] = {  # file name ends in -> reader
 def ending(path: Path) -> str | None:
     """The file's kind by its name, without what compresses it; None = unknown."""
     name = Path(path.name.lower())
-    suffix = Path(name.stem if name.suffix in COMPRESSED else name).suffix
+    suffix = Path(name.stem if name.suffix in packed.ENDINGS else name).suffix
     return suffix if suffix in READERS else None
 
 
-def reader_of(files: Sequence[DataFile]) -> Reader:
-    """The reader of files of one kind; one `<|endoftext|>` in text files says that it ends their stories, not the line."""
+def readers_of(files: Sequence[DataFile]) -> list[Reader]:
+    """The reader of each of these files, which are of one kind. A text file with `<|endoftext|>` has its stories between them.
+
+    Raises:
+        UserError: some text files are separated so, and in others each line could be a story or all could be one.
+    """
     reader = READERS[str(ending(files[0].path))]
-    return _separated_text if reader is _text_lines and any(map(_holds_separator, files)) else reader
+    if reader is not _text_lines:
+        return [reader] * len(files)
+    separated = {file.name: _is_separated(file) for file in files}
+    lines = [name for name, answer in separated.items() if answer is False]
+    if any(separated.values()) and lines:
+        marked = next(name for name, answer in separated.items() if answer)
+        more = f" (and {len(lines) - 1:,} more)" if lines[1:] else ""
+        raise UserError(
+            f"dataset: {marked} has {END_OF_TEXT} between its stories, {lines[0]}{more} has not: is each of its lines a "
+            f"story, or are all of them one? Write {END_OF_TEXT} after each story in every file, or in none"
+        )
+    return [_separated_text if separated[file.name] else _text_lines for file in files]
 
 
-def _holds_separator(file: DataFile) -> bool:
-    with file.explained(), file.open() as lines:
-        return any(END_OF_TEXT.encode() in line for line in lines)
+def _is_separated(file: DataFile) -> bool | None:
+    """Whether `<|endoftext|>` ends the stories in a text file, not the line; None = a single line, which is the same."""
+    lines = 0
+    with file.explained(), file.open() as opened:
+        for line in opened:
+            if END_OF_TEXT.encode() in line:
+                return True
+            if lines < 2:
+                lines += sum(map(bool, map(bytes.strip, line.splitlines())))
+    return False if lines > 1 else None
 
 
 def tables(file: DataFile, reader: Reader) -> Iterator[pa.Table]:

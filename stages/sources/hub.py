@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from stages.common import addresses
 from stages.common.errors import UserError
 from stages.sources import formats
 from stages.sources.data_file import DataFile
@@ -132,4 +133,4 @@ def _explained(dataset: str, revision: str | None) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]
+    return addresses.without_secrets(f"{type(error).__name__}: {str(error).strip()}").splitlines()[0][:200]

@@ -45,9 +45,3 @@ def clean_environment(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key in WANTED or not key.startswith(LEFT_BEHIND)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return kept | {"PATH": path} | more
-
-
-def without_password(text: str, address: str) -> str:
-    """The text without the name and password that the address holds: `scheme://name:password@host` is `scheme://host`."""
-    secret, at, _ = address.partition("//")[2].partition("/")[0].rpartition("@")
-    return text.replace(f"//{secret}{at}", "//") if at else text

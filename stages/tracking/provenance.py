@@ -19,9 +19,10 @@ from typing import Any
 
 import psutil
 
+from stages.common import addresses
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
-from stages.tracking.git import GitError, git, without_password
+from stages.tracking.git import GitError, git
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
 DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers are tagged as they are
@@ -73,7 +74,7 @@ class Provenance:
             "dirty" if patch else "clean",
             commit,
             _or_empty("symbolic-ref", "--quiet", "--short", "HEAD"),
-            without_password(remote, remote),
+            addresses.shown(remote),
             patch,
             committed if isinstance(committed, dict) else {},
             ignored=ignored,

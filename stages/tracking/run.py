@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -105,7 +106,10 @@ class Run:
         """Log the data set as the run's input, where the runs table shows it, with a checksum of its training stories."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        source = json.dumps({key: value for key, value in about.items() if key != "splits"})
+        origin = {key: value for key, value in about.items() if key not in ("splits", "files")}
+        if names := about.get("files"):  # MLflow takes 65,535 characters; their list is in data/download/about.json
+            origin |= {"files": len(names), "sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
+        source = json.dumps(origin)
         name, digest = Path(str(about["dataset"])).name, about["splits"]["train"]["sha256"][:36]  # MLflow takes 36 characters
         data = Dataset(name, digest, "local", source, profile=json.dumps(about["splits"]))
         self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])

@@ -11,13 +11,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from stages.common import files, session
+from stages.common import addresses, files, session
 from stages.common.errors import UserError
 from stages.tracking import places
-from stages.tracking.git import without_password
 
 EXPERIMENT = "gpt2-from-scratch"
 LOCK_PATIENCE = 10.0  # seconds that another program may hold the store
@@ -54,7 +53,9 @@ def database() -> Path | None:
         url = make_url(_given())
         if url.drivername == "sqlite":
             if url.database in (None, "", ":memory:"):
-                raise UserError(f"MLFLOW_TRACKING_URI={_given()} names no file. Write sqlite:///mlflow.db. {NOTHING_LOST}")
+                raise UserError(
+                    f"MLFLOW_TRACKING_URI={addresses.shown(_given())} names no file. Write sqlite:///mlflow.db. {NOTHING_LOST}"
+                )
             return session.project_root() / Path(str(url.database)).expanduser()
     return None
 
@@ -78,6 +79,8 @@ def connect() -> tuple[Any, str]:
     """
     uri = store_uri()
     mlflow, path = _import_mlflow(), database()
+    if path is None and addresses.is_database(uri):
+        _try_database(uri)
     with lock():
         used = path is not None and path.exists() and _try_sqlite(path)
         if path is not None and used and is_of_this_checkout():
@@ -93,21 +96,29 @@ def table(uri: str, experiment_id: str) -> str:
 
 def site(uri: str) -> str:
     """The address of the store's pages, without the password that its URI may hold."""
-    return without_password(uri, uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return addresses.shown(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+
+
+def shown_uri() -> str:
+    """The store's address as it may be printed."""
+    return (
+        addresses.shown(store_uri()) or "that MLFLOW_TRACKING_URI names (not shown: it cannot be parsed, and may hold a secret)"
+    )
 
 
 def explain(error: Exception) -> str:
     """What a failed store means and what to do: a sentence of ours, and MLflow's own words in it."""
     if isinstance(error, UserError):
         return f"{error}."
-    uri = store_uri()
-    reason = without_password(" ".join(str(error).split()), uri)
+    reason = addresses.without_secrets(" ".join(str(error).split()))
+    if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and "exceeds" in reason:
+        return f"it does not take what the run has to log ({reason[:300]}). Its store is in order: report this."
     if database():
         todo = "Put back a copy, or move it away: a new one is made"
     else:
         todo = "If it is right, start its server; or unset MLFLOW_TRACKING_URI to use mlflow.db here"
     shown = f"{type(error).__name__}: {reason[:300]}{'...' if len(reason) > 300 else ''}"
-    return f"the store {without_password(uri, uri)} does not answer as it should ({shown}). {todo}."
+    return f"the store {shown_uri()} does not answer as it should ({shown}). {todo}."
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
@@ -158,6 +169,20 @@ def _try_sqlite(path: Path) -> bool:
     return bool(tables)
 
 
+def _try_database(uri: str) -> None:
+    """Connect to a database server once: where that fails, MLflow would try for two minutes.
+
+    Raises:
+        Exception: what SQLAlchemy or the database's driver raises.
+    """
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # seconds, for MLflow's own connections too
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def _import_mlflow() -> Any:
     """MLflow, quiet and patient within limits; imported late because that takes 1.5 seconds."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a dead server costs four minutes a call
@@ -191,7 +216,7 @@ def _experiment_id(client: Any, uri: str) -> str:
         raise UserError(
             f"the MLflow experiment {EXPERIMENT} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
-            f"(both with MLFLOW_TRACKING_URI={without_password(uri, uri)})"
+            f"(both with MLFLOW_TRACKING_URI={addresses.shown(uri) or '...'})"
         )
     if places.PROJECT_TAG not in found.tags:
         client.set_experiment_tag(found.experiment_id, places.PROJECT_TAG, "yes")

@@ -43,7 +43,7 @@ def test_no_file_is_run() -> None:
 
 def test_servers_are_for_this_machine() -> None:
     """What we start listens on 127.0.0.1, and nothing that we type or document opens it to the network."""
-    command = ui.server("sqlite:///mlflow.db", 5000)
+    command = ui.server(5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     texts = [*sources(), ROOT / "Makefile", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for path in texts:

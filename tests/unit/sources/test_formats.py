@@ -16,6 +16,7 @@ import pytest
 from story_files import TEXTS, jsonl, parquet, put, stories_in, table
 
 from stages.common.errors import UserError
+from stages.sources.open_source import open_source
 
 pytestmark = pytest.mark.kind("local files and folders")
 
@@ -82,11 +83,26 @@ def test_text_with_separators(tmp_path: Path, packed: bool) -> None:
 
 @pytest.mark.parametrize("separator", ["<|endoftext|>", " <|endoftext|> "])
 def test_a_story_ends_with_its_file(tmp_path: Path, separator: str) -> None:
-    """Several .txt files need no separator at their ends, and one that holds a single story needs none at all."""
-    put(tmp_path, train_1_txt=b"alone\nin its file", train_2_txt=f"a\nb\n{separator}\nc\n{separator}".encode())
-    put(tmp_path, validation_txt=b"v\nw\n")
-    assert stories_in(tmp_path) == ["alone\nin its file", "a\nb", "c"]
-    assert stories_in(tmp_path, "validation") == ["v\nw"]
+    """Several .txt files need no separator at their ends, and one with a single line needs none at all."""
+    put(tmp_path, train_1_txt=b"alone in its file", train_2_txt=f"a\nb\n{separator}\nc\n{separator}".encode())
+    put(tmp_path, validation_txt=b"\nv\n")
+    assert stories_in(tmp_path) == ["alone in its file", "a\nb", "c"]
+    assert stories_in(tmp_path, "validation") == ["v"]
+
+
+SEPARATED = {"first": b"a\nb\n<|endoftext|>\nc", "last": b"a\nb\nc\n<|endoftext|>", "one line": b"a<|endoftext|>b"}
+
+
+@pytest.mark.parametrize("layout", SEPARATED)
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("one", "other"), [("lines", "sep"), ("train", "validation")])
+def test_separated_stories_beside_lines_are_refused(tmp_path: Path, one: str, other: str, packed: bool, layout: str) -> None:
+    """Whether a line is a story or a part of one is in doubt: no file decides for another."""
+    lines, names = b"one\ntwo\n" * 50, [f"{name}.txt{'.gz' if packed else ''}" for name in (one, other)]
+    for name, content in zip(names, (lines, SEPARATED[layout]), strict=True):
+        (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(UserError, match=rf"{names[1]} has <.*{names[0]} has not.*Write <\|endoftext\|> after each story"):
+        stories_in(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
@@ -104,6 +120,54 @@ def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
     put(tmp_path, **{f"train_2_{ending}": FORMATS[f"a.{ending}"](TEXTS), f"validation_{ending}": FORMATS[f"a.{ending}"](["v"])})
     assert stories_in(tmp_path) == texts + TEXTS
     assert stories_in(tmp_path, "validation") == ["v"]
+
+
+STREAMS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
+FIRST, SECOND = lines(TEXTS), lines([f"more {text}" for text in TEXTS])
+BEHIND: dict[str, Callable[[bytes], bytes]] = {  # what stands behind the first stream: the second one, damaged; or leftovers
+    "damaged head": lambda stream: b"X" + stream[1:],
+    "damaged middle": lambda stream: stream[: len(stream) // 2] + bytes(20) + stream[len(stream) // 2 + 20 :],
+    "damaged end": lambda stream: stream[:-4] + bytes(byte ^ 255 for byte in stream[-4:]),
+    "cut": lambda stream: stream[:-5],
+    "cut in its head": lambda stream: stream[:2],
+    "zeros": lambda stream: bytes(len(stream)),
+    "text": lambda stream: b"and more",
+    "a byte": lambda stream: b"x",
+}
+
+
+@pytest.mark.parametrize("ending", STREAMS)
+def test_all_streams_of_a_packed_file_are_read(ending: str, tmp_path: Path) -> None:
+    """Programs that pack on several cores write several streams, and files are put together with cat."""
+    pack = STREAMS[ending]
+    (tmp_path / f"a.txt{ending}").write_bytes(pack(FIRST) + pack(b"") + pack(SECOND))
+    found = stories_in(tmp_path / f"a.txt{ending}") + stories_in(tmp_path / f"a.txt{ending}", "validation")
+    assert sorted(found) == sorted((FIRST + SECOND).decode().splitlines())
+
+
+@pytest.mark.parametrize("ending", STREAMS)
+@pytest.mark.parametrize("behind", BEHIND)
+def test_what_is_wrong_behind_the_first_stream_is_an_error(ending: str, behind: str, tmp_path: Path) -> None:
+    """Damage and leftovers anywhere in a packed file are reported, also behind the last story that would be taken."""
+    pack, name = STREAMS[ending], f"a.txt{ending}"
+    second = BEHIND[behind](pack(SECOND))
+    if ending == ".zst" and behind == "damaged end":
+        pytest.skip("pyarrow writes no checksum there")
+    (tmp_path / name).write_bytes(pack(FIRST) + second)
+    with pytest.raises(UserError, match=rf"{name} cannot be read: .*Is it whole"):
+        open_source(str(tmp_path / name), None)
+
+
+def test_a_packed_parquet_file_is_read(tmp_path: Path) -> None:
+    """Though a parquet file is read from its end, which a stream is not."""
+    for ending, pack in STREAMS.items():
+        (tmp_path / f"a.parquet{ending}").write_bytes(pack(parquet(TEXTS)))
+        assert stories_in(tmp_path / f"a.parquet{ending}", "validation") == TEXTS[9::10]
 
 
 LAYOUTS = {
@@ -130,7 +194,7 @@ def test_a_separator_far_down_decides_for_the_whole_file(tmp_path: Path) -> None
 
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {  # more of them are in tests/reliability
-    "false.jsonl.gz": (jsonl(TEXTS), "cannot be read.*gzip"),
+    "false.jsonl.gz": (jsonl(TEXTS), "cannot be read.*incorrect header"),
     "names.jsonl": (b'{"text": "a", "text": "b"}\n' * 9, "line 1: an object gives `text` twice"),
     "list.jsonl": (b'{"text": "a"}\n\n["b"]\n', "line 3 is .*, not an object"),
     "pretty.jsonl": (b'{\n"text": "a"\n}\n', "is not JSON .*an object on a line"),

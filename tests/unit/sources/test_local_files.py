@@ -9,7 +9,7 @@ import pytest
 from story_files import TEXTS, jsonl, parquet, put, stories_in, table
 
 from stages.common.errors import UserError
-from stages.sources import local_files
+from stages.sources import formats, local_files
 from stages.sources.open_source import open_source
 
 pytestmark = pytest.mark.kind("local files and folders")
@@ -93,23 +93,13 @@ def test_what_can_only_be_a_path_must_exist(name: str, tmp_path: Path, monkeypat
         local_files.find(name)
 
 
-def test_bad_folders_are_named(tmp_path: Path) -> None:
-    """A folder without stories, with several kinds of files, or with links that lead nowhere or in circles."""
-    (tmp_path / "empty").mkdir()
-    put(tmp_path / "none", README_md=b"hello")
-    put(tmp_path / "noval", validation_jsonl=jsonl(TEXTS))
-    put(tmp_path / "both", train_validation_jsonl=jsonl(TEXTS), train_jsonl=jsonl(TEXTS))
-    put(tmp_path / "mixed", a_jsonl=jsonl(TEXTS), b_csv=table(TEXTS))
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    """Links that lead nowhere or in circles, as the data set or in its folder."""
     put(tmp_path / "linked", train_jsonl=jsonl(TEXTS))
     os.symlink("train2.jsonl", tmp_path / "linked" / "train2.jsonl")
     os.symlink("circle", tmp_path / "circle")
     os.symlink("nowhere", tmp_path / "dangling")
     for name, message in {
-        "empty": "no files to train on",
-        "none": "no files to train on",
-        "noval": "no files to train on",
-        "both": r"train\.validation\.jsonl is named for more than one split",
-        "mixed": r"mixes \.csv, \.jsonl",
         "linked": r"train2\.jsonl leads nowhere",
         "circle": "leads nowhere or in a circle",
         "dangling": "leads nowhere or in a circle",
@@ -118,11 +108,13 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
             open_source(str(tmp_path / name), None)
 
 
-def test_a_folder_that_contains_itself(tmp_path: Path) -> None:
-    """A link to a folder above is not followed: no endless walk, no story twice."""
-    put(tmp_path, train_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["b"]))
-    os.symlink(".", tmp_path / "again")
-    assert stories_in(tmp_path) == ["a"]
+def test_an_address_is_refused_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither password nor query of an address that was given as data set are shown."""
+    monkeypatch.chdir(tmp_path)
+    for address in ("https://me:SECRET@host/a.jsonl?token=SECRET", "s3://SECRET:a/SECRET@bucket/x"):
+        with pytest.raises(UserError, match=r"no such file or folder") as refused:
+            local_files.find(address)
+        assert "SECRET" not in str(refused.value)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -134,22 +126,18 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         stories_in(tmp_path / "a.jsonl")
 
 
-def test_a_repository_of_the_hub_downloaded_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """TinyStories as `hf download` leaves it, parquet beside other texts: the parquet is read, with one note."""
-    put(tmp_path, data__train__00000_parquet=parquet(["t"]), data__validation__00000_parquet=parquet(["v"]))
-    names = ["TinyStories-train.txt", "TinyStories-valid.txt", "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"]
-    for name in (*names, "TinyStories_all_data.tar.gz", ".gitattributes", "README.md"):
-        (tmp_path / name).write_text("other\n")
-    assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["t"], ["v"])
-    (note, again) = capsys.readouterr().err.splitlines()
-    assert note == again and note.endswith("and 1 more")
-    assert "not read: TinyStories-train.txt (there are parquet files), " in note
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
 
 
-def test_other_files_beside_named_ones_are_left_alone(tmp_path: Path) -> None:
-    """A table that no split is named in does not take the place of files that are."""
-    put(tmp_path, train_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["v"]), embeddings_parquet=parquet(["x"]))
-    assert stories_in(tmp_path) == ["a"]
+@pytest.mark.parametrize("name", [f"a{ending}" for ending in (*formats.READERS, ".jsonl.gz", ".txt.zst", ".csv.xz")])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_pointer_of_git_lfs_is_named(name: str, beside: bool, tmp_path: Path) -> None:
+    """Git puts three lines in a file's place where Git LFS was not there: in every format the message says what to run."""
+    (tmp_path / name).write_bytes(POINTER)
+    if beside:
+        (tmp_path / f"0{Path(name).suffixes[0]}").write_bytes({"parquet": parquet, "txt": table}.get(name[2:], jsonl)(TEXTS))
+    with pytest.raises(UserError, match=rf"{name} is a Git LFS pointer, not the file itself. Run git lfs pull"):
+        open_source(str(tmp_path if beside else tmp_path / name), None)
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:

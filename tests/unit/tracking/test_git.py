@@ -32,19 +32,3 @@ def test_git_that_refuses_or_is_missing_is_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(git, "clean_environment", lambda **more: {"PATH": str(tmp_path)})
     with pytest.raises(git.GitError, match="could not be started"):
         git.git("status")
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("https://me:secret@host/runs", "https://host/runs"),
-        ("postgresql+psycopg://me:se:cr@et@host:1/runs", "postgresql+psycopg://host:1/runs"),
-        ("git@host:me/it.git", "git@host:me/it.git"),
-        ("http://[", "http://["),
-        ("", ""),
-    ],
-)
-def test_without_password(address: str, shown: str) -> None:
-    """An address, and a text that has it, is shown without name and password."""
-    assert git.without_password(address, address) == shown
-    assert git.without_password(f"cannot reach {address}: why", address) == f"cannot reach {shown}: why"

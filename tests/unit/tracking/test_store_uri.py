@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,41 @@ def test_an_address_of_no_store_is_one_message(uri: str, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="Nothing else is lost: `dvc repro`") as refused:
         store.as_user_error(store.connect)
     text = str(refused.value)
-    assert text.startswith(f"MLflow: the store {uri.replace('me:secret-word@', '')} ") or uri in ("runs.db", "./mlruns")
+    shown = "that MLFLOW_TRACKING_URI names" if uri == "http://[" else uri.replace("me:secret-word@", "")
+    assert text.startswith(f"MLflow: the store {shown} ") or uri in ("runs.db", "./mlruns")
     assert "unset MLFLOW_TRACKING_URI" in text and "\n" not in text
     assert "secret-word" not in text
     assert {path.name for path in store.session.project_root().iterdir()} == {".dvc"}
+
+
+@pytest.mark.parametrize(
+    ("password", "shown"),
+    [
+        ("ab/SECRET", "postgresql+psycopg://127.0.0.1:1/runs"),
+        ("ab%40SECRET", "postgresql+psycopg://127.0.0.1:1/runs"),
+        ("ab@SECRET", "that MLFLOW_TRACKING_URI names"),
+    ],
+)
+def test_a_database_that_refuses_says_so_at_once(password: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried once, where MLflow would try for two minutes; whatever signs the password has, it is not shown."""
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://someone:{password}@127.0.0.1:1/runs")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("another try"))
+    with pytest.raises(UserError, match="does not answer as it should .*Nothing else is lost") as refused:
+        store.as_user_error(store.connect)
+    text = str(refused.value)
+    assert text.startswith(f"MLflow: the store {shown} ")
+    assert "SECRET" not in text and "someone" not in text
+
+
+def test_a_limit_of_mlflow_is_not_the_store_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told to move a store away that is in order."""
+    from mlflow.exceptions import MlflowException
+
+    error = MlflowException.invalid_parameter_value("'source' exceeds the maximum length of 65535 characters")
+    said = store.explain(error)
+    assert "'source' exceeds the maximum length" in said and "in order" in said
+    assert "move it away" not in said and "does not answer" not in said
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])

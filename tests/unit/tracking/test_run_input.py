@@ -1,0 +1,25 @@
+"""The run's input: the data set as MLflow shows it, whatever number of files it is made of. Real MLflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.tracking import run, store
+
+
+def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow keeps 65,535 characters of where data come from: the files are counted there, with one checksum of them all."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    client, experiment = store.connect()
+    for many in (1200, 1201):
+        files = {f"a-story-with-quite-a-long-name-{number}.txt": "0" * 64 for number in range(many)}
+        splits = {"train": {"stories": 1, "sha256": str(many).ljust(64, "0")}}
+        ours = run.Run(client, experiment, client.create_run(experiment).info.run_id)
+        ours.dataset({"dataset": "mine", "revision": None, "licence": None, "splits": splits, "files": files})
+    one, other = (json.loads(one.inputs.dataset_inputs[0].dataset.source) for one in client.search_runs([experiment]))
+    assert {one["files"], other["files"]} == {1200, 1201}
+    assert one["sha256"] != other["sha256"]
