@@ -9,7 +9,7 @@ import pytest
 
 from stages.tracking import git
 
-pytestmark = pytest.mark.kind("git that fails, or is set otherwise")
+pytestmark = pytest.mark.kind("git errors and unusual git settings")
 HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "DVC_STAGE", "PIP_TARGET", "PYTHONPATH", "PYTHONSAFEPATH")
 
 
