@@ -13,10 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, assert_complete, container, runs_stage, wait_for
+from project import Project, assert_complete, container, runs_stage, signal_group, wait_for
 from reference import forget
-
-from stages.tracking import pipeline
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,23 +57,18 @@ def trainings(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def caught(project: Project) -> psutil.Process:
-    """Wait until a training has a step in the store."""
-    wait_for(lambda: logged(project), SOON, pause=0.1)
-    (training,) = trainings(project.folder)
-    return training
-
-
-def logged(project: Project) -> int:
-    """How many runs have a step in the store."""
-    query = "SELECT count(DISTINCT run_uuid) FROM metrics WHERE key = 'train_loss'"
+def points(project: Project) -> int:
+    """How many points of a curve are in the store."""
+    query = "SELECT count(*) FROM metrics WHERE key = 'train_loss'"
     with closing(sqlite3.connect(project.folder / "mlflow.db", timeout=60)) as store:
         return int(store.execute(query).fetchone()[0])
 
 
-def saved(project: Project) -> list[int]:
-    """The steps of the checkpoints."""
-    return [int(path.name.split("-")[1]) for path in (project.folder / ".checkpoints").glob("*/step-*-*.safetensors")]
+def wait_for_points(project: Project) -> None:
+    """Wait until a training has put some more into the store."""
+    before = points(project)
+    wait_for(lambda: points(project) > before, SOON, pause=0.1)
+    assert trainings(project.folder)
 
 
 @container
@@ -83,8 +76,8 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
     project.set(checkpoint_every=10)
     first = project.start("repro", container="container-a")
-    caught(project)
-    wait_for(lambda: saved(project))
+    wait_for_points(project)
+    wait_for(project.checkpointed)
     first.kill()
     first.communicate()
     second = project.start("repro", container="container-b")
@@ -97,49 +90,46 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     assert not list((project.folder / ".dvc" / "tmp" / "sessions").iterdir())
 
 
-def test_dvc_is_killed(project: Project) -> None:
-    """`kill -9` of DVC alone: the training that it started saves itself; `dvc repro` goes on with it and with its run."""
+def test_dvc_is_killed_and_the_terminal_closes(project: Project) -> None:
+    """`kill -9` of DVC alone, then SIGHUP while nobody reads the output: training saves itself each time. Under nohup SIGHUP
+    ends nothing: `dvc repro` goes on with the training and with its run."""
     process = project.start("repro")
-    caught(project)
+    wait_for_points(project)
     process.kill()
     process.wait()
-    assert_saved_itself(project)
-    assert "going on from step" in project.dvc("repro")
-    (run,) = project.runs()
-    assert_complete(run, project)
-
-
-def assert_saved_itself(project: Project) -> None:
-    """Training has ended by itself with a checkpoint, and its run is not left RUNNING."""
-    wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
-    assert saved(project)
-    wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
-
-
-def test_terminal_closes(project: Project) -> None:
-    """SIGHUP, and nobody reads the output any more: training saves itself. Under nohup the same ends nothing."""
-    words = [sys.executable, "-m", "stages.train"]
-    process = subprocess.Popen(words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE)
-    training = caught(project)
+    first = step_saved_by_itself(project)
+    process = project.start("repro")
+    wait_for_points(project)
     assert process.stdout is not None
     process.stdout.close()
-    training.send_signal(signal.SIGHUP)
+    signal_group(process, signal.SIGHUP)
     process.wait()
-    assert_saved_itself(project)
-    process = subprocess.Popen(["nohup", *words], cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE)
-    wait_for(lambda: any(run.status == "RUNNING" for run in project.runs()), SOON, pause=0.2)
-    process.send_signal(signal.SIGHUP)
+    assert step_saved_by_itself(project) > first
+    words = ["nohup", sys.executable, "-m", "dvc", "repro"]
+    process = subprocess.Popen(
+        words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_points(project)
+    signal_group(process, signal.SIGHUP)
     said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0
-    assert b"going on from step" in said and b"trained to step" in said
+    assert process.returncode == 0 and "going on from step" in said, said
+    (run,) = project.runs()
+    assert_complete(run, project)
+    assert run.tags["pipeline.resumed"] == "2"
+
+
+def step_saved_by_itself(project: Project) -> int:
+    """Training has ended by itself with a checkpoint, and its run is not left RUNNING: the checkpoint's step."""
+    wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
+    wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
+    return project.saved()
 
 
 @container
 def test_a_sandbox_without_proc_costs_nothing(project: Project) -> None:
-    """Without /proc, as in some sandboxes, training, its run and the other stages work as everywhere."""
+    """Without /proc, as in some sandboxes, training and its run work as everywhere."""
     project.set(epochs=1)
-    stages = list(pipeline.stages())[2:]  # from train on
-    shell = "umount -l /proc; " + " && ".join(f"{sys.executable} -m stages.{stage}" for stage in stages)
+    shell = "umount -l /proc; " + " && ".join(f"{sys.executable} -m stages.{stage}" for stage in ("train", "track"))
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", shell], cwd=project.folder, env=project.environment(), capture_output=True, text=True
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 import pytest
 import servers
 from nbclient import NotebookClient
-from project import OUTER, Project
+from project import Project
 from stage_runs import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: two real pipelines and a server
@@ -36,11 +35,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[nbforma
     (at,) = [at for at, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
     book.cells.insert(at + 1, nbformat.v4.new_code_cell("\n".join(f"{key} = {value!r}" for key, value in settings.items())))
     with pytest.MonkeyPatch.context() as patch:
-        for key in OUTER:
-            patch.delenv(key, raising=False)
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setattr(os, "environ", Project(folder).environment())
+        os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "IPYTHONDIR": str(folder / "ipython")}
         NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     nbformat.write(book, folder / "executed.ipynb")
     yield book, folder
@@ -94,9 +90,9 @@ def test_what_was_kept_can_be_gone_on_with(executed: tuple[nbformat.NotebookNode
         if output.output_type == "stream" and "To go on from there:" in output.text
     ]
     script = output.split("To go on from there:\n")[1]
-    kept = {key: value for key, value in os.environ.items() if key not in OUTER}
-    environment = kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env=Project(tmp_path).environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     back = Project(tmp_path / "gpt2-pipeline")
     assert {"first", "cooler"} <= set(back.dvc("exp", "list", "--name-only").split())

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import servers
 from project import EXPERIMENT, Project
-from stage_runs import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
@@ -46,24 +45,6 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
     assert address in (tmp_path / "log").read_text(encoding="utf-8"), "it says where it is"
 
 
-@pytest.mark.readme("dvc exp run -S max_samples=250000")
-def test_compare_shows_params_and_perplexity(project: Project) -> None:
-    """`make compare` shows an experiment's param that differs and its perplexity, and no checksum column."""
-    recipe = _recipe("compare").split("@dvc ")[1].replace("\\", "")
-    words = [word.strip("'") for word in recipe.split()]
-    said = project.dvc(*words)
-    assert EXPERIMENT in said
-    assert "max_samples" in said
-    assert "perplexity" in said
-    assert "data/" not in said.replace("data/evaluate/metrics.json", "").replace("data/train/metrics.json", "")
-
-
-def _recipe(target: str) -> str:
-    """The lines of a target in the Makefile, joined."""
-    text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    return text.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").split("\n", 1)[1]
-
-
 def test_plots_diff_draws_both_curves(project: Project) -> None:
     """`dvc plots diff` draws the curves of both commits: by step, by epoch, by position in the context."""
     project.dvc("plots", "diff", "main", EXPERIMENT, "-o", "plots")
@@ -74,6 +55,7 @@ def test_plots_diff_draws_both_curves(project: Project) -> None:
     assert page.count(f'"{EXPERIMENT}"') >= 4
 
 
+@pytest.mark.readme("dvc exp run -S max_samples=250000")
 def test_metrics_diff_has_both_perplexities(project: Project) -> None:
     """`dvc metrics diff` has the perplexities of both commits."""
     said = project.dvc("metrics", "diff", "main", EXPERIMENT)

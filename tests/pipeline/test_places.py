@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from project import Project, assert_complete
-from reference import STAGES
+from repository import STAGES, digests, git
 
 from tools import elsewhere
 from tools.recorded_run import Recorded
@@ -24,22 +23,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def original(finished: Project) -> Project:
-    """A project whose pipeline has run, with the result committed. Copy it; don't write in it."""
-    return finished
-
-
 @pytest.fixture
-def copy(original: Project, tmp_path: Path) -> Callable[[str], Project]:
-    """Makes a copy of the project, its cache and its store in a new folder."""
-    return lambda name: original.duplicate(tmp_path / name)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """The store and its files, byte for byte."""
-    paths = [folder / "mlflow.db", *sorted((folder / "mlruns").rglob("*"))]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+def copy(finished: Project, tmp_path: Path) -> Callable[[str], Project]:
+    """Makes a copy of a project whose pipeline has run, with its cache and its store, in a new folder."""
+    return lambda name: finished.duplicate(tmp_path / name)
 
 
 def artifacts_here(project: Project) -> None:
@@ -49,13 +36,9 @@ def artifacts_here(project: Project) -> None:
         assert "params.yaml" in run.artifacts()
 
 
-def git(project: Project, *words: str) -> str:
-    return subprocess.run(["git", *words], cwd=project.folder, check=True, capture_output=True, text=True).stdout
-
-
-def test_after_a_move_experiments_go_on_there(copy: Callable[[str], Project], original: Project, tmp_path: Path) -> None:
+def test_after_a_move_experiments_go_on_there(copy: Callable[[str], Project], finished: Project, tmp_path: Path) -> None:
     """After `mv` the next experiment is one complete run here; the old place is not made again; an old run can be rebuilt."""
-    before = digests(original.folder)
+    before = digests(finished.folder)
     project = copy("first place")
     (one,) = project.runs()
     (tmp_path / "first place").rename(tmp_path / "100% #2 ä")
@@ -69,11 +52,11 @@ def test_after_a_move_experiments_go_on_there(copy: Callable[[str], Project], or
     assert [run.name for run in project.runs()] == [one.name, "two", "three"]
     artifacts_here(project)
     assert all(run.complete for run in project.runs())
-    assert digests(original.folder) == before, "this was a copy of it"
+    assert digests(finished.folder) == before, "this was a copy of it"
     clone = rebuilt(project, one.id, tmp_path / "rebuilt")
     sample = Path("data/generate/samples.jsonl")
-    assert (clone.folder / sample).read_bytes() == (original.folder / sample).read_bytes()
-    assert (project.folder / sample).read_bytes() != (original.folder / sample).read_bytes(), "the work tree has another one"
+    assert (clone.folder / sample).read_bytes() == (finished.folder / sample).read_bytes()
+    assert (project.folder / sample).read_bytes() != (finished.folder / sample).read_bytes(), "the work tree has another one"
 
 
 def rebuilt(project: Project, run: str, folder: Path) -> Project:
@@ -123,7 +106,7 @@ def test_what_editors_and_desktops_leave_runs_nothing(copy: Callable[[str], Proj
             else:
                 path.write_bytes(b"\0junk")
     assert "up to date" in project.dvc("repro")
-    assert git(project, "status", "--porcelain") == ""
+    assert git(project.folder, "status", "--porcelain") == ""
     assert len(project.runs()) == 1
 
 
@@ -137,7 +120,7 @@ def test_a_clone_with_windows_line_ends_runs_nothing(copy: Callable[[str], Proje
     shutil.copytree(project.folder / ".dvc" / "cache", clone.folder / ".dvc" / "cache")
     clone.dvc("checkout")
     assert "up to date" in clone.dvc("repro")
-    assert git(clone, "status", "--porcelain") == ""
+    assert git(clone.folder, "status", "--porcelain") == ""
     assert not clone.runs()
 
 
@@ -148,8 +131,7 @@ def test_in_a_larger_repository(how: str, copy: Callable[[str], Project], tmp_pa
     larger = tmp_path / "larger"
     project = copy("alone")
     shutil.rmtree(project.folder / ".git")
-    for name in ("mlflow.db", "mlflow.db.lock", "dvc.lock"):
-        (project.folder / name).unlink(missing_ok=True)
+    (project.folder / "mlflow.db").unlink()
     shutil.rmtree(project.folder / "mlruns")
     larger.mkdir()
     project.folder.rename(larger / "ml")
@@ -159,10 +141,10 @@ def test_in_a_larger_repository(how: str, copy: Callable[[str], Project], tmp_pa
         (larger / "ml" / ".dvcignore").rename(larger / ".dvcignore")
     outer = Project(larger)
     for words in ("init -q -b main", "config user.name t", "config user.email t@t"):
-        git(outer, *words.split())
+        git(larger, *words.split())
     outer.commit()
-    project.dvc("repro")
-    project.commit()
+    assert "up to date" in project.dvc("repro")
+    project.dvc("repro", "-f", "-s", "track")
     project.python("-m", "stages.track")
     assert [(run.complete, run.tags["git.dirty"]) for run in project.runs()] == [(True, "no")] * 2
     allowed = {".git", ".dvc", ".dvcignore", ".gitignore", "ml"}

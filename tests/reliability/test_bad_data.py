@@ -80,6 +80,11 @@ def circle(folder: Path) -> str:
     return "stories.txt"
 
 
+def nowhere(folder: Path) -> str:
+    (folder / "stories.txt").symlink_to("gone.txt")
+    return "stories.txt"
+
+
 def circle_inside(folder: Path) -> str:
     (folder / "mine").mkdir()
     text(folder / "mine" / "validation.txt")
@@ -127,6 +132,10 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "a device without end": (lambda _: "/dev/zero", ["/dev/zero is not a kind of file that can be read"]),
     "a pipe": (pipe, ["train.txt is not a kind of file that can be read"]),
     "a pipe in the folder": (pipe_inside, ["train.txt", "is not a file", "Remove it"]),
+    "a name of two splits": (
+        folder_of(train_txt=text, train_validation_txt=text),
+        ["train.validation.txt is named for more than one split"],
+    ),
     "mixed kinds": (folder_of(train_txt=text, validation_jsonl=rows), ["dataset: mine mixes", "Keep one kind"]),
     "noise as txt": (file("stories.txt", NOISE), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
     "noise as csv": (file("stories.csv", NOISE), ["stories.csv", "UTF-8"]),
@@ -167,7 +176,8 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
         file("s.parquet", lambda path: table(path, "text", pa.array([STORIES] * 40))),
         ["s.parquet: the column `text` holds list", "one story a row"],
     ),
-    # links in a circle
+    # links
+    "a link to nothing": (nowhere, ["stories.txt is a symbolic link that leads nowhere or in a circle"]),
     "links in a circle": (circle, ["stories.txt is a symbolic link that leads nowhere or in a circle", "Give the real path"]),
     "a circle in the folder": (circle_inside, ["train.txt leads nowhere or in a circle", "Remove it"]),
 }

@@ -32,6 +32,20 @@ def dvc(project: Project, *words: str, env: dict[str, str], folder: str = ".") -
     return done.stdout + done.stderr
 
 
+def put_programs(folder: Path, *names: str) -> None:
+    """Put some of the system's programs into a new folder."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).symlink_to(shutil.which(name) or name)
+
+
+def put_python(folder: Path) -> None:
+    """Put this Python into a folder. (A link would lose the environment.)"""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
+
+
 def test_pipeline_runs_in_an_odd_path_on_an_ascii_terminal(reference: Reference) -> None:
     """In a path with spaces, quotes and Unicode, on a terminal that has ASCII only, the whole pipeline runs.
 
@@ -46,11 +60,8 @@ def test_pipeline_runs_in_an_odd_path_on_an_ascii_terminal(reference: Reference)
 def test_runs_without_git_home_or_user(reference: Reference, tmp_path: Path) -> None:
     """Without the program git, and without HOME and a user's name, the stages that use them give the same bytes."""
     project, programs = reference.copy(tmp_path / "project"), tmp_path / "bin"
-    programs.mkdir()
-    (programs / "sh").symlink_to("/bin/sh")
-    (programs / "env").symlink_to("/usr/bin/env")
-    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would lose the environment
-    (programs / "python").chmod(0o755)
+    put_programs(programs, "sh", "env")
+    put_python(programs)
     gone = ("HOME", "USER", "LOGNAME", "XDG_")
     kept = {key: value for key, value in project.environment().items() if not key.startswith(gone)}
     env = kept | {"PATH": str(programs), "SHELL": "/bin/sh"}
@@ -116,15 +127,9 @@ def test_variables_of_notebooks_change_nothing(
 def test_stages_find_the_python_of_venv(reference: Reference, tmp_path: Path) -> None:
     """`.venv/bin/dvc repro` from cron or an IDE, where nothing is activated: the stages find .venv's Python."""
     project = reference.copy(tmp_path / "project")
-    (project.folder / ".venv" / "bin").mkdir(parents=True)
-    python = project.folder / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would lose the environment
-    python.chmod(0o755)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("sh", "env", "git"):
-        (programs / name).symlink_to(shutil.which(name) or name)
-    env = project.environment() | {"PATH": str(programs), "SHELL": "/bin/sh"}
+    put_python(project.folder / ".venv" / "bin")
+    put_programs(tmp_path / "bin", "sh", "env", "git")
+    env = project.environment() | {"PATH": str(tmp_path / "bin"), "SHELL": "/bin/sh"}
     dvc(project, "repro", "--force", "--single-item", "download", env=env)
     assert reference.differences(project) == []
 

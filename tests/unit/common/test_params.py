@@ -171,11 +171,3 @@ def test_one_part_is_checked_with_its_own_hints() -> None:
     assert parse_part(GenerateParams, options | {"top_k": 5}, "the command line").top_k == 5
     with pytest.raises(UserError, match=r"^the command line has 2 problems:\n  temperature: -1: .*\n  sead: unknown key"):
         parse_part(GenerateParams, {**options, "temperature": -1, "sead": 1}, "the command line")
-
-
-def test_params_cannot_be_changed() -> None:
-    """Params are frozen: no stage can change what another one reads."""
-    params = parse_params(COMMITTED)
-    with pytest.raises(ValueError, match="frozen"):
-        params.seed = 1  # type: ignore[misc]
-    assert isinstance(params, Params)

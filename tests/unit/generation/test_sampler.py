@@ -234,12 +234,3 @@ def test_bad_options_are_told(project: Callable[..., Path], words: list[str], me
     """An option out of range is refused with its name, all of them in one message, before any work."""
     with pytest.raises(UserError, match=message):
         run(project(), *words)
-
-
-def test_name_consistency_is_the_storybook_s_only(project: Callable[..., Path]) -> None:
-    """On other data there are no known names, so there is no such metric."""
-    folder = project()
-    path = folder / "data/tokenize/meta.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "roneneldan/TinyStories"}))
-    run(folder)
-    assert "name_consistency" not in json.loads((folder / "data/generate/metrics.json").read_text())

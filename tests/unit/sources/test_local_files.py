@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from story_files import TEXTS, jsonl, parquet, put, stories_in, table
+from story_files import TEXTS, jsonl, parquet, put, stories_in
 
 from stages.common.errors import UserError
 from stages.sources import formats, local_files
@@ -91,21 +91,6 @@ def test_what_can_only_be_a_path_must_exist(name: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no such file or folder.*storybook.*Hub id"):
         local_files.find(name)
-
-
-def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
-    """Links that lead nowhere or in circles, as the data set or in its folder."""
-    put(tmp_path / "linked", train_jsonl=jsonl(TEXTS))
-    os.symlink("train2.jsonl", tmp_path / "linked" / "train2.jsonl")
-    os.symlink("circle", tmp_path / "circle")
-    os.symlink("nowhere", tmp_path / "dangling")
-    for name, message in {
-        "linked": r"train2\.jsonl leads nowhere",
-        "circle": "leads nowhere or in a circle",
-        "dangling": "leads nowhere or in a circle",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            open_source(str(tmp_path / name), None)
 
 
 def test_an_address_is_refused_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._tracking_service import utils
+from repository import digests
 
 from stages.common.errors import UserError
 from stages.tracking import places, store
@@ -74,14 +74,6 @@ def mentions(database: Path, place: str) -> list[str]:
             for row in known.execute(f'SELECT * FROM "{table}"'):
                 found += [f"{table}: {row}" for value in row if isinstance(value, str) and place in value]
     return found
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize("name", ODD)

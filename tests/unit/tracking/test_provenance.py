@@ -21,6 +21,18 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
+def apply(patch: str, folder: Path = Path()) -> None:
+    """Apply a patch as `make reproduce` does."""
+    content = patch.encode("utf-8", "surrogateescape")
+    subprocess.run(["git", "apply", "--whitespace=nowarn"], input=content, check=True, cwd=folder)
+
+
+def rebuild(patch: str, folder: Path) -> None:
+    """Put HEAD with the patch into the folder."""
+    git("clone", "-q", "--shared", git("rev-parse", "--show-toplevel").strip(), str(folder))
+    apply(patch, folder)
+
+
 @pytest.fixture(autouse=True)
 def _repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small project with one commit."""
@@ -59,8 +71,9 @@ def test_fingerprint_is_params_and_code() -> None:
 
 
 def test_patch_rebuilds_the_code() -> None:
-    """Applied to the commit the patch gives the code as it is: edited, added, deleted. The user's index is not touched."""
-    Path("stages/train.py").write_text("print(2)\n")
+    """Applied to the commit the patch gives the code as it is: edited, added, deleted, in Latin-1. The index is not touched."""
+    latin = b"# coding: latin-1\nprint('\xe9')\n"
+    Path("stages/train.py").write_bytes(latin)
     Path("stages/new.py").write_text("print('ä')\r\n")
     Path("model/net.py").unlink()
     status = git("status", "--porcelain")
@@ -68,9 +81,8 @@ def test_patch_rebuilds_the_code() -> None:
     assert git("status", "--porcelain") == status
     git("add", "-A")
     git("stash", "-q")
-    assert Path("stages/train.py").read_text() == "print(1)\n"
-    subprocess.run(["git", "apply"], input=patch.encode(), check=True)
-    assert Path("stages/train.py").read_text() == "print(2)\n"
+    apply(patch)
+    assert Path("stages/train.py").read_bytes() == latin
     assert Path("stages/new.py").read_bytes() == "print('ä')\r\n".encode()
     assert not Path("model/net.py").exists()
 
@@ -96,20 +108,8 @@ def test_command_names_what_differs_from_the_commit() -> None:
     assert Provenance.gather().command(PARAMS) == f"git checkout {commit} && git apply code.patch && dvc repro"
 
 
-TRICKY = [
-    "It's a 'dog', \"quoted\"",
-    "a\\b\\",
-    "null",
-    "True",
-    "1e-3",
-    "yes",
-    "x: y # z",
-    "a=b",
-    "ü { [ ] }",
-    "(a)",
-    "two\nlines",
-    " ",
-]
+QUOTED = "It's a 'dog', \"quoted\""
+TRICKY = [QUOTED, "a\\b\\", "null", "True", "1e-3", "yes", "x: y # z", "a=b", "ü { [ ] }", "(a)", "two\nlines", " "]
 
 
 @pytest.mark.parametrize("value", [*TRICKY, TRICKY, 1e-05, 0.1, 0, None, True, ["a", "b, c"]])
@@ -159,19 +159,18 @@ def test_name_of_a_run_without_an_experiment() -> None:
 
 
 def test_without_git(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of the project that is no git repository works: no commit, no patch, and it says that nobody was asked."""
+    """A copy of the project that is no git repository works: no commit, no patch, and it says that nobody was asked.
+
+    After `git init` there is nothing to name yet: not clean, not broken.
+    """
     monkeypatch.chdir(tmp_path_factory.mktemp("plain"))
     code = Provenance.gather()
     assert (code.state, code.commit, code.patch, code.problem) == ("no repository", "", "", "")
     assert code.tags()["git.dirty"] == "no repository"
     assert code.command(PARAMS).startswith("dvc repro ")
     assert code.name == "run-new"
-
-
-def rebuild(patch: str, folder: Path) -> None:
-    """Put HEAD with the patch into the folder, as `make reproduce` does."""
-    git("clone", "-q", "--shared", git("rev-parse", "--show-toplevel").strip(), str(folder))
-    subprocess.run(["git", "apply", "--whitespace=nowarn"], input=patch.encode(), check=True, cwd=folder)
+    git("init", "-q")
+    assert Provenance.gather().state == "no commit"
 
 
 HOSTILE = """
@@ -207,8 +206,9 @@ def test_the_patch_is_the_same_whatever_git_is_set_to(
 
 
 def test_in_a_folder_of_a_larger_repository(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The params are compared with this folder's, and the patch is applied by the same command, from this folder."""
-    larger = tmp_path_factory.mktemp("larger")
+    """The params are compared with this folder's, and the patch is applied from it; an odd path is no obstacle."""
+    larger = tmp_path_factory.mktemp("larger") / 'a:b "c" \\ ä%20'
+    larger.mkdir()
     monkeypatch.chdir(larger)
     for path, text in {
         "ml/params.yaml": "n_embd: 8\n",
@@ -226,7 +226,7 @@ def test_in_a_folder_of_a_larger_repository(tmp_path_factory: pytest.TempPathFac
     Path("stages/train.py").write_text("print(2)\n")
     patch = Provenance.gather().patch
     Path("stages/train.py").write_text("print(1)\n")
-    subprocess.run(["git", "apply"], input=patch.encode(), check=True)
+    apply(patch)
     assert Path("stages/train.py").read_text() == "print(2)\n"
     rebuild(patch, folder := tmp_path_factory.mktemp("clone"))
     assert (folder / "ml/stages/train.py").read_text() == "print(2)\n"
@@ -238,15 +238,6 @@ def test_a_module_that_git_ignores_is_named() -> None:
     Path("model/secret_sauce.py").write_text("x = 1\n")
     code = Provenance.gather()
     assert (code.patch, code.ignored) == ("", ["model/secret_sauce.py"])
-
-
-def test_code_that_is_no_utf8_is_kept_to_the_byte(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A comment in Latin-1 is in the patch as it is."""
-    Path("stages/train.py").write_bytes(b"# coding: latin-1\nprint('\xe9')\n")
-    patch = Provenance.gather().patch.encode("utf-8", "surrogateescape")
-    git("checkout", "-q", "stages/train.py")
-    subprocess.run(["git", "apply"], input=patch, check=True)
-    assert Path("stages/train.py").read_bytes() == b"# coding: latin-1\nprint('\xe9')\n"
 
 
 def test_what_editors_leave_is_no_code() -> None:
@@ -289,22 +280,6 @@ def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     code = Provenance.gather()
     assert (code.state, code.commit) == ("unknown", "")
     assert "dubious ownership" in code.problem and "git config --global --add safe.directory" in code.problem
-
-
-def test_a_repository_without_a_commit(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `git init` there is nothing to name yet: not clean, not broken."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("new"))
-    git("init", "-q")
-    assert Provenance.gather().state == "no commit"
-
-
-def test_a_repository_in_an_odd_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path with a colon, quotes, a backslash and Unicode is no obstacle to the patch."""
-    odd = tmp_path_factory.mktemp("odd") / 'a:b "c" \\ ä%20'
-    Path().absolute().rename(odd)
-    monkeypatch.chdir(odd)
-    Path("stages/train.py").write_text("print(2)\n")
-    assert "+print(2)" in Provenance.gather().patch
 
 
 def test_outputs_of_a_lock_file() -> None:

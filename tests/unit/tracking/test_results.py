@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from stages.common import terminal
 from stages.common.errors import UserError
 from stages.tracking import figures
 from stages.tracking.results import Results
@@ -95,14 +94,6 @@ def test_a_missing_stage_is_named() -> None:
     Path("data/evaluate/metrics.json").unlink()
     with pytest.raises(UserError, match=r"data/evaluate/metrics\.json.*evaluate"):
         Results.read().summary()
-
-
-def test_samples_do_no_harm_to_a_terminal() -> None:
-    """A sample is one row, whatever line ends it holds, and is shown without control characters."""
-    (row,) = Results.read().samples
-    shown = terminal.one_line(row["text"])
-    assert shown.isprintable()
-    assert "\x1b" not in shown
 
 
 def test_figures_draw_all_curves() -> None:

@@ -84,15 +84,6 @@ def test_overlapping_windows_miss_no_token(tokens: int, block: int, share: float
     assert seen == set(range(1, tokens))
 
 
-@pytest.mark.parametrize("processes", [2, 3, 4])
-def test_processes_share_the_same_global_batch(processes: int) -> None:
-    """The windows of a step are the same for any number of processes; each goes to one of them."""
-    batches = _batches(997)
-    starts = batches.starts(7)
-    shares = [batches.split_for_rank(starts, rank, processes) for rank in range(processes)]
-    assert sorted(int(start) for share in shares for micro in share for start in micro) == sorted(starts.tolist())
-
-
 def test_a_process_without_work_scores_nothing() -> None:
     """Reading no window gives one row without any target."""
     tokens, targets = read_windows(np.arange(9, dtype=np.uint16), np.array([], dtype=np.int64), 4)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from stage_runs import ROOT, run_python
 
-ROOT = Path(__file__).parents[3]
 TRAINING = """
 import time
 from stages.training import live_run
@@ -33,10 +31,7 @@ print("went on")
 def train(folder: Path, store: str, end: str = "pass", script: str = TRAINING, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a stand-in for training, which logs 3,000 points, in `folder`, with its store at this URI."""
     shutil.copy(ROOT / "params.yaml", folder)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RANK"))}
-    environment = kept | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": store} | env
-    command = [sys.executable, "-c", textwrap.dedent(script) % end]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    return run_python(["-c", script % end], folder, MLFLOW_TRACKING_URI=store, **env)
 
 
 def seconds(done: subprocess.CompletedProcess[str]) -> float:
@@ -53,12 +48,13 @@ def test_no_server_is_one_warning(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_log_no_process_is_started(tmp_path: Path) -> None:
-    """`logged` False (`python -m stages.train --no-log`): the same calls, no store, no other process, no word."""
-    script = TRAINING.replace('{"device": "cpu"}', '{"device": "cpu"}, logged=False')
+@pytest.mark.parametrize(("logged", "rank"), [(False, "0"), (True, "1")])
+def test_without_a_log_no_process_is_started(logged: bool, rank: str, tmp_path: Path) -> None:
+    """With `logged` False (`--no-log`), and on all ranks but 0: the same calls, no store, no other process, no word."""
+    script = TRAINING.replace('{"device": "cpu"}', f'{{"device": "cpu"}}, logged={logged}')
     assert script != TRAINING
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    done = train(tmp_path, store, "import psutil; print('children', psutil.Process().children())", script=script)
+    children = "import psutil; print('children', psutil.Process().children())"
+    done = train(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", children, script=script, RANK=rank)
     assert (done.returncode, done.stderr) == (0, "")
     assert "children []" in done.stdout
     assert not (tmp_path / "mlflow.db").exists()
@@ -105,14 +101,6 @@ def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
         "samples/step-0003000.md",
         "samples/while_training.json",
     ]
-
-
-def test_other_ranks_log_nothing(tmp_path: Path) -> None:
-    """In a distributed training only rank 0 has a run; the others start no process and no store."""
-    done = train(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", RANK="1")
-    assert done.returncode == 0
-    assert not done.stderr
-    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_training_imports_no_mlflow(tmp_path: Path) -> None:
