@@ -50,13 +50,6 @@ def test_a_worker_answers_each_turn() -> None:
     assert all(json.loads(answer)["seconds"] >= 0.001 for answer in answers)
 
 
-def test_a_worker_that_fails_is_not_ready() -> None:
-    """A process that ends before it is ready is known, so that its side can be left out."""
-    worker = harness.Worker("benchmarks.no_such_module")
-    assert not worker.ready
-    worker.close()
-
-
 @pytest.mark.parametrize("side", train.SIDES)
 def test_every_side_trains(side: str) -> None:
     """Ours and theirs, compiled or not, take the steps that they are asked for."""

@@ -190,16 +190,6 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, download: Download, case: st
     assert not any(name.endswith(".parquet") or name == "about.json" for name in written(tmp_path))
 
 
-def test_no_network(tmp_path: Path, download: Download) -> None:
-    """Without a network the message gives the three ways to do without one."""
-    nowhere = hub()
-    nowhere.endpoint = "http://127.0.0.1:9"
-    done = download(nowhere)
-    assert done.returncode == 1
-    for word in ("HF_ENDPOINT", "storybook", "hf download", "folder"):
-        assert word in done.stderr
-
-
 def test_offline_mode(tmp_path: Path, download: Download) -> None:
     """HF_HUB_OFFLINE is respected: no request, and a message that names it."""
     with serve(hub()) as server:
