@@ -19,10 +19,7 @@ def test_distinct_2_counts_pairs_within_a_text() -> None:
 
 def test_metrics_are_means_over_the_samples() -> None:
     """Means and shares over the samples, distinct_2 without the prompts."""
-    found = [
-        Sample("Once upon", 1, " a time", [1, 2], True),
-        Sample("Once upon", 2, " a time", [1, 2, 3, 4], False),
-    ]
+    found = [Sample("Once upon", 1, " a time", [1, 2], True), Sample("Once upon", 2, " a time", [1, 2, 3, 4], False)]
     assert measure(found, "elsewhere") == {"distinct_2": 0.5, "mean_tokens": 3.0, "eos_fraction": 0.5}
     assert measure(found, "storybook")["name_consistency"] == 0.0
 

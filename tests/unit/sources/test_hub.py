@@ -157,11 +157,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
     "wrong name": ({}, {"dataset": "roneneldan/TinyStory"}, "neither a file here nor a data set of the Hub"),
     "truncated file": ({"files": {**parquet_files(), FIRST: parquet_files()[FIRST][:-999]}}, {}, "cannot be read"),
     "no files": ({"files": {"README.md": b""}}, {}, "cannot be read"),
-    "no training split": (
-        {"files": {VALIDATION: parquet_files()[VALIDATION]}},
-        {},
-        "has no split `train`, only validation",
-    ),
+    "no training split": ({"files": {VALIDATION: parquet_files()[VALIDATION]}}, {}, "has no split `train`, only validation"),
     "no text column": (
         {"files": {"train.jsonl": b'{"story": "a"}\n', "test.jsonl": b'{"story": "a"}\n'}},
         {},

@@ -17,10 +17,7 @@ from stages.storybook.words import HER_NAMES, HIS_NAMES
 
 MANY = 10_000
 SMALL = Grammar(
-    {
-        "start": ["<who> saw {a pet}[.| and|, and <who> fed the {pet}.]", "3*No {pet}."],
-        "who": ["Ann|Bob"],
-    },
+    {"start": ["<who> saw {a pet}[.| and|, and <who> fed the {pet}.]", "3*No {pet}."], "who": ["Ann|Bob"]},
     {"pet": [(2, {"pet": "cat", "a pet": "a cat"}), (1, {"pet": "owl", "a pet": "an owl"})]},
     "start",
 )
