@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import gzip
 import io
 import json
-import lzma
 import re
 import tempfile
 from collections.abc import Callable
@@ -17,7 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from story_files import jsonl, parquet, table
+from story_files import PACK, jsonl, parquet, table
 
 from stages.common.errors import UserError
 from stages.sources.open_source import open_source
@@ -57,13 +55,6 @@ WRITERS: dict[str, Writer] = {
     "a.tsv": lambda texts: table(texts, delimiter="\t"),
     **{f"{kind}.parquet": lambda texts, kind=kind: parquet(texts, kind) for kind in KINDS},
 }
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
-}
 ROWS = [name for name in WRITERS if not name.endswith("parquet")]
 
 
@@ -98,7 +89,7 @@ def test_a_story_arrives_as_it_was_written(name: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("compressed", [ending for ending in PACK if ending])
+@pytest.mark.parametrize("compressed", PACK)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_compressed_file_gives_the_same_stories(name: str, compressed: str) -> None:
     """Each compression, of each format that is read row by row."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from story_files import TEXTS, jsonl, parquet, put, stories_in, table
+from story_files import PACK, TEXTS, jsonl, parquet, put, stories_in, table
 
 from stages.common.errors import UserError
 from stages.sources.open_source import open_source
@@ -57,13 +58,8 @@ def test_other_columns_may_change(tmp_path: Path, ending: str) -> None:
     assert stories_in(tmp_path, "validation") == ["v"]
 
 
-STREAMS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": zstd,
-}
-FIRST, SECOND = lines(TEXTS), lines([f"more {text}" for text in TEXTS])
+FIRST = "".join(f"{text}\n" for text in TEXTS).encode()
+SECOND = "".join(f"more {text}\n" for text in TEXTS).encode()
 BEHIND: dict[str, Callable[[bytes], bytes]] = {  # what stands behind the first stream: the second one, damaged; or leftovers
     "damaged head": lambda stream: b"X" + stream[1:],
     "damaged middle": lambda stream: stream[: len(stream) // 2] + bytes(20) + stream[len(stream) // 2 + 20 :],
@@ -76,20 +72,20 @@ BEHIND: dict[str, Callable[[bytes], bytes]] = {  # what stands behind the first 
 }
 
 
-@pytest.mark.parametrize("ending", STREAMS)
+@pytest.mark.parametrize("ending", PACK)
 def test_all_streams_of_a_packed_file_are_read(ending: str, tmp_path: Path) -> None:
     """Programs that pack on several cores write several streams, and files are put together with cat."""
-    pack = STREAMS[ending]
+    pack = PACK[ending]
     (tmp_path / f"a.txt{ending}").write_bytes(pack(FIRST) + pack(b"") + pack(SECOND))
     found = stories_in(tmp_path / f"a.txt{ending}") + stories_in(tmp_path / f"a.txt{ending}", "validation")
     assert sorted(found) == sorted((FIRST + SECOND).decode().splitlines())
 
 
-@pytest.mark.parametrize("ending", STREAMS)
+@pytest.mark.parametrize("ending", PACK)
 @pytest.mark.parametrize("behind", BEHIND)
 def test_what_is_wrong_behind_the_first_stream_is_an_error(ending: str, behind: str, tmp_path: Path) -> None:
     """Damage and leftovers anywhere in a packed file are reported, also behind the last story that would be taken."""
-    pack, name = STREAMS[ending], f"a.txt{ending}"
+    pack, name = PACK[ending], f"a.txt{ending}"
     second = BEHIND[behind](pack(SECOND))
     if ending == ".zst" and behind == "damaged end":
         pytest.skip("pyarrow writes no checksum there")
@@ -100,7 +96,7 @@ def test_what_is_wrong_behind_the_first_stream_is_an_error(ending: str, behind: 
 
 def test_a_packed_parquet_file_is_read(tmp_path: Path) -> None:
     """Though a parquet file is read from its end, which a stream is not."""
-    for ending, pack in STREAMS.items():
+    for ending, pack in PACK.items():
         (tmp_path / f"a.parquet{ending}").write_bytes(pack(parquet(TEXTS)))
         assert stories_in(tmp_path / f"a.parquet{ending}", "validation") == TEXTS[9::10]
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from story_files import TEXTS, jsonl, parquet, put, stories_in
+from story_files import TEXTS, jsonl, parquet, put, stories_in, table
 
 from stages.common.errors import UserError
 from stages.sources import formats, local_files
