@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import pytest
@@ -57,19 +56,6 @@ def test_every_side_trains(side: str) -> None:
         train.SIDES[side](SHAPE, "cpu", "fp32")(2)
 
 
-def test_on_a_cpu_theirs_is_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the processor multiplies bf16, transformers is measured all the same as its documentation trains."""
-    autocast: list[bool] = []
-
-    def note(device: str, dtype: torch.dtype, enabled: bool) -> AbstractContextManager[None]:
-        autocast.append(enabled)
-        return nullcontext()
-
-    monkeypatch.setattr(torch, "autocast", note)
-    train.SIDES["transformers"](SHAPE, "cpu", "bf16")(1)
-    assert autocast == [False]
-
-
 def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for each side that works: its speed, its ratio to each side of theirs, its memory and its share of the limit."""
 
@@ -93,11 +79,3 @@ def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) ->
         [shape, "ours, compiled", "8,000", "2.00", faster, "–", "1.00", "50%"],
         [shape, "transformers", "4,000", "4.00", "1", "–", "1.00", "25%"],
     ]
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One message and no work."""
-    monkeypatch.setattr(sys, "argv", ["train", "--device", "cuda"])
-    with pytest.raises(SystemExit, match="error: device: cuda is not"):
-        train.main()

@@ -39,15 +39,6 @@ def seconds(done: subprocess.CompletedProcess[str]) -> float:
     return float(done.stdout.split("seconds ")[1].split()[0])
 
 
-def test_no_server_is_one_warning(tmp_path: Path) -> None:
-    """A store that refuses costs one warning; training ends well."""
-    done = train(tmp_path, "http://127.0.0.1:9")
-    assert done.returncode == 0
-    assert "went on" in done.stdout
-    assert done.stderr.count("warning") == 1
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize(("logged", "rank"), [(False, "0"), (True, "1")])
 def test_without_a_log_no_process_is_started(logged: bool, rank: str, tmp_path: Path) -> None:
     """With `logged` False (`--no-log`), and on all ranks but 0: the same calls, no store, no other process, no word."""
