@@ -134,7 +134,7 @@ faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); re
 	$(PYTEST) tests -m kind --write-table docs/reliability.md
 
 .PHONY: verify
-verify: setup ## Run a tiny pipeline in two clean clones of HEAD and compare every file
+verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of HEAD and compare every file
 	@python -m tools.verify
 
 .PHONY: compare-code

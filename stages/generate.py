@@ -18,7 +18,7 @@ from stages.common.terminal import printable
 from stages.compute import machine, saved_model
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
-from stages.generation import sampler, samples_page, text_metrics
+from stages.generation import prompt_notes, sampler, samples_page, text_metrics
 from stages.generation.longest_copy import longest_copy
 
 MODEL, TOKENS, FOLDER = Path("data/train/model"), Path("data/tokenize"), Path("data/generate")
@@ -52,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
 def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
     """The stage's outputs."""
     train = TokenFile.open(TOKENS, "train")
+    show_notes(tokenizer, params, train)
     dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
     found = sampler.write(net, tokenizer, params)
     metrics: dict[str, Any] = text_metrics.measure(found, dataset)
@@ -70,6 +71,7 @@ def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
 
 def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
     """Text to the terminal, piece by piece."""
+    show_notes(tokenizer, params, TokenFile.open(TOKENS, "train") if (TOKENS / "train.npy").exists() else None)
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     for place, prompt in enumerate(params.prompts):
         for number in range(1, params.num_samples + 1):
@@ -77,6 +79,12 @@ def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
             for piece in sampler.speak(net, tokenizer, params, place, number):
                 print(printable(piece), end="", flush=True)
             print("\n")
+
+
+def show_notes(tokenizer: Tokenizer, params: GenerateParams, train: TokenFile | None) -> None:
+    """What to know about the prompts; without the training tokens, what can be said."""
+    for note in prompt_notes.notes(tokenizer, params.prompts, train.stream if train else None):
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def settings(params: GenerateParams) -> str:

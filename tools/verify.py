@@ -1,5 +1,7 @@
 """Run a tiny pipeline from nothing in two clean clones of HEAD and compare the md5 of every file that they made.
 
+Before that, each object in this checkout's DVC cache is compared with the md5 that is its name.
+
 python -m tools.verify      (make verify)
 
 Exit code 0: all are the same. The clones are at different paths, and each has its own DVC cache and MLflow store.
@@ -14,11 +16,12 @@ from pathlib import Path
 
 from stages.common import command
 from stages.tracking.provenance import Provenance
-from tools import elsewhere
+from tools import cache_objects, elsewhere
 
 
 def main(args: argparse.Namespace) -> None:
-    """Clone, run, compare."""
+    """Look at the cache here; then clone, run, compare."""
+    cache_objects.main(args)
     code = Provenance.gather()
     print(f"commit {code.commit}" + ("; changes that are not committed are not in it" if code.patch else ""))
     with tempfile.TemporaryDirectory(prefix="verify-") as name:

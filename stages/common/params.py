@@ -25,7 +25,8 @@ Flag = Annotated[bool, Field(strict=True)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", strict=True)]
 Threads = Annotated[int, Field(ge=0, le=4096, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1, max_length=10_000)]
+FREE_TEXT = ("prompt", "dataset", "dataset_revision")  # keys whose text may look like something else
+Text = Annotated[str, Field(strict=True, max_length=10_000)]
 
 
 class _Part(BaseModel):
@@ -220,6 +221,7 @@ def parse_part(part: type[Part], raw: Mapping[Any, Any], source: str) -> Part:
 def _explain(error: ValidationError, given: set[str], known: set[str]) -> list[str]:
     """One line per problem: the key, what is wrong, what to do."""
     lines: dict[str, str] = {}
+    hints: dict[str, str] = {}  # what to do, by key
     for item in error.errors(include_url=False):
         key = str(item["loc"][0]) if item["loc"] else ""
         if not key:  # from _fit_together: a line each, with its key
@@ -240,7 +242,10 @@ def _explain(error: ValidationError, given: set[str], known: set[str]) -> list[s
                 lines[key] = f"{key}: {shown}: {reason}"
             elif reason not in lines[key]:
                 lines[key] += f", or {reason}"
-    return list(lines.values())
+            if key in FREE_TEXT and item["type"] == "string_type" and isinstance(item["input"], int | float | dict):
+                quoted = f'{key}: "..." in params.yaml, -S \'{key}="..."\' on the command line'
+                hints[key] = f". Text that looks like a number, a list or a mapping needs quotes: {quoted}"
+    return [line + hints.get(key, "") for key, line in lines.items()]
 
 
 def _short(value: Any) -> str:

@@ -206,6 +206,39 @@ def test_by_hand_nothing_is_written(project: Callable[..., Path], capsys: pytest
     assert capsys.readouterr().out in greedy
 
 
+def test_an_empty_prompt_is_an_unconditional_sample(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """It begins with end-of-text alone, after which every training text began: in files and on the terminal, without a note."""
+    folder = project(prompt="", num_samples=2)
+    run(folder)
+    rows = [json.loads(row) for row in (folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["prompt"] for row in rows] == ["", ""] and all(row["text"] for row in rows)
+    assert "note: " not in capsys.readouterr().err
+    run(folder, "--prompt", "", "--num-samples", "2")
+    spoken = capsys.readouterr()
+    assert all(printable(row["text"]) in spoken.out for row in rows)
+    assert "note: " not in spoken.err
+
+
+def test_a_prompt_that_training_never_saw_gets_a_note(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """By the stage and by hand; by hand also without the training tokens, where only what can be known is said."""
+    folder = project(prompt="Once 日 ")
+    run(folder)
+    written = capsys.readouterr().err
+    run(folder, "--prompt", "Once 日 ")
+    spoken = capsys.readouterr().err
+    for said in (written, spoken):
+        assert said.count("note: the prompt 'Once 日 '") == 2
+    (folder / "data/tokenize/train.npy").unlink()
+    run(folder, "--prompt", "Once 日 ")
+    assert capsys.readouterr().err.count("note: ") == 1
+
+
+def test_a_terminal_is_not_commanded(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences in a prompt are shown as U+FFFD, not obeyed."""
+    run(project(), "--prompt", "a\x1b[31mred\x07\u009b5m")
+    assert not {"\x1b", "\x07", "\u009b"} & set(capsys.readouterr().out)
+
+
 def test_a_terminal_without_unicode(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that knows ASCII only gets question marks for the rest, and no escape sequence of a prompt."""
     raw = io.BytesIO()
