@@ -86,14 +86,18 @@ def is_ours(path: Path) -> bool:
 def changing_file() -> Path:
     """A file of DVC's own with other content in each of its processes: DVC runs this stage again while the link leads there."""
     here = Path.cwd()
-    return next((top for top in (here, *here.parents) if (top / ".dvc").is_dir()), here) / ".dvc" / "tmp" / "rwlock"
+    top = next((top for top in (here, *here.parents) if (top / ".dvc").is_dir()), here)
+    return Path(os.path.relpath(top / ".dvc" / "tmp" / "rwlock"))
 
 
 def link_to(path: Path) -> None:
-    """Make the link. It is this checkout's own: git ignores it, so a clone has none and looks for the data set itself."""
+    """Make the link. It is this checkout's own: git ignores it, so a clone has none and looks for the data set itself.
+
+    It moves with the checkout where `dataset` does.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     LINK.unlink(missing_ok=True)
-    LINK.symlink_to(os.path.abspath(path))
+    LINK.symlink_to(path if path.is_absolute() else os.path.relpath(path, FOLDER.resolve()))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stages.common.errors import UserError
 from stages.common.files import digest
 from stages.common.params import read_yaml
 
+MOST_SHOWN = 5  # edits in a message
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 
 
@@ -54,7 +55,7 @@ class Inputs:
         pairs = {key: (_value(self.params, key), _value(now.params, key)) for key in {**self.params, **now.params}}
         texts = [f"{key}: {str(old)[:100]} -> {str(new)[:100]}" for key, (old, new) in pairs.items() if old != new]
         texts += [key for key in {**self.files, **now.files} if self.files.get(key) != now.files.get(key)]
-        return texts + ([f"the stage in {PIPELINE}"] if self.entry != now.entry else [])
+        return ([f"the stage in {PIPELINE}"] if self.entry != now.entry else []) + texts
 
 
 _stage = ""  # that DVC has started in this process; of one that is run by hand it records nothing
@@ -101,8 +102,9 @@ def check() -> None:
         UserError: it was; the message names it.
     """
     if found := edited():
+        more = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise UserError(
-            f"edited while the stage {_stage} ran: {', '.join(found)}. Nothing is recorded. Put it back, or leave it as it is, "
+            f"edited while the stage {_stage} ran: {', '.join(found[:MOST_SHOWN])}{more}. Nothing is recorded. Put it back, or leave it as it is, "
             "and run the same command again"
         )
 
@@ -110,10 +112,11 @@ def check() -> None:
 def _mapping(value: Path | Any) -> Mapping[str, Any]:
     """A YAML file's, or a value's, keys and values; none if it is something else."""
     if isinstance(value, Path):
+        path = value
         try:
-            value = read_yaml(value.read_text(encoding="utf-8")) or {}
-        except (UserError, UnicodeDecodeError) as error:
-            raise UserError(f"{value} cannot be read any more ({error})") from error
+            value = read_yaml(path.read_text(encoding="utf-8")) or {}
+        except (UserError, OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read any more ({error})") from error
     return value if isinstance(value, Mapping) else {}
 
 
