@@ -3,6 +3,9 @@
 import importlib.util
 import os
 import sys
+import time
+
+STARTED = time.time_ns()  # source files that are younger than the process were edited while it imported them
 
 # A daemon's standard streams may be closed. The next file that is opened would take such a number, and messages would be
 # written into it.

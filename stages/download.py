@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,48 @@ from stages.common.progress import bar
 from stages.common.terminal import pluralize
 from stages.corpus import stories
 from stages.corpus.tokenizer import END_OF_TEXT
-from stages.sources.open_source import open_source
+from stages.sources import checksums
+from stages.sources.open_source import identify, open_source
 from stages.sources.source import Source, SplitReader
 
-FOLDER = Path("data/download")
+IDENTIFIED, FOLDER = Path("data/identify/source.json"), Path("data/download")
+LINK = Path("data/identify/dataset")  # identify's output, which this stage removes where `identify` must run again
 
 
 def main(args: argparse.Namespace) -> None:
     """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
     params = load_params(DownloadParams)
-    source = open_source(params.dataset, params.dataset_revision)
+    identified = files.read_json(IDENTIFIED, "identify") if IDENTIFIED.exists() else {}  # without it, by hand
+    check_same(params.dataset, identified)
+    source = open_source(params.dataset, identified.get("revision", params.dataset_revision))
     files.remove_temporary(FOLDER)
     splits = {}
     with ExitStack() as unfinished:
         for split, limit in (("train", params.max_samples), ("validation", params.max_val_samples)):
             splits[split] = unfinished.enter_context(stories.writing(FOLDER / f"{split}.parquet", source.schema))
             fill(splits[split], source, split, limit)
+        check_same(params.dataset, identified)
         (FOLDER / "about.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
     about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
     about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
     files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))
+
+
+def check_same(dataset: str, identified: Mapping[str, Any]) -> None:
+    """Whether the data set is still the one that `identify` saw; a commit of the Hub is.
+
+    Raises:
+        UserError: it is not. `identify` will look at it again.
+    """
+    if not identified or ("revision" in identified and identified["dataset"] == dataset):
+        return
+    if identify(dataset, None) != identified:
+        checksums.forget()
+        LINK.unlink(missing_ok=True)
+        raise errors.UserError(
+            f"dataset: {dataset} is not what the stage identify saw: it was changed while the pipeline ran. "
+            "When it stays as it is, run `dvc repro` again"
+        )
 
 
 def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | None) -> None:

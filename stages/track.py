@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stages.common import command, files, journal, session
+from stages.common import command, files, inputs, journal, session
+from stages.common.errors import UserError
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
 from stages.common.terminal import one_line
@@ -57,6 +58,7 @@ def complete(params: Params, results: Results) -> Run:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
     for name in code.ignored:
         print(f"warning: git ignores {name}: if it is imported, the run cannot be rebuilt", file=sys.stderr)
+    check_unedited()
     run = open_run(params.model_dump(), now, code.name)
     for step, metrics in results.curve:
         run.log(step, metrics)
@@ -87,10 +89,25 @@ def complete(params: Params, results: Results) -> Run:
     note += [path.read_text(encoding="utf-8") for path in (results.report, results.samples_page)]
     reproduce = f"make reproduce RUN={run.id}"
     run.tag({"reproduce": reproduce, "command": made_by, "mlflow.note.content": "\n\n".join(note)})
+    check_unedited()
     run.finish("FINISHED")
     run.tag({COMPLETE: "yes"})
     liveness.release(now)
     return run
+
+
+def check_unedited() -> None:
+    """The run is to say what ran: params, code and data are what they were for every stage.
+
+    Raises:
+        UserError: something was edited since.
+    """
+    inputs.check()
+    if "DVC_STAGE" in os.environ and (found := pipeline.edited()):
+        raise UserError(
+            f"edited since a stage ran: {', '.join(found)}. The run is not recorded as complete. Put it back, or leave it "
+            "as it is, and run `dvc repro` again"
+        )
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from model import GPT2, GPT2Config, generate, hf
-from stages.common import command, files, session
+from stages.common import command, files, inputs, session
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.terminal import pluralize
 from stages.compute import machine
@@ -35,7 +35,9 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
-    params, recorded = load_params(TrainParams), load_params(Params).model_dump()  # the run is recorded with all of them
+    everything = load_params(Params)  # the run is recorded with all of them
+    recorded = everything.model_dump()
+    params = TrainParams(**everything.model_dump(include=set(TrainParams.model_fields)))
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
@@ -76,9 +78,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             gpu = {} if limit is None else gpu_use(net.config, trainer.trained_here / seconds / world.size, limit)
             if gpu:
                 run.log(schedule.steps, gpu)
+            signals.end_if_edited(trainer.save, checkpoints.remove, world)
             net = distributed.full_network(net)
+            if world.is_main:
+                write(params, net, trainer, meta)
+            signals.end_if_edited(trainer.save, checkpoints.remove, world)
+        inputs.check()
         if world.is_main:
-            write(params, net, trainer, meta)
             checkpoints.remove()
             print(trainer.summary(seconds))
             if gpu:

@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
         git("checkout", "--quiet", "--detach", commit, cwd=project)
         known = read_yaml((project / "params.yaml").read_text(encoding="utf-8"))  # the other commit may lack a key
         elsewhere.set_params(project, {key: value for key, value in changes.items() if key in known})
+        elsewhere.lend_data(project)
         elsewhere.dvc(project, "repro", "--quiet", shown=sys.stderr)
         git("add", "--all", cwd=project)
         git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", f"small run of {name}", cwd=project)

@@ -71,6 +71,16 @@ def parse_changes(pairs: Iterable[str]) -> dict[str, Any]:
     return {key: read_yaml(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
+def lend_data(project: Path) -> None:
+    """Let a data set that is a file or folder of this checkout, and not in git, be found from another one."""
+    params: Any = read_yaml((project / "params.yaml").read_text(encoding="utf-8"))
+    path = Path(str(params.get("dataset", "")))
+    here, there = session.project_root() / path, project / path
+    if not path.is_absolute() and here.exists() and not there.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(here.resolve())
+
+
 def dvc(project: Path, *words: str, shown: Any = None) -> str:
     """Run a DVC command in a project, with a run store there.
 
@@ -107,6 +117,7 @@ def run_from_nothing(project: Path) -> None:
         UserError: the pipeline failed.
     """
     print(f"in {project}", flush=True)
+    lend_data(project)
     (project / "dvc.lock").unlink(missing_ok=True)
     dvc(project, "repro", "--force", "--no-run-cache", shown=sys.stdout)
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from stages.common import session
 from stages.common.errors import UserError
-from stages.common.params import read_yaml
 from stages.tracking import places, store
 from stages.tracking.git import git
 from stages.tracking.run import COMPLETE
@@ -58,7 +55,6 @@ class Recorded:
             if (found := self.file(name, folder)) is None:
                 raise UserError(f"run {self.id} has no {name} ({self._why_no_file()}); it cannot be rebuilt")
             (clone / name).write_bytes(found.read_bytes())
-        _lend_local_data(clone)
         return clone
 
     def _why_no_commit(self) -> str:
@@ -82,13 +78,3 @@ class Recorded:
         raise UserError(
             f"no run {run_id!r} in the store {store.shown_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}"
         )
-
-
-def _lend_local_data(clone: Path) -> None:
-    """Let a data set that is a file or folder of the main checkout, and not in git, be found from the clone."""
-    params: Any = read_yaml((clone / "params.yaml").read_text(encoding="utf-8"))
-    path = Path(str(params.get("dataset", "")))
-    here, there = session.project_root() / path, clone / path
-    if not path.is_absolute() and here.exists() and not there.exists():
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.symlink_to(here)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common import addresses, journal
+from stages.common import addresses, inputs, journal
 from stages.common.errors import UserError
 from stages.common.terminal import printable, safe_streams
 
@@ -43,7 +43,9 @@ def run(
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
     with safe_streams(), journal.record_stage() as line:
         try:
+            inputs.note()
             line |= main(args) or {}
+            inputs.check()
         except UserError as error:
             _fail(str(error), debug)
         except OSError as error:

@@ -35,11 +35,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DownloadParams(_Part):
-    """What the stage `download` reads."""
+class IdentifyParams(_Part):
+    """What the stage `identify` reads."""
 
     dataset: Annotated[str, Field(strict=True, min_length=1, max_length=4_000)]
     dataset_revision: Annotated[str, Field(strict=True)] | None
+
+
+class DownloadParams(IdentifyParams):
+    """What the stage `download` reads."""
+
     max_samples: Count | None
     max_val_samples: Count | None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -56,6 +57,22 @@ def open_source(dataset: str, revision: str | None) -> Source:
                     yield from formats.tables(DataFile(name, Path(path)), reader)
 
     return Source(dataset, commit, licence, TEXT, splits, tables)
+
+
+def commit(dataset: str, revision: str | None) -> str:
+    """The commit that `revision` names (None = the newest). One that is a whole commit already is not asked for.
+
+    Raises:
+        UserError: no network, no such data set or revision, or no access.
+    """
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    with _explained(dataset, revision):
+        from huggingface_hub import HfApi
+
+        if found := HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT).sha:
+            return found
+    raise UserError(f"dataset: the Hub names no commit of {dataset}. Give dataset_revision as a commit")
 
 
 def _datasets() -> Any:

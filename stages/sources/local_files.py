@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 
-from stages.common import addresses, files
+from stages.common import addresses, session
 from stages.common.errors import UserError
-from stages.sources import folder, formats, packed
+from stages.common.progress import bar
+from stages.sources import checksums, folder, formats, packed
 from stages.sources.data_file import DataFile, printable_path
 from stages.sources.source import TEXT, Source, splits_of
 
@@ -25,9 +26,9 @@ def find(dataset: str) -> Path | None:
         UserError: it can only be a path, and nothing is there.
     """
     path = Path(dataset).expanduser()
-    for root in (Path(), Path(os.environ.get("DVC_ROOT", ""))):  # `dvc exp run --temp` works in a folder of its own
-        if os.path.lexists(root / path):
-            return root / path
+    for place in places(dataset):
+        if os.path.lexists(place):
+            return place
     if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset, re.ASCII) and formats.ending(path) is None:
         return None
     given = addresses.shown(dataset) or "an address" if "://" in dataset else dataset
@@ -37,35 +38,78 @@ def find(dataset: str) -> Path | None:
     )
 
 
+def places(dataset: str) -> list[Path]:
+    """Where the file or folder may be: here, or in the main checkout: `dvc exp run --temp` works in a folder of its own."""
+    return [root / Path(dataset).expanduser() for root in (Path(), session.project_root())]
+
+
+def name_of(dataset: str) -> str:
+    """The data set's name without the machine's own path."""
+    path = Path(dataset).expanduser()
+    return path.name if path.is_absolute() else dataset
+
+
 def open_source(dataset: str, path: Path) -> Source:
     """The stories in one file, or in a folder's files.
 
     Raises:
         UserError: there is nothing to read, no way to read it, or two ways to understand it.
     """
-    by_split, left = folder.choose(dataset, path) if path.is_dir() else ({"train": [_only_file(dataset, path)]}, "")
+    by_split, left = _choose(dataset, path)
     if left:
         print(f"note: {dataset}: not read: {left}", file=sys.stderr)
-    paths = sorted(chain.from_iterable(by_split.values()))
-    names = {one: dataset if one == path else f"{dataset}: {printable_path(one.relative_to(path))}" for one in paths}
-    every = {one: DataFile(names[one], one) for one in paths}
-    for file in every.values():
-        _check(file)
+    every = _files(dataset, path, by_split)
     for file in every.values():
         file.check_packed()
     readers = dict(zip(every, formats.readers_of(list(every.values())), strict=True))
-    base = path if path.is_dir() else path.parent
-    digests = {}
-    for one, file in every.items():
-        with file.explained():
-            digests[one.relative_to(base).as_posix()] = files.digest(one)
 
     def tables(split: str, limit: int | None) -> Iterator[pa.Table]:
         for one in by_split[split]:
             yield from formats.tables(every[one], readers[one])
 
     name = dataset if not Path(dataset).expanduser().is_absolute() else path.resolve().name
-    return Source(name, None, None, TEXT, splits_of(by_split), tables, digests)
+    return Source(name, None, None, TEXT, splits_of(by_split), tables, _digests(path, every))
+
+
+def sha256(dataset: str, path: Path) -> dict[str, str]:
+    """The files that would be read, by their names in the folder, and their checksums: which stories these are.
+
+    Raises:
+        UserError: there is nothing to read, or DVC, which looks at the whole folder, could not read a file in it.
+    """
+    for one in path.rglob("*"):
+        seen = (
+            formats.ending(one) and not one.is_dir() and not any(part.startswith(".") for part in one.relative_to(path).parts)
+        )
+        if seen and not (one.is_file() and os.access(one, os.R_OK)):
+            name = printable_path(one.relative_to(path))
+            raise UserError(f"dataset: {dataset}: {name} leads nowhere or in a circle, or may not be read. Remove it")
+    return _digests(path, _files(dataset, path, _choose(dataset, path)[0]))
+
+
+def _choose(dataset: str, path: Path) -> tuple[dict[str, list[Path]], str]:
+    """The files that give each split, and in words what else is there."""
+    return folder.choose(dataset, path) if path.is_dir() else ({"train": [_only_file(dataset, path)]}, "")
+
+
+def _files(dataset: str, path: Path, by_split: Mapping[str, list[Path]]) -> dict[Path, DataFile]:
+    """The files that will be read, in the order of their names."""
+    paths = sorted(chain.from_iterable(by_split.values()))
+    names = {one: dataset if one == path else f"{dataset}: {printable_path(one.relative_to(path))}" for one in paths}
+    every = {one: DataFile(names[one], one) for one in paths}
+    for file in every.values():
+        _check(file)
+    return every
+
+
+def _digests(path: Path, every: Mapping[Path, DataFile]) -> dict[str, str]:
+    base, found = path if path.is_dir() else path.parent, {}
+    with checksums.remembered() as digest, bar(len(every), "check the files", "file", delay=1.0) as progress:
+        for one, file in every.items():
+            with file.explained():
+                found[one.relative_to(base).as_posix()] = digest(one)
+            progress.update()
+    return found
 
 
 def _only_file(dataset: str, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,6 +30,21 @@ def open_source(dataset: str, revision: str | None) -> Source:
     from stages.sources import hub  # needs the package datasets, which takes 0.6 s to import
 
     return hub.open_source(dataset, revision)
+
+
+def identify(dataset: str, revision: str | None) -> dict[str, Any]:
+    """Which data these are: a local data set's files with their checksums, or a commit of the Hub. The storybook is its code.
+
+    Raises:
+        UserError: there is no such file or data set.
+    """
+    if dataset == "storybook":
+        return {"dataset": dataset}
+    if path := local_files.find(dataset):
+        return {"dataset": local_files.name_of(dataset), "files": local_files.sha256(dataset, path)}
+    from stages.sources import hub
+
+    return {"dataset": dataset, "revision": hub.commit(dataset, revision)}
 
 
 def _storybook(split: str, limit: int | None) -> Iterator[pa.Table]:

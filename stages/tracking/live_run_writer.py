@@ -12,7 +12,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import IO
 
-from stages.common.errors import warn_of_tracking
+from stages.common.errors import UserError, warn_of_tracking
+from stages.common.inputs import Inputs
+from stages.common.params import Params, load_params
 from stages.common.terminal import safe_streams
 from stages.tracking import provenance, store
 from stages.tracking.provenance import Provenance
@@ -22,7 +24,10 @@ from stages.tracking.run import open_run
 def feed(lines: Iterator[str]) -> None:
     """Log what training sends: its start, then metrics and samples, then how it ended."""
     first, code = json.loads(next(lines)), Provenance.gather()
-    run = open_run(first["params"], first["session"], code.name)
+    before, same = Inputs(**first["inputs"]), load_params(Params).model_dump() == first["params"]
+    if not same or (before.entry and before.differences(Inputs.read("train"))):  # the run would say what did not run
+        raise UserError("params or code were edited while the training started.")
+    run = open_run(first["params"], first["session"], code.name, first["settled"])
     run.tag(provenance.machine() | first["facts"])
     run.code(code)
     stop_watching, status = run.watch(), "KILLED"  # unless training lives long enough to say how it ended

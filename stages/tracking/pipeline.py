@@ -16,6 +16,20 @@ def stages() -> dict[str, dict[str, Any]]:
     return found
 
 
+def edited() -> list[str]:
+    """What is not as it was when the stages before `track` ran, as dvc.lock has it: params and files, each with the stage."""
+    from dvc.repo import Repo  # takes 0.5 s to import
+
+    with Repo() as repo:
+        deps = [(stage.name, dep) for stage in repo.index.stages if stage.name != "track" for dep in stage.deps]
+        return [f"{what} (since {stage} ran)" for stage, dep in deps for what in _names(dep.status())]
+
+
+def _names(status: dict[str, Any]) -> list[str]:
+    """DVC's answer: a path and how it differs, or a file of params and for each key how it differs."""
+    return [name for path, how in status.items() for name in (how if isinstance(how, dict) else [path])]
+
+
 def measured() -> list[str]:
     """The stages that have a metrics.json."""
     return [name for name, stage in stages().items() if "metrics" in stage]

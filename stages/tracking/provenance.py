@@ -25,6 +25,7 @@ from stages.common.params import read_yaml
 from stages.tracking.git import GitError, git
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
+LINK = "data/identify/dataset"
 DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers are tagged as they are
 
 
@@ -151,7 +152,7 @@ def checksum(lock: str) -> str:
 
 
 def _outputs(lock: str) -> dict[str, str]:
-    """Not that of `track`, which logs dvc.lock before DVC has written its own line there."""
+    """Not that of `track`, which logs dvc.lock before DVC has written its own line there, nor a checkout's link to its data."""
     try:
         stages: dict[str, Any] = read_yaml(lock)["stages"]
     except (UserError, TypeError, KeyError):
@@ -161,6 +162,7 @@ def _outputs(lock: str) -> dict[str, str]:
         for name, stage in stages.items()
         if name != "track"
         for out in stage.get("outs", [])
+        if out["path"] != LINK
     }
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -174,7 +174,7 @@ def param_text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
+def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection[str] | None = None) -> Run:
     """The MLflow run of this experiment.
 
     The one that this invocation of DVC has begun; else one that an interrupted attempt at the same experiment left, to resume;
@@ -184,6 +184,7 @@ def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
         params: all params, by key.
         now: the current session.
         name: the run's name.
+        settled: the params to log; None = all.
     """
     client, experiment_id = store.connect()
     tags = {
@@ -204,9 +205,11 @@ def open_run(params: Mapping[str, Any], now: str, name: str) -> Run:
                 client.set_tag(found.info.run_id, key, value)
             client.update_run(found.info.run_id, "RUNNING", name)
             liveness.release(before)
+        else:  # a param that training does not read may have been edited since
+            client.set_tag(found.info.run_id, FINGERPRINT, tags[FINGERPRINT])
     ours = Run(client, experiment_id, found.info.run_id)
     ours.stages(journal.finished_stages(before))  # those of the attempt that this one resumes
-    ours.params(params)
+    ours.params(params if settled is None else {key: params[key] for key in settled})
     return ours
 
 

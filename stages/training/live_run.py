@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import IO, Any
 
-from stages.common import session
+from stages.common import inputs, session
 from stages.common.errors import warn_of_tracking
+from stages.common.params import DownloadParams, TokenizeParams, TrainParams
 
+SETTLED = {**DownloadParams.model_fields, **TokenizeParams.model_fields, **TrainParams.model_fields}
 PATIENCE = 60  # seconds that the end of training waits for the last points to be stored
 
 
@@ -53,7 +56,8 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
     """The experiment's MLflow run while it trains; marked when training fails or is interrupted, resumed by the next attempt.
 
     Args:
-        params: all params, logged as they are.
+        params: all params. Those that this stage and those before it read are logged now; of another stage they may be edited
+            until it starts, and are logged at the end.
         facts: more tags, such as the device that training chose.
         logged: whether there is a run at all.
     """
@@ -61,6 +65,7 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
         yield LiveRun(None)
         return
     first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
+    first |= {"settled": list(SETTLED), "inputs": asdict(inputs.noted())}
     with _writer() as pipe:
         run, status = LiveRun(pipe), "KILLED"
         run._send(first)

@@ -1,16 +1,17 @@
-"""Signals: a request to stop, which the training loop looks for between two steps."""
+"""Signals: a request to stop, which the training loop looks for between two steps; and the end of a training in vain."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 
-from stages.common import session
+from stages.common import inputs, session
+from stages.training.distributed import World
 
 
 class Stop:
@@ -57,3 +58,23 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def end_if_edited(save: Callable[[], None], forget: Callable[[], None], world: World) -> None:
+    """End the training if what it depends on was edited meanwhile; put back, it is taken up where it has ended.
+
+    Args:
+        save: writes a checkpoint.
+        forget: removes the checkpoints. Tokens are read as they are needed: where new ones were written into the same file, it
+            is not known which the steps have seen.
+        world: the processes, which all do the same.
+
+    Raises:
+        UserError: it was edited.
+    """
+    found = inputs.edited()
+    if world.any(inputs.written_into(found, ".npy")):
+        forget()
+    elif world.any(bool(found)):
+        save()
+    inputs.check()
