@@ -104,8 +104,8 @@ def check() -> None:
     if found := edited():
         more = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise UserError(
-            f"edited while the stage {_stage} ran: {', '.join(found[:MOST_SHOWN])}{more}. Nothing is recorded. Put it back, or leave it "
-            "as it is, and run the same command again"
+            f"edited while the stage {_stage} ran: {', '.join(found[:MOST_SHOWN])}{more}. Nothing is recorded. "
+            "Put it back, or leave it as it is, and run the same command again"
         )
 
 
