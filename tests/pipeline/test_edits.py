@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from project import Project, assert_complete, wait_for
+from repository import git
 
 from stages.common.params import read_yaml
 from stages.tracking import pipeline
@@ -74,7 +74,7 @@ def test_params_and_code_edited_while_training(finished: Project, tmp_path: Path
 
 
 def test_the_run_is_not_completed_after_an_edit(finished: Project, tmp_path: Path) -> None:
-    """What was edited since a stage ran is named by `track`; a param that is edited before the stage that reads it is its own."""
+    """What was edited after the stage that read it is named by `track`, and the run is not completed."""
     project = finished.duplicate(tmp_path / "project")
     with project.inside():
         assert pipeline.edited() == []
@@ -160,10 +160,9 @@ def test_a_changed_folder_is_a_change(tmp_path: Path) -> None:
     os.mkfifo(project.folder / "mine" / "pipe" / "fifo")
     (project.folder / "mine" / "broken").symlink_to("nowhere")
     project.dvc("exp", "run", "-n", "first", "download")
-    listed = subprocess.run(
-        ["git", "ls-tree", "-r", "--name-only", "first"], cwd=project.folder, capture_output=True, text=True
-    )
-    assert "data/identify" not in listed.stdout
+    experiment = git(project.folder, "for-each-ref", "--format=%(refname)", "refs/exps/[0-9a-f]*").split()[0]
+    files = git(project.folder, "ls-tree", "-r", "--name-only", experiment)
+    assert "dvc.lock" in files and "data/identify" not in files
     assert "up to date" in project.dvc("repro", "download")
     for edit in (
         lambda folder: write_stories(folder / "build" / "train-0.jsonl", "cow"),
@@ -177,14 +176,14 @@ def test_a_changed_folder_is_a_change(tmp_path: Path) -> None:
 
 
 def test_a_colleague_without_the_file(tmp_path: Path) -> None:
-    """After `git clone` and `dvc pull`: one line says that the downloaded stories are used, and nothing else runs, each time."""
+    """After `git clone` and `dvc pull` one line says that the downloaded stories are used, each time, and nothing else runs."""
     project = Project.copy(tmp_path / "project", dataset="mine.jsonl")
     write_stories(project.folder / "mine.jsonl", "cat")
     (project.folder / ".gitignore").open("a").write("mine.jsonl\n")
     project.dvc("repro", "tokenize")
     project.commit()
     project.dvc("push")
-    subprocess.run(["git", "clone", "-q", str(project.folder), str(tmp_path / "clone")], check=True)
+    git(project.folder, "clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
     clone.dvc("pull", "tokenize", "download", "identify")
     for _ in range(2):
