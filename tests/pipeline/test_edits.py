@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from project import Project, assert_complete, wait_for
+from reference import Reference, at_once, starts_stage
 from repository import git
 
 from stages.common.params import read_yaml
 from stages.tracking import pipeline
 
+MOMENTS = int(os.environ.get("MOMENTS", "20"))
+OTHER = {  # a param of the stage with another value
+    "identify": ("dataset_revision", "0" * 40),
+    "download": ("max_samples", 50),
+    "tokenize": ("vocabulary", "full"),
+    "train": ("learning_rate", 0.002),
+    "evaluate": ("eval_stride", 8),
+    "generate": ("temperature", 0.5),
+    "explain": ("device", "auto"),
+    "track": ("temperature", 0.5),
+}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.kind("edited while a stage runs")]
 
 
@@ -193,3 +209,50 @@ def test_a_colleague_without_the_file(tmp_path: Path) -> None:
     write_stories(clone.folder / "mine.jsonl", "cow")
     clone.dvc("repro", "download")
     assert words(clone) == {"cow"}
+
+
+def entry(project: Project, stage: str) -> object:
+    return read_yaml((project.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
+
+
+def is_recorded_as_it_ran(reference: Reference, folder: Path, stage: str, share: float) -> None:
+    """One edit of a param at a moment of the stage: what dvc.lock then says is what the stage gives; put back, all is as it was.
+
+    Args:
+        share: when to edit, as a share of the stage's life.
+    """
+    project = reference.copy(folder, without=stage)
+    key, value = OTHER[stage]
+    given = read_yaml((folder / "params.yaml").read_text(encoding="utf-8"))[key]
+    running = project.start("repro", stage)
+    assert starts_stage(running, stage)
+    time.sleep(share * reference.seconds[stage])
+    project.set(**{key: value})
+    said = running.communicate(timeout=600)[0]
+    if running.returncode == 0 and stage != "track":
+        before = entry(project, stage)
+        project.dvc("repro", "--force", "--no-run-cache", "--single-item", stage)
+        assert entry(project, stage) == before, said
+    elif running.returncode:
+        assert entry(project, stage) == {"cmd": "never ran"}, said
+    project.set(**{key: given})
+    project.dvc("repro")
+    assert reference.differences(project) == [], said
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.extra
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("stage", OTHER)
+def test_edited_anywhere(
+    reference: Reference, stage: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """A param that the stage reads is edited at evenly spread moments of its life, the first and last instants among them."""
+    moments = random.Random(stage)
+    at_once(
+        [
+            partial(is_recorded_as_it_ran, reference, tmp_path / str(n), stage, 1.15 * (n + moments.random()) / MOMENTS)
+            for n in range(MOMENTS)
+        ],
+        record_property,
+    )
