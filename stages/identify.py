@@ -32,10 +32,10 @@ def main(args: argparse.Namespace) -> None:
         print(f"note: {params.dataset} is not here: the stories that were downloaded from it are used")
         link_to(changing_file())
         return
-    source = identify(params.dataset, params.dataset_revision)
-    path = local_files.find(params.dataset) if "files" in source else None
+    path = None if params.dataset == "storybook" else local_files.find(params.dataset)
     if path:
         check_place(params.dataset, path.resolve())
+    source = identify(params.dataset, params.dataset_revision)
     files.write_json(SOURCE, source)
     link_to(SOURCE if path is None else path if is_ours(path) else changing_file())
 
