@@ -41,8 +41,8 @@ def main(paths: list[str]) -> str | None:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         return (
             f"error: the installer ended without an error, but {sys.prefix} lacks {', '.join(found[:SHOWN])}{more}. Was it "
-            "told to install elsewhere, or nothing? Look at `pip config list` and at the variables PIP_* and PYTHONPATH, then run "
-            "the same command again"
+            "told to install elsewhere, or nothing? Look at `pip config list` and the variables PIP_* and PYTHONPATH, then run the "
+            "same command again"
         )
     for name in IMPORTED:
         try:
