@@ -41,7 +41,7 @@ def main(paths: list[str]) -> str | None:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         return (
             f"error: the installer ended without an error, but {sys.prefix} lacks {', '.join(found[:SHOWN])}{more}. Was it "
-            "told to install elsewhere, or nothing? Look at `pip config list` and the variables PIP_* and PYTHONPATH, then run the "
+            "told to install elsewhere, or nothing? Look at `pip config list`, PIP_* and PYTHONPATH, then run the "
             "same command again"
         )
     for name in IMPORTED:
