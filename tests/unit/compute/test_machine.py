@@ -59,6 +59,7 @@ QUOTAS: dict[str, tuple[str, dict[str, str], int]] = {  # /proc/self/cgroup, fil
 }
 
 
+@pytest.mark.kind("odd environment")
 @pytest.mark.parametrize("kind", QUOTAS)
 def test_all_cores_are_those_of_the_quota(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container with a quota of time, as `docker run --cpus`, Kubernetes and systemd set it, has no more threads."""

@@ -12,6 +12,8 @@ from source_tree import ROOT
 
 from tools import installed
 
+pytestmark = pytest.mark.kind("installation that did nothing here")
+
 HERE = version("pytest")
 
 

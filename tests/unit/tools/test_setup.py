@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from source_tree import ROOT
 
+pytestmark = pytest.mark.kind("installation that did nothing here")
+
 # Stands for the Python that makes .venv, for the Python in it and for uv: it notes each command. FAILS names one that fails.
 PROGRAM = """#!/bin/sh
 case "$*" in
