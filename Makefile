@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export USER ?= $(shell id -u)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
-unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_PYTHON
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -46,12 +46,13 @@ $(VENV)/.ready: requirements.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
 	@$(call install,requirements.txt)
-	@$(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch'
+	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@$(call install,requirements-dev.txt)
+	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
 	@touch $(VENV)/.ready $@
 
 # -- the pipeline -------------------------------------------------------------------------------------

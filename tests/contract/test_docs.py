@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import pages
 import pytest
@@ -50,6 +54,21 @@ def test_links_lead_somewhere(page: str) -> None:
             for symbol in re.findall(r"`([A-Za-z_][\w.]*)`", text):
                 if not symbol.endswith(".py"):
                     assert set(symbol.split(".")) <= pages.defined(path), f"{symbol} is not in {name}"
+
+
+@pytest.mark.kind("odd prompts")
+@pytest.mark.parametrize(
+    "line", re.findall(r"^    (dvc exp run -S 'prompt=.*)", pages.read("docs/experiments.md"), re.MULTILINE)
+)
+def test_prompts_arrive_as_the_page_says(line: str, tmp_path: Path) -> None:
+    """Each command under "A prompt with commas, quotes ...": the shell and DVC make of it the text or list beside it."""
+    from dvc.utils.hydra import apply_overrides
+
+    command, _, said = line.partition("  # ")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    apply_overrides(tmp_path / "params.yaml", [shlex.split(command)[4]])
+    expected, _ = json.JSONDecoder().raw_decode(said)
+    assert read_yaml((tmp_path / "params.yaml").read_text(encoding="utf-8"))["prompt"] == expected
 
 
 def test_one_version_everywhere() -> None:

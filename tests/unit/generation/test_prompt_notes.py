@@ -13,6 +13,8 @@ from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.generation import prompt_notes
 
+pytestmark = pytest.mark.kind("odd prompts")
+
 Known = tuple[Tokenizer, TokenFile]
 
 

@@ -11,6 +11,8 @@ import pytest
 from stages.common.errors import UserError
 from tools import ui
 
+pytestmark = pytest.mark.kind("odd environment")
+
 
 @pytest.mark.parametrize("host", ["127.0.0.1", ""], ids=["this address", "all addresses"])
 def test_a_taken_port_is_one_sentence_before_the_link(
