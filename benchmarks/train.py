@@ -32,11 +32,11 @@ from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
 from stages.compute.machine import DTYPES
 from stages.training.batches import Batches, validation_windows
-from stages.training.captured_step import CapturedStep, make_step
 from stages.training.checkpoint import Checkpoints
 from stages.training.distributed import World
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
+from stages.training.step import CapturedStep, make_step
 from stages.training.trainer import Trainer
 
 BATCHES = 200  # different ones; then they come again

@@ -23,9 +23,9 @@ from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.corpus.tokens import TokenFile
 from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.batches import Batches, validation_windows
-from stages.training.captured_step import make_step
 from stages.training.checkpoint import Checkpoints
 from stages.training.schedule import Schedule
+from stages.training.step import make_step
 from stages.training.trainer import Stopped, Trainer
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
@@ -120,7 +120,7 @@ def describe(trainer: Trainer, facts: dict[str, str]) -> str:
         f"{batches.targets:,} tokens, {pluralize(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
         f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, "
         f"{pluralize(int(facts['threads']), 'thread')}, "
-        f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.step_parts.compiled else ''}"
+        f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.net.compiled else ''}"
     )
 
 

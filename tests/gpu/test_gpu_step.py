@@ -16,8 +16,8 @@ from model.attention import AttentionByHand, attention, has_flash
 from stages.common.errors import UserError
 from stages.compute import machine
 from stages.compute.cuda_graph import ReplayFn, cuda_graph
-from stages.training.captured_step import CapturedStep
 from stages.training.signals import Stop
+from stages.training.step import CapturedStep
 from stages.training.trainer import Stopped, Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -164,7 +164,7 @@ def test_compiled_trains_the_same_twice(tmp_path: Path, precision: str) -> None:
         made = trainer(tmp_path / "x", "captured", precision, compile=compiled, dropout=0.0, **GPU)
         made.fit(Stop())
         captured(made)
-        assert made.step_parts.compiled is compiled
+        assert made.net.compiled is compiled
         runs.append(made)
     same(state(runs[0])["weights"], state(runs[1])["weights"])
     last = [made.history.training[-1]["train_loss"] for made in runs]
@@ -187,7 +187,7 @@ def test_out_of_memory_gives_the_numbers(tmp_path: Path) -> None:
     sizes = {"block_size": 1024, "batch_size": 700, "stride": 1, "grad_accumulation": 1}
     made = trainer(tmp_path, "eager", "fp32", **GPU, **sizes)
     numbers = r"\([\d.]+ [GM]iB more wanted, [\d.]+ GiB in use of [\d.]+ GiB\)"
-    with made.checkpoints, pytest.raises(UserError, match=rf"out of memory in a training step {numbers}: lower batch_size"):
+    with made.checkpoints, pytest.raises(UserError, match=rf"out of memory in training {numbers}: lower batch_size"):
         made.fit(Stop())
 
 
