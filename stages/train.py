@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         ):
             world.barrier()  # rank 0 holds the lock: the others may read
             SUMMARY.unlink(missing_ok=True)  # a run has begun: DVC is to run `track`, even if the same bytes come out
-            batches = Batches.of(params, train.stream, padded=device.startswith("cuda"))
+            # one shape is recorded or compiled once; elsewhere it would only change how the sums of a small batch are rounded
+            batches = Batches.of(params, train.stream, padded=device.startswith("cuda") or params.compile is True)
             schedule = Schedule.of(params, batches.steps_per_epoch)
             step = make_step(params, net, precision, world, schedule.steps)
             windows = validation_windows(validation.stream, params.block_size)
