@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_report [--shapes tiny] [--device cpu] [--only smoke train] [--data FOLDER]
 
 Each measurement (`gpu_measures`) is a process of its own with its own time limit. What it finds is written to report.json and
-report.md in build/gpu-report as soon as it is known; what it says besides, to a log file there. Where the first one, the smoke
-test, fails, the report ends with its reason. NANOGPT in the environment, the folder of a clone of nanoGPT, adds its step.
+report.md in build/gpu-report as soon as it is known; what it says besides, to files of its name there. Where the first one, the
+smoke test, fails, the report ends with its reason. NANOGPT in the environment, the folder of a clone of nanoGPT, adds its step.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def _value(row: Row) -> str:
 def measure(command: list[str], seconds: float, log: Path) -> Iterator[Row]:
     """Run a measurement and yield its results as they come; the last one says if it failed, or took longer than `seconds`."""
     end = time.monotonic() + seconds
-    with open(log, "wb") as errors:
+    with open(log, "wb") as errors, open(log.with_suffix(".out"), "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
         try:
             for line in _lines(process, end):
                 if line.startswith(MARK):
                     yield json.loads(line.removeprefix(MARK))
                 else:
-                    errors.write(f"{line}\n".encode())
+                    print(line, file=output, flush=True)
             code: int | None = process.wait(max(0.1, end - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             code = None
