@@ -113,6 +113,12 @@ bench: $(VENV)/.ready-dev ## Measure training and generation against transformer
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then set -x; python -m benchmarks.train --device cuda; fi
 	python -m benchmarks.generate
 
+# DATA=FOLDER: the original experiment's stories; NANOGPT=FOLDER: a clone of nanoGPT; SHAPES=tiny: to try the script on a CPU
+.PHONY: gpu-report
+gpu-report: $(VENV)/.ready-dev ## Measure and test everything on one GPU, at most 8 minutes, no network: build/gpu-report/report.md
+	@$(if $(NANOGPT),NANOGPT="$(NANOGPT)") python -m benchmarks.gpu_report $(if $(SHAPES),--shapes $(SHAPES)) \
+	  $(if $(filter file,$(origin DATA)),,--data "$(DATA)")
+
 # -- checks -------------------------------------------------------------------------------------------
 
 # Three workers keep two cores busy: some tests wait. Each file has one worker, because its tests share a project.

@@ -10,6 +10,8 @@ keeps to kernels that give the same bits each time. Prints Markdown; a side that
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import resource
 import statistics
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import harness
@@ -32,11 +34,11 @@ from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
 from stages.compute.machine import DTYPES
 from stages.training.batches import Batches, validation_windows
-from stages.training.captured_step import CapturedStep, make_step
 from stages.training.checkpoint import Checkpoints
 from stages.training.distributed import World
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
+from stages.training.step import CapturedStep, make_step
 from stages.training.trainer import Trainer
 
 BATCHES = 200  # different ones; then they come again
@@ -138,15 +140,35 @@ def theirs(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
     )
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
     net = GPT2LMHeadModel(config).to(device)
+
+    def mean_loss(tokens: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(net(input_ids=tokens).logits.flatten(0, 1), targets.flatten())
+
+    return _usual_loop(net, mean_loss, shape, device, precision, compiled)
+
+
+def nanogpt(shape: Shape, device: str, precision: str) -> Run:
+    """nanoGPT's model, compiled as it is by default, from a clone of its repository, whose folder is NANOGPT."""
+    spec = importlib.util.spec_from_file_location("nanogpt", Path(os.environ["NANOGPT"], "model.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["nanogpt"] = module  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    torch.manual_seed(0)
+    sizes = {"n_layer": shape.layers, "n_head": shape.heads, "n_embd": shape.width, "dropout": 0.0, "bias": True}
+    net = module.GPT(module.GPTConfig(block_size=shape.context, vocab_size=shape.vocabulary, **sizes)).to(device)
+    return _usual_loop(net, lambda tokens, targets: net(tokens, targets)[1], shape, device, precision, compiled=True)
+
+
+def _usual_loop(
+    net: nn.Module, mean_loss: Callable[[Tensor, Tensor], Tensor], shape: Shape, device: str, precision: str, compiled: bool
+) -> Run:
+    """A loop as people write it: autocast, backward, clipping, AdamW."""
     net.train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=device == "cuda")
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
     batches = torch.randint(0, shape.vocabulary, (BATCHES, shape.batch, shape.context + 1), device=device)
     count = 0
-
-    def mean_loss(tokens: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(net(input_ids=tokens).logits.flatten(0, 1), targets.flatten())
-
     loss_of = torch.compile(mean_loss, dynamic=False) if compiled else mean_loss
 
     def run(steps: int) -> None:
@@ -155,7 +177,7 @@ def theirs(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
             batch = batches[count % len(batches)]
             count += 1
             with torch.autocast(device, DTYPES[precision], enabled=device == "cuda" and precision != "fp32"):
-                loss = loss_of(batch[:, :-1], batch[:, 1:])
+                loss = loss_of(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -172,6 +194,8 @@ SIDES: dict[str, Callable[[Shape, str, str], Run]] = {
     "transformers": partial(theirs, compiled=False),
     "transformers, compiled": partial(theirs, compiled=True),
 }
+if "NANOGPT" in os.environ:
+    SIDES["nanoGPT, compiled"] = nanogpt
 USUAL = {  # shapes and sides that are measured unless others are asked for
     "cpu": (["tiny", "mid", "small", "default"], ["ours", "transformers"]),
     "cuda": (["small", "small-1024", "default"], list(SIDES)),

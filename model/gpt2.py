@@ -7,6 +7,8 @@ C width (n_embd), H heads of size hs (C = H * hs), V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
@@ -20,6 +22,7 @@ from model.loss import COMPILED_LOGITS, GPU, HeadWay, head_loss
 
 INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # of GPT-2 small's first weights, and its width
 POSITION_SCALE = 0.1  # of the sinusoidal table, see GPT2.positions
+RACE = range(2_017, 3_073)  # tokens of a micro-batch, see `embed`
 
 
 def sinusoidal_positions(block_size: int, n_embd: int) -> Tensor:
@@ -34,6 +37,19 @@ def sinusoidal_positions(block_size: int, n_embd: int) -> Tensor:
     table[:, 0::2] = angle.sin()
     table[:, 1::2] = angle.cos()[:, : n_embd // 2]
     return table.float()
+
+
+def embed(tokens: Tensor, weight: Tensor, padded: bool) -> Tensor:
+    """The rows of `weight` for (B, T) tokens, (B, T, C).
+
+    Args:
+        padded: with a number of tokens for which PyTorch 2.13's gradient on a GPU has a race, look up more, whose gradients
+            are 0: then it takes its other kernel, which sorts them.
+    """
+    if not padded or not RACE[0] <= tokens.numel() <= RACE[-1]:
+        return F.embedding(tokens, weight)
+    more = F.pad(tokens.flatten(), (0, RACE[-1] + 1 - tokens.numel()))
+    return F.embedding(more, weight)[: tokens.numel()].view(*tokens.shape, -1)
 
 
 class CausalSelfAttention(nn.Module):
@@ -100,6 +116,7 @@ class GPT2(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.wte.weight
+        self.compiled = False
         self._head_way: HeadWay | None = None  # of the loss; None = the device's own
         if not self.wte.weight.is_meta:  # on the meta device there are no values: `hf.load` brings them
             self.reset_parameters()
@@ -119,7 +136,7 @@ class GPT2(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
         if self.config.position == "sinusoidal":
-            self.wpe.weight.copy_(sinusoidal_positions(self.config.block_size, self.config.n_embd))
+            self.wpe.weight.copy_(sinusoidal_positions(self.config.block_size, self.config.n_embd) * POSITION_SCALE)
             self.wpe.weight.requires_grad_(False)
 
     def compile_parts(self) -> None:
@@ -131,6 +148,20 @@ class GPT2(nn.Module):
             block.compile(dynamic=False)
         if self.wte.weight.is_cuda:
             self._head_way = GPU._replace(kernel=torch.compile(GPU.kernel, dynamic=False), logits=COMPILED_LOGITS)
+        self.compiled = True
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Within it compiled parts run uncompiled, for shapes that are too rare to be worth compiling.
+
+        The head's loss then takes the smaller chunks of a kernel whose every operation has a result of its own.
+        """
+        way, self._head_way = self._head_way, None
+        try:
+            with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+                yield
+        finally:
+            self._head_way = way
 
     def positions(self, at: slice | Tensor = slice(None)) -> Tensor:
         """What is added to the token embeddings at these positions, (T, C); by default at all of them.
@@ -138,15 +169,16 @@ class GPT2(nn.Module):
         The sinusoidal table is scaled. In its paper the embeddings it is added to are multiplied by sqrt(C), to its own size of
         about 1; GPT-2's begin at 0.02 and grow to about 0.2, so the unscaled table would drown the tokens.
         """
-        table = self.wpe.weight[at]
-        return table * POSITION_SCALE if self.config.position == "sinusoidal" else table
+        return self.wpe.weight[at]
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it."""
         T = tokens.size(1)
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")
-        x = self.wte(tokens) + self.positions(slice(T) if cache is None else cache.advance(T))  # (B, T, C)
+        x = embed(tokens, self.wte.weight, tokens.is_cuda) + self.positions(
+            slice(T) if cache is None else cache.advance(T)
+        )  # (B, T, C)
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.h:
             x = block(x, cache)

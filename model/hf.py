@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from model.config import GPT2Config
-from model.gpt2 import GPT2, sinusoidal_positions
+from model.gpt2 import GPT2, POSITION_SCALE, sinusoidal_positions
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
@@ -40,7 +40,7 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    ours = net.state_dict() | {"wpe.weight": net.positions()}  # a sinusoidal table at its scale
+    ours = net.state_dict()
     head = ours.pop("lm_head.weight")
     weights = {PREFIX + name: _stored(name, tensor) for name, tensor in ours.items()}
     if not net.config.tie_embeddings:  # else transformers ties it again
@@ -70,7 +70,7 @@ def load(folder: Path | str) -> GPT2:
         net = GPT2(config)
     _check(net, weights, folder / WEIGHTS)
     if config.position == "sinusoidal":
-        weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd)
+        weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd) * POSITION_SCALE
     net.load_state_dict(weights, assign=True)
     if config.tie_embeddings:
         net.lm_head.weight = net.wte.weight

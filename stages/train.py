@@ -23,9 +23,9 @@ from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.corpus.tokens import TokenFile
 from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.batches import Batches, validation_windows
-from stages.training.captured_step import make_step
 from stages.training.checkpoint import Checkpoints
 from stages.training.schedule import Schedule
+from stages.training.step import make_step
 from stages.training.trainer import Stopped, Trainer
 
 TOKENS, FOLDER = Path("data/tokenize"), Path("data/train")
@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         ):
             world.barrier()  # rank 0 holds the lock: the others may read
             SUMMARY.unlink(missing_ok=True)  # a run has begun: DVC is to run `track`, even if the same bytes come out
-            batches = Batches.of(params, train.stream, padded=device.startswith("cuda"))
+            # one shape is recorded or compiled once; elsewhere it would only change how the sums of a small batch are rounded
+            batches = Batches.of(params, train.stream, padded=device.startswith("cuda") or params.compile is True)
             schedule = Schedule.of(params, batches.steps_per_epoch)
             step = make_step(params, net, precision, world, schedule.steps)
             windows = validation_windows(validation.stream, params.block_size)
@@ -120,7 +121,7 @@ def describe(trainer: Trainer, facts: dict[str, str]) -> str:
         f"{batches.targets:,} tokens, {pluralize(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
         f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, "
         f"{pluralize(int(facts['threads']), 'thread')}, "
-        f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.step_parts.compiled else ''}"
+        f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.net.compiled else ''}"
     )
 
 

@@ -18,6 +18,9 @@ from filelock import FileLock
 
 from stages.common.errors import UserError
 
+UMASK = os.umask(0o077)  # asked once: asking changes it for a moment, also for other threads
+os.umask(UMASK)
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -33,9 +36,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files for their owner only
+        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files for their owner only
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:

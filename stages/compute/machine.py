@@ -1,17 +1,22 @@
-"""Machine: memory, threads, device and precision."""
+"""Machine: memory, threads, device, precision, and whether compiling pays."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import re
+import shutil
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from model import GPT2Config
 from stages.common.errors import UserError
 
 HUGE_PAGE, HEAP = 2 << 20, 896 << 20  # bytes; the part of the heap with huge pages stays below the trim threshold
@@ -19,6 +24,10 @@ MADV_HUGEPAGE = 14
 TENSOR_CORES = (7, 0)  # compute capability from which a GPU multiplies fp16 faster than fp32
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SIDE = 8192  # of the square matrices that a GPU's limit is measured with
+COMPILED_FROM = (8, 0)  # compute capability; older GPUs compute the attention by hand, which is not compiled
+# seconds to compile, and seconds saved per step, per block and per activation, measured on an H200
+SECONDS_TO_COMPILE, SECONDS_PER_BLOCK, SECONDS_PER_ACTIVATION = 12.0, 50e-6, 0.2e-9
+NO_MEMORY = re.compile(r"out of memory|can('t|not) allocate memory|ALLOC_FAILED", re.IGNORECASE)  # CUDA's, the CPU's, cuBLAS's
 
 
 def keep_freed_memory() -> None:
@@ -91,19 +100,48 @@ def _quota(group: Path) -> float | None:
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> cuda if there is a GPU that works, else cpu.
+    """`auto` -> cuda if there is a GPU that works, else cpu. `cuda:1` becomes the GPU that all CUDA calls mean.
 
     Raises:
-        UserError: a GPU was asked for by name and there is none.
+        UserError: a GPU was asked for by name, and there is none or PyTorch has no kernels for it.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return "cuda" if count else "cpu"
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
-    return name
+    if name == "cpu" or (name == "auto" and not count):
+        return "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
+    if reason := _unsupported(index):
+        if name == "auto":
+            print(f"{reason}: taking the CPU", file=sys.stderr)
+            return "cpu"
+        raise UserError(f"device: {reason}. Set device to cpu, or install a PyTorch that has them (make setup TORCH=cu126)")
+    if ":" in name:
+        torch.cuda.set_device(index)  # streams, events, graphs and figures of memory are else GPU 0's
+    return "cuda" if name == "auto" else name
+
+
+def _unsupported(index: int) -> str:
+    """Why PyTorch's build cannot use this GPU; empty if it can."""
+    capability, archs = torch.cuda.get_device_capability(index), torch.cuda.get_arch_list()
+    if has_kernels(capability, archs):
+        return ""
+    gpu = f"{torch.cuda.get_device_name(index)} (compute capability {capability[0]}.{capability[1]})"
+    return f"this PyTorch has no kernels for {gpu}, only for {', '.join(archs)}"
+
+
+def has_kernels(capability: tuple[int, int], archs: Iterable[str]) -> bool:
+    """Whether a build of PyTorch for these architectures runs on a GPU of this compute capability.
+
+    `sm_86` is machine code for 8.6 and later 8.x; `sm_90a` for 9.0 alone; `compute_90` is compiled for any GPU from 9.0 on.
+    Builds for AMD's GPUs have other names, and are taken as they are.
+    """
+    found = [match for arch in archs if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", arch))]
+    for kind, major, minor, only in (match.groups() for match in found):
+        built = int(major), int(minor)
+        if built == capability or (not only and built <= capability and (kind == "compute" or built[0] == capability[0])):
+            return True
+    return not found
 
 
 def pick_precision(name: str, device: str) -> str:
@@ -128,18 +166,79 @@ def pick_precision(name: str, device: str) -> str:
     return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
 
 
+def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, steps: int) -> bool:
+    """Whether to compile: `auto` = on a GPU where the training is long enough to pay for it.
+
+    The answer follows from params and machine alone, never from what is in the compiler's cache: it decides bits.
+
+    Args:
+        wanted: `auto`, true or false.
+        device: of the training.
+        config: of the network.
+        tokens: of a step.
+        steps: of the training.
+
+    Raises:
+        UserError: it is to be compiled, and there is no compiler.
+    """
+    if wanted is False:
+        return False
+    if wanted is True:
+        if not has_compiler(device):
+            needed = "Triton and a C compiler (cc, gcc or clang)" if device.startswith("cuda") else "a C++ compiler (g++)"
+            raise UserError(f"compile: true needs {needed}, which are not here. Install them, or set compile to false")
+        return True
+    if not device.startswith("cuda") or not has_compiler(device) or torch.cuda.get_device_capability() < COMPILED_FROM:
+        return False
+    saved = config.n_layer * (SECONDS_PER_BLOCK + SECONDS_PER_ACTIVATION * tokens * config.n_embd)
+    return steps * saved > SECONDS_TO_COMPILE
+
+
+def has_compiler(device: str) -> bool:
+    """Whether torch.compile has what it starts: on a GPU Triton and a C compiler, on a CPU a C++ compiler."""
+    if device.startswith("cuda"):
+        names = (os.environ.get("CC"), "cc", "gcc", "clang")
+        return find_spec("triton") is not None and any(name and shutil.which(name) for name in names)
+    return any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++"))
+
+
+@contextmanager
+def enough_memory(device: torch.device, advice: str, work: str) -> Iterator[None]:
+    """Within it, an error that says that memory ran out becomes a message with the numbers that are known.
+
+    Args:
+        device: of the work.
+        advice: what to change.
+        work: what is done.
+
+    Raises:
+        UserError: memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not NO_MEMORY.search(str(error)):
+            raise
+        wanted = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+        numbers = [f"{wanted[1]} more wanted"] if wanted else []
+        if device.type == "cuda":
+            used, whole = torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+            numbers.append(f"{used / 2**30:.2f} GiB in use of {whole / 2**30:.2f} GiB")
+        known = f" ({', '.join(numbers)})" if numbers else ""
+        raise UserError(f"out of memory in {work}{known}: {advice}") from error
+
+
 def prefer_exact_cuda() -> None:
     """Let CUDA use only kernels that give the same bits each time; TF32 for what stays in fp32.
 
-    Of PyTorch's attention kernels only flash is left; GPUs without it compute the attention by hand. An operation without such
-    a kernel raises RuntimeError.
+    Of PyTorch's attention kernels cuDNN's is left out: the flash kernel and the memory-efficient one, which float32 and GPUs
+    without flash need, are exact in this mode. An operation without such a kernel raises RuntimeError.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # kernels chosen by rule, not by measured time
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.enable_cudnn_sdp(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
     with warnings.catch_warnings():  # PyTorch 2.9 to 2.12 warn of this call; what they advise breaks their own compiler
         warnings.simplefilter("ignore", UserWarning)
         torch.set_float32_matmul_precision("high")

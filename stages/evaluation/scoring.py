@@ -37,6 +37,7 @@ ACTIVATION_BYTES = 64  # of a forward pass without gradients, for each input and
 MEMORY_FRACTION = 0.25  # of a GPU's free memory for a forward pass, and for the logits
 CPU_LOGIT_BYTES = 26 << 20  # logits made at a time: they stay in the processor's cache
 GPU_LOGIT_BYTES = 4 << 30
+LEAST_ROWS = 16  # tokens whose logits are made at a time
 HEAD_ROWS = 128  # on a GPU the head's matrix has a multiple of these rows: other products take slow kernels
 SEGMENTS = 32  # a part of a split is made of this many segments of consecutive stories
 
@@ -143,8 +144,23 @@ def batch_tokens(net: GPT2) -> int:
     """Inputs of one forward pass: on a GPU as many as fill it and fit its free memory."""
     if not net.wte.weight.is_cuda:
         return CPU_BATCH_TOKENS
-    fit = MEMORY_FRACTION * _free_bytes(net.wte.weight.device) / (ACTIVATION_BYTES * net.config.n_embd)
-    return max(1, min(GPU_BATCH_TOKENS, int(fit)))
+    return gpu_batch_tokens(_free_bytes(net.wte.weight.device), net.config.n_embd)
+
+
+def gpu_batch_tokens(free: int, n_embd: int) -> int:
+    """Inputs of one forward pass in so many bytes of free memory: a power of two, so that some bytes more change no bit."""
+    return power_of_two(min(GPU_BATCH_TOKENS, int(MEMORY_FRACTION * free / (ACTIVATION_BYTES * n_embd))))
+
+
+def gpu_logit_rows(free: int, vocabulary: int) -> int:
+    """Tokens whose logits a GPU makes at a time in so many bytes of free memory, a power of two as well."""
+    most = min(GPU_LOGIT_BYTES, int(MEMORY_FRACTION * free)) // 2  # sums over them take memory too
+    return max(LEAST_ROWS, power_of_two(most // (4 * vocabulary)))
+
+
+def power_of_two(most: int) -> int:
+    """The largest power of two that is at most `most`, and at least 1."""
+    return 1 << max(0, most.bit_length() - 1)
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -158,11 +174,10 @@ class Predictor:
 
     def __init__(self, net: GPT2) -> None:
         self._net, self._weight = net, net.lm_head.weight.detach()  # (V, C)
-        self._logit_bytes, self._half = CPU_LOGIT_BYTES, None
+        self._rows, self._half = max(LEAST_ROWS, CPU_LOGIT_BYTES // (4 * len(self._weight))), None
         if self._weight.is_cuda:
             self._half = F.pad(self._weight, (0, 0, 0, -len(self._weight) % HEAD_ROWS)).half()
-            free = int(MEMORY_FRACTION * _free_bytes(self._weight.device))
-            self._logit_bytes = min(GPU_LOGIT_BYTES, free) // 2  # sums over them take memory too
+            self._rows = gpu_logit_rows(_free_bytes(self._weight.device), len(self._weight))
 
     def __call__(self, windows: Tensor) -> Predictions:
         """(B, T + 1) tokens on the CPU -> (B, T) each, on the CPU.
@@ -184,8 +199,7 @@ class Predictor:
         targets = windows[:, 1:]
         with torch.autocast(windows.device.type, torch.float16, enabled=half):
             hidden = self._net.hidden(windows[:, :-1]).flatten(0, 1)  # (N, C)
-        rows = max(16, self._logit_bytes // (4 * len(self._weight)))
-        pairs = zip(torch.split(hidden, rows), torch.split(targets.flatten(), rows), strict=True)
+        pairs = zip(torch.split(hidden, self._rows), torch.split(targets.flatten(), self._rows), strict=True)
         parts = [self._chunk(states, wanted, half) for states, wanted in pairs]
         losses, confidence, hits = (torch.cat(part).view(targets.shape).cpu() for part in zip(*parts, strict=True))
         return losses, confidence, hits

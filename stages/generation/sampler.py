@@ -16,7 +16,7 @@ from model.sampling import SamplingParams
 from stages.common import progress
 from stages.common.params import GenerateParams
 from stages.compute import saved_model
-from stages.compute.cuda_graph import cuda_graph
+from stages.compute.cuda_graph import cuda_graph, recorded_or_plain
 from stages.corpus.tokenizer import Tokenizer
 
 ROWS = 32  # samples written at once; a sample does not depend on its company
@@ -87,7 +87,7 @@ def _stream(
 ) -> Iterator[Tensor]:
     sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
     generators = [_generator(params.seed, place, number) for number in numbers]
-    record = cuda_graph(start.device) if start.is_cuda else None
+    record = recorded_or_plain(cuda_graph(start.device), "writing a token") if start.is_cuda else None
     prompt = start.expand(len(numbers), -1)
     try:
         yield from stream(net, prompt, params.max_new_tokens, sampling, generators, tokenizer.end_of_text, record)

@@ -4,6 +4,9 @@ Each checkpoint is one safetensors file whose name ends in its own checksum. It 
 renamed, so a file under its final name is whole; one whose checksum is not that of its name is skipped. They are kept in
 ROOT/.checkpoints/<key>, outside DVC's outputs, which DVC deletes before a stage starts. The key is a hash of everything that
 decides the bits.
+
+A training waits only until its state is copied; a thread writes the copy. When checkpoints are written depends on how long that
+takes, and decides no bit of the result.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +33,9 @@ from stages.common.files import Lock, atomic, digest
 from stages.training.distributed import full_tensor, shard_like
 
 KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
+OFTEN = 100  # who sets checkpoint_every lower wants them that often, whatever it costs
+SHARE = 0.03  # of a training's time that checkpoints may cost
+FIRST_SECONDS = 60.0  # before the first one, whose cost is not known yet
 
 
 @dataclass
@@ -51,11 +59,17 @@ class Checkpoints:
     Args:
         folder: ROOT/.checkpoints/<key>.
         writes: False for the processes that only read (all but rank 0); they take no lock.
+        clock: seconds, of any origin.
     """
 
-    def __init__(self, folder: Path, writes: bool = True) -> None:
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, writes: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self.writes, self._clock = folder, writes, clock
         self._lock = Lock(f"{folder}.lock")
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[Path] | None = None
+        self._copies: dict[str, Tensor] = {}  # kept, because fresh memory costs more than the copying
+        self._step, self._since = 0, clock()  # of the last checkpoint, or where this process began
+        self._cost: float | None = None  # seconds that the last one took from the training
 
     def __enter__(self) -> Checkpoints:
         if self.writes:
@@ -69,23 +83,66 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()  # waits for the last one
         if self.writes:
             self._lock.release()
 
-    def save(self, state: State, net: nn.Module, optimizers: list[Optimizer]) -> Path | None:
-        """Write a checkpoint and delete all but the newest KEEP."""
-        tensors = {f"net.{key}": full_tensor(value).detach().cpu() for key, value in net.state_dict().items()}
-        for key, state_of in _optimizer_state(net, optimizers).items():
-            tensors |= {f"optimizer.{key}.{name}": full_tensor(value).detach().cpu() for name, value in state_of.items()}
-        if not self.writes:
-            return None
-        partial = self.folder / f"step-{state.step:010d}.safetensors"
+    def due(self, step: int, every: int) -> bool:
+        """Whether to save after this step: `every` steps after the last checkpoint, and once the time it takes is earned.
+
+        Raises:
+            OSError, SafetensorError: the last one could not be written.
+        """
+        if self._writing is not None and self._writing.done():
+            self.wait()
+        if not self.writes or step - self._step < every:
+            return False
+        if every < OFTEN:
+            return True
+        pause = FIRST_SECONDS if self._cost is None else self._cost / SHARE
+        return self._writing is None and self._clock() - self._since >= pause
+
+    def save(self, state: State, net: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Copy the training's state, and let the thread write it and delete all but the newest KEEP.
+
+        Raises:
+            OSError, SafetensorError: the one before could not be written.
+        """
+        self.wait()
+        begin = self._clock()
+        for key, value in _tensors(net, optimizers):
+            full = full_tensor(value).detach()
+            if self.writes:
+                if key not in self._copies:  # from pinned memory a GPU copies without the CPU
+                    self._copies[key] = torch.empty(full.shape, dtype=full.dtype, pin_memory=full.is_cuda)
+                self._copies[key].copy_(full, non_blocking=True)
+        if self._copies and next(iter(self._copies.values())).is_pinned():
+            torch.cuda.synchronize()
+        self._step, self._since = state.step, self._clock()
+        if self.writes:
+            metadata = {"state": json.dumps(asdict(state))}
+            self._writing = self._writer.submit(self._write, state.step, metadata, self._since - begin)
+
+    def wait(self) -> Path | None:
+        """Wait until the last checkpoint is written, and return its path; None if there is none that was not waited for.
+
+        Raises:
+            OSError, SafetensorError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        return writing.result() if writing else None
+
+    def _write(self, step: int, metadata: dict[str, str], seconds: float) -> Path:
+        """Write the copies; `seconds` is what they have cost already."""
+        begin = time.thread_time()
+        partial = self.folder / f"step-{step:010d}.safetensors"
         with atomic(partial) as temporary:
-            save_file(_untied(tensors), temporary, metadata={"state": json.dumps(asdict(state))})
+            save_file(self._copies, temporary, metadata=metadata)
         final = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
         partial.replace(final)
         for old in self._files()[KEEP:]:
             old.unlink()
+        self._cost = seconds + time.thread_time() - begin
         return final
 
     def restore(self, net: nn.Module, optimizers: list[Optimizer]) -> State | None:
@@ -98,7 +155,9 @@ class Checkpoints:
                 header = json.loads(file.metadata()["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             _load(net, optimizers, tensors)
-            return State(**header)
+            state = State(**header)
+            self._step = state.step
+            return state
         return None
 
     def remove(self) -> None:
@@ -113,10 +172,14 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*-*.safetensors"), reverse=True)
 
 
-def _optimizer_state(net: nn.Module, optimizers: list[Optimizer]) -> dict[str, dict[str, Tensor]]:
-    """What the optimizers remember of each parameter (moments, steps), by the parameter's name."""
+def _tensors(net: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    """The parameters, tied ones once, and what the optimizers remember of each (moments, steps), by name."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
-    return {names[parameter]: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
+    for parameter, name in names.items():
+        yield f"net.{name}", parameter
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            yield from ((f"optimizer.{names[parameter]}.{key}", value) for key, value in state.items())
 
 
 @torch.no_grad()
@@ -131,18 +194,6 @@ def _load(net: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Ten
                 prefix = f"optimizer.{names[parameter]}."
                 found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
                 optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in found.items()}
-
-
-def _untied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors, each storage once (safetensors refuses shared memory: the tied head is the embedding)."""
-    seen: set[int] = set()
-    kept = {}
-    for key, value in tensors.items():
-        if value.numel() and value.data_ptr() in seen:
-            continue
-        seen.add(value.data_ptr())
-        kept[key] = value.contiguous()
-    return kept
 
 
 def _valid(path: Path) -> bool:

@@ -1,18 +1,18 @@
-"""Distributed training: the processes that train together (PyTorch's DDP or FSDP2); one process is a world of size 1.
+"""Distributed training: the processes that train together; one process is a world of size 1.
 
-With FSDP2 a parameter, its gradient and its moments are DTensors: each process has a shard. The functions below make full
-tensors of shards and shards of full tensors, and return plain tensors as they are, so that no other code needs to know of
-shards. Those that read shards communicate with the other processes: every process must call them.
+With whole copies (`sharding: ddp`) a step sums the gradients in one all-reduce, which a CUDA graph can record. With FSDP2 a
+parameter, its gradient and its moments are DTensors: each process has a shard. The functions below make full tensors of shards
+and shards of full tensors, and return plain tensors as they are, so that no other code needs to know of shards. Those that read
+shards communicate with the other processes: every process must call them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model import GPT2
+from stages.common.errors import UserError
 
 LAUNCHED = "GPT2_PIPELINE_LAUNCHED"  # set in a process that its launcher has started
 
@@ -49,9 +50,9 @@ class World:
             dist.all_reduce(value)
         return value
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says yes, so that all do the same at the same step."""
-        return bool(self.sum(torch.tensor(float(flag))).item()) if self.size > 1 else flag
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether any process says yes, so that all do the same at the same step."""
+        return [count > 0 for count in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -82,7 +83,7 @@ def init_process_group(device: str) -> Iterator[World]:
         return
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     if device.startswith("cuda"):
-        torch.cuda.set_device(world.local_rank)
+        _take_gpu(device, world)
     # gloo beside NCCL: small questions (shall we stop?) are asked with CPU tensors
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
@@ -91,8 +92,25 @@ def init_process_group(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def _take_gpu(device: str, world: World) -> None:
+    """Let `cuda` mean this process's own GPU.
+
+    Raises:
+        UserError: the params name one GPU for all processes, or there are fewer GPUs than processes on this machine.
+    """
+    if ":" in device and world.size > 1:
+        raise UserError(f"device: {device} is one GPU for {world.size} processes. Set device to cuda: each takes its own")
+    if ":" not in device:
+        if world.local_rank >= (count := torch.cuda.device_count()):
+            raise UserError(
+                f"launcher: process {world.local_rank + 1} of this machine has no GPU of its own (CUDA devices: {count}). "
+                f"Start {count} a machine (--nproc-per-node {count}), or set device to cpu"
+            )
+        torch.cuda.set_device(world.local_rank)
+
+
 class Loss(nn.Module):
-    """The network as a module whose output is its training loss: what DDP, FSDP2 and torch.compile wrap."""
+    """The network as a module whose output is its training loss: what FSDP2 wraps."""
 
     def __init__(self, net: GPT2) -> None:
         super().__init__()
@@ -102,39 +120,36 @@ class Loss(nn.Module):
         return self.net.loss(tokens, targets, total)
 
 
-def distribute(net: GPT2, world: World, sharding: str, compiled: bool) -> nn.Module:
-    """Wrap the network's loss for this world.
+def distribute(net: GPT2, world: World, sharding: str) -> nn.Module:
+    """The network's loss as a module for this world.
 
     Args:
         net: on its device.
         world: the processes.
         sharding: `ddp` = a whole copy in each process; `fsdp` = parameters, gradients and optimizer in shards (FSDP2).
-        compiled: let torch.compile make the network's parts faster.
     """
-    module: Any = Loss(net)
-    if compiled:
-        net.compile_parts()
+    module = Loss(net)
     if world.size > 1 and sharding == "fsdp":
         from torch.distributed.fsdp import fully_shard
 
         for block in net.h:
             fully_shard(block)
         fully_shard(module)
-    if world.size > 1 and sharding == "ddp":
-        from torch.nn.parallel import DistributedDataParallel
-
-        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
-    return module  # type: ignore[no-any-return]
-
-
-def backward(loss: Tensor, world: World) -> None:
-    """Add the loss's gradients. Over the processes they are summed, where DDP and FSDP2 by themselves take the mean."""
-    (loss * world.size if world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
+    elif world.size > 1:  # two kinds of machines may not have made the same first weights
+        for parameter in net.parameters():
+            dist.broadcast(parameter.detach(), src=0)
+    return module
 
 
-def no_sync(module: nn.Module) -> AbstractContextManager[None]:
-    """DDP: within it the processes keep their gradients to themselves, for all but the last micro-batch of a step."""
-    return getattr(module, "no_sync", nullcontext)()
+def sum_gradients(loss: Tensor, parameters: Sequence[Tensor], world: World) -> Tensor:
+    """Sum a loss, which is returned, and the parameters' gradients over all processes, in one all-reduce."""
+    if world.size == 1:
+        return loss
+    trained = [p for p in parameters if p.grad is not None]
+    flat = world.sum(torch.cat([*(p.grad.flatten() for p in trained if p.grad is not None), loss.view(1)]))
+    for p, gradient in zip(trained, torch.split(flat[:-1], [p.numel() for p in trained]), strict=True):
+        p.grad = gradient.view_as(p)
+    return flat[-1]
 
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:

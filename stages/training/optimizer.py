@@ -25,25 +25,41 @@ class Controls:
     Attributes:
         lr: the learning rate of the step.
         found_inf: 1.0 where loss or gradients are not finite, else 0.0: then a step changes nothing.
+        grad_scale: what a step divides the gradients by as it reads them; None = they are clipped before it.
     """
 
     lr: Tensor
     found_inf: Tensor
+    grad_scale: Tensor | None
 
     @classmethod
-    def on(cls, device: torch.device) -> Controls:
-        """Controls for weights on this device."""
+    def on(cls, device: torch.device, scaled: bool | None = None) -> Controls:
+        """Controls for weights on this device.
+
+        Args:
+            device: of the weights.
+            scaled: whether to clip with `grad_scale`; None = on a GPU, where it saves a pass over all gradients.
+        """
         dtype = torch.float64 if device.type == "cpu" else torch.float32  # as PyTorch's fused kernel reads the learning rate
-        return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), device=device))
+        scaled = device.type == "cuda" if scaled is None else scaled
+        grad_scale = torch.ones((), device=device) if scaled else None
+        return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), device=device), grad_scale)
+
+    def clip(self, gradients: list[Tensor], norm: Tensor, most: float) -> None:
+        """Let the next step see gradients whose norm together, which is `norm` now, is at most `most`."""
+        if self.grad_scale is None:
+            torch._foreach_mul_(gradients, (most / norm.double()).clamp(max=1.0).float())
+        else:
+            self.grad_scale.copy_((norm / most).clamp(min=1.0))
 
 
 class FusedAdamW(AdamW):
-    """PyTorch's fused AdamW, whose kernel reads `found_inf` as torch.amp.GradScaler would set it."""
+    """PyTorch's fused AdamW, whose kernel reads `found_inf` and `grad_scale` as torch.amp.GradScaler would set them."""
 
     def __init__(self, groups: list[dict[str, Any]], controls: Controls) -> None:
         capturable = controls.lr.device.type == "cuda"
         super().__init__(groups, lr=controls.lr, betas=BETAS, fused=True, capturable=capturable)
-        self.found_inf = controls.found_inf
+        self.found_inf, self.grad_scale = controls.found_inf, controls.grad_scale
         self._warned_capturable_if_run_uncaptured = True  # PyTorch need not warn: some steps on a GPU are not captured
 
 
@@ -66,7 +82,7 @@ class Muon(Optimizer):
 
     def __init__(self, parameters: list[Tensor], controls: Controls, weight_decay: float, dtype: torch.dtype) -> None:
         super().__init__(parameters, {"lr": controls.lr, "weight_decay": weight_decay})
-        self.found_inf, self.dtype = controls.found_inf, dtype
+        self.found_inf, self.grad_scale, self.dtype = controls.found_inf, controls.grad_scale, dtype
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -85,6 +101,8 @@ class Muon(Optimizer):
         """A step of n matrices of one shape."""
         buffers = [self.state[p]["momentum_buffer"] for p in parameters]
         gradient = _stack([p.grad for p in parameters if p.grad is not None])  # (n, R, C)
+        if self.grad_scale is not None:
+            gradient.div_(self.grad_scale)
         momentum, weights = _stack(buffers), _stack(parameters)
         moved = momentum.lerp(gradient, 1 - self.MOMENTUM)
         direction = self._orthogonal(gradient.lerp_(moved, self.MOMENTUM))

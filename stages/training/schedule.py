@@ -1,4 +1,4 @@
-"""The schedule: the learning rate as a pure function of the step, and after which steps a training evaluates and saves."""
+"""The schedule: the learning rate as a pure function of the step, and after which steps a training evaluates."""
 
 from __future__ import annotations
 
@@ -54,10 +54,6 @@ class Schedule:
     def evaluates(self, done: int) -> bool:
         """Whether the training evaluates after this many steps."""
         return self.ends_epoch(done) or (self.eval_every > 0 and done % self.eval_every == 0)
-
-    def saves(self, done: int) -> bool:
-        """Whether the training saves a checkpoint after this many steps."""
-        return done % self.checkpoint_every == 0 and done < self.steps
 
     def writes_row(self, done: int) -> bool:
         """Whether the history gets a row after this many steps."""

@@ -1,32 +1,32 @@
-"""The training step: how the weights change. *Eager* runs its body, *captured* (`captured_step`) records it and replays it.
+"""The training step: how the weights change. *Eager* runs its body; *captured* records it as a CUDA graph and replays it.
 
 The body reads tensors and writes tensors, and decides nothing on the CPU. Learning rate, number of targets, and whether the
-step counts are on the device, so the body is the same sequence of operations at each step.
+step counts are on the device, so the body is the same sequence of operations at each step. On a GPU a small network's step
+takes as long as the CPU needs to launch its hundreds of kernels; a replay is one launch.
 """
 
 from __future__ import annotations
 
-import re
-from contextlib import AbstractContextManager, nullcontext
+import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
-from model import GPT2, GPT2Config
+from model import GPT2
+from stages.common.params import TrainParams
+from stages.compute import machine
+from stages.compute.cuda_graph import CaptureFailed, Recorder, ReplayFn, cuda_graph
 from stages.compute.machine import DTYPES
 from stages.training import distributed
-from stages.training.batches import Batches, seed_step
+from stages.training.batches import seed_step
 from stages.training.distributed import World
-from stages.training.optimizer import Controls
+from stages.training.optimizer import Controls, make_optimizers
 
 MicroBatch = tuple[Tensor, Tensor]  # tokens and targets, (n, T) int64 each
-COMPILED_FROM = (8, 0)  # compute capability; older GPUs compute the attention by hand, which is not compiled
-# seconds to compile, and seconds saved per step, per block and per activation, measured on an H200
-SECONDS_TO_COMPILE, SECONDS_PER_BLOCK, SECONDS_PER_ACTIVATION = 12.0, 50e-6, 0.2e-9
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class StepParts:
     Attributes:
         net: the network.
         module: its loss, wrapped for the world, see `distributed.distribute`.
-        compiled: whether the network's parts are compiled.
         controls: what the step tells the optimizers.
         optimizers: see `make_optimizers`.
         world: the processes.
@@ -64,7 +63,6 @@ class StepParts:
 
     net: GPT2
     module: nn.Module
-    compiled: bool
     controls: Controls
     optimizers: list[Optimizer]
     world: World
@@ -91,6 +89,7 @@ class EagerStep:
         dtype = DTYPES[parts.precision]
         self.autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=parts.precision == "fp16")
+        self.sharded = distributed.is_sharded(parts.net)
         self.total = torch.zeros((), dtype=torch.int64, device=self.device)
         self.result = torch.zeros(2, device=self.device)
 
@@ -104,20 +103,20 @@ class EagerStep:
         """Set what differs from step to step, the windows apart."""
         self.parts.controls.lr.fill_(batch.lr)
         self.total.fill_(batch.total)
-        seed_step(self.parts.seed, batch.number, self.parts.world.rank)
+        seed_step(self.parts.seed, batch.number, self.parts.world.rank, self.device)
 
     def body(self, micro_batches: list[MicroBatch]) -> None:
         """Gradients of all micro-batches, their norm, the optimizers' update; loss and norm go into `result`."""
         parts = self.parts
-        loss = parts.world.sum(self._add_gradients(micro_batches))
+        loss = self._add_gradients(micro_batches)
         for optimizer in parts.optimizers:
             self.scaler.unscale_(optimizer)
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = distributed.gradient_norm(gradients)
-        parts.controls.found_inf.copy_(~(loss.isfinite() & norm.isfinite()))
+        both = loss + norm
+        parts.controls.found_inf.copy_(both - both != 0.0)  # x - x is 0 where x is finite, else NaN
         if parts.clip > 0.0:
-            factor = (parts.clip / norm.double()).clamp(max=1.0).float()
-            torch._foreach_mul_([distributed.local_shard(gradient) for gradient in gradients], factor)
+            parts.controls.clip([distributed.local_shard(gradient) for gradient in gradients], norm, parts.clip)
         for optimizer in parts.optimizers:
             optimizer.step()
         self.result.copy_(torch.stack([loss, norm]))
@@ -126,21 +125,111 @@ class EagerStep:
         self.forget_gradients()
 
     def _add_gradients(self, micro_batches: list[MicroBatch]) -> Tensor:
-        """This process's part of the loss. Afterwards the gradients are those of all processes' micro-batches together."""
-        loss = torch.zeros((), device=self.device)
-        for index, (tokens, targets) in enumerate(micro_batches):
-            last = index == len(micro_batches) - 1
-            with nullcontext() if last else distributed.no_sync(self.parts.module):
-                with self.autocast:
-                    part = self.parts.module(tokens, targets, self.total)
-                distributed.backward(self.scaler.scale(part), self.parts.world)
+        """The loss of all processes together. Afterwards the gradients are those of all their micro-batches."""
+        loss, world = torch.zeros((), device=self.device), self.parts.world
+        for tokens, targets in micro_batches:
+            with self.autocast:
+                part = self.parts.module(tokens, targets, self.total)
+            scaled = self.scaler.scale(part)
+            (scaled * world.size if self.sharded else scaled).backward()  # FSDP2 takes the mean over the processes
             loss += part.detach()
-        return loss
+        if self.sharded:
+            return world.sum(loss)
+        return distributed.sum_gradients(loss, self.trained, world)
 
     def forget_gradients(self) -> None:
         """Free the gradients."""
         for p in self.trained:
             p.grad = None
+
+
+class CapturedStep(EagerStep):
+    """The step whose body is replayed from buffers that do not move; nothing waits for the GPU.
+
+    All batches must have the shape of the first (`Batches.padded`). If recording fails in any process, one line says so and
+    the steps are eager ones.
+
+    Args:
+        parts: of the step; the optimizers leave everything as it is where `found_inf` is not 0.
+        record: runs a function a few times and returns one that repeats it, see `cuda_graph`.
+
+    Attributes:
+        replay: the recorded body; None before the first step, and if it could not be recorded.
+        failed: whether recording failed.
+    """
+
+    def __init__(self, parts: StepParts, record: Recorder) -> None:
+        super().__init__(parts)
+        self.record = record
+        self.buffers: list[MicroBatch] = []
+        self.replay: ReplayFn | None = None
+        self.failed = False
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Take the step."""
+        if self.replay is None and not self.failed:
+            self.capture(batch)
+        if self.replay is None:
+            with self.parts.net.uncompiled():
+                return super().__call__(batch)
+        for buffers, micro_batch in zip(self.buffers, batch.micro_batches, strict=True):
+            for buffer, part in zip(buffers, micro_batch, strict=True):
+                buffer.copy_(pinned(part, self.device), non_blocking=True)
+        self.prepare(batch)
+        self.replay()
+        return self.result.clone()
+
+    def capture(self, batch: Batch) -> None:
+        """Record the body, which runs a few times for it.
+
+        Divided by a total of 0 targets no loss is finite, so none of these steps changes a weight or a moment.
+        """
+        scale = self.scaler.state_dict()
+        self.buffers = [to_device(micro_batch, self.device) for micro_batch in batch.micro_batches]
+        self.total.zero_()
+        reason = ""
+        try:
+            self.replay = self.record(partial(self.body, self.buffers))
+        except CaptureFailed as error:
+            reason = str(error)
+        [self.failed] = self.parts.world.any(bool(reason))
+        if self.failed:
+            self.replay, self.buffers = None, []
+            self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())  # the old one is mid-step
+            self.forget_gradients()
+            advice = ". To capture it uncompiled, set compile to false" if self.parts.net.compiled else ""
+            tqdm.write(
+                f"warning: the training step could not be captured ({reason or 'in another process'}); training goes on with "
+                f"eager steps, which are slower on a GPU{advice}",
+                file=sys.stderr,
+            )
+        self.scaler.load_state_dict(scale)
+
+
+def make_step(
+    params: TrainParams, net: GPT2, precision: str, world: World, steps: int, record: Recorder | None = None
+) -> EagerStep:
+    """The step that suits the device: captured on GPUs with a whole network each, else eager.
+
+    Args:
+        params: of the training.
+        net: on its device.
+        precision: `bf16` or `fp16` (autocast), or `fp32`.
+        world: the processes.
+        steps: of the training; compiling must pay within them.
+        record: makes the step a captured one on any device.
+    """
+    device = net.wte.weight.device
+    tokens = params.batch_size * params.grad_accumulation * params.block_size
+    if machine.compiles(params.compile, device.type, net.config, tokens, steps):
+        net.compile_parts()
+    module = distributed.distribute(net, world, params.sharding)
+    controls = Controls.on(device)
+    optimizers = make_optimizers(net, params.optimizer, params.weight_decay, controls, DTYPES[precision])
+    parts = StepParts(net, module, controls, optimizers, world, precision, params.seed, params.grad_clip)
+    if record is None and device.type == "cuda" and not distributed.is_sharded(net):
+        record = cuda_graph(device)
+    return EagerStep(parts) if record is None else CapturedStep(parts, record)
 
 
 def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
@@ -152,47 +241,3 @@ def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
 def pinned(part: Tensor, device: torch.device) -> Tensor:
     """The tensor in pinned memory, from which a GPU copies without the CPU."""
     return part.pin_memory() if device.type == "cuda" else part
-
-
-def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
-    """Within it, compiled parts run uncompiled, for shapes that are too rare to be worth compiling."""
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-
-
-def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, steps: int) -> bool:
-    """Whether to compile: `auto` = on a GPU with Triton where the training is long enough to pay for it.
-
-    Args:
-        wanted: `auto`, true or false.
-        device: of the training.
-        config: of the network.
-        tokens: of a step.
-        steps: of the training.
-    """
-    if isinstance(wanted, bool):
-        return wanted
-    if not device.startswith("cuda") or find_spec("triton") is None or torch.cuda.get_device_capability() < COMPILED_FROM:
-        return False
-    saved = config.n_layer * (SECONDS_PER_BLOCK + SECONDS_PER_ACTIVATION * tokens * config.n_embd)
-    return steps * saved > SECONDS_TO_COMPILE
-
-
-def out_of_memory_advice(error: Exception, batches: Batches, device: torch.device) -> str | None:
-    """After this error in a step: what to lower, and by how much, with the numbers; None if the error is of another kind."""
-    if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "memory" not in str(error).lower():
-        return None
-    wanted = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
-    numbers = [f"{wanted[1]} more wanted"] if wanted else []
-    if device.type == "cuda":
-        used, whole = torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
-        numbers.append(f"{used / 2**30:.2f} GiB in use of {whole / 2**30:.2f} GiB")
-    known = f" ({', '.join(numbers)})" if numbers else ""
-    if batches.batch_size > 1:
-        half = (batches.batch_size + 1) // 2
-        advice = (
-            f"lower batch_size from {batches.batch_size} to {half} and raise grad_accumulation from {batches.accumulation} "
-            f"to {batches.accumulation * 2}: the same training in about half the memory"
-        )
-    else:
-        advice = f"lower block_size from {batches.block_size} to {max(1, batches.block_size // 2)}, or n_embd or n_layer"
-    return f"out of memory in a training step{known}: {advice}"

@@ -19,6 +19,7 @@ from torch import Tensor
 from model import GPT2
 from stages.common.errors import UserError
 from stages.common.progress import bar
+from stages.compute.machine import enough_memory
 from stages.training import distributed
 from stages.training.batches import Batches, Windows
 from stages.training.checkpoint import Checkpoints, State
@@ -26,7 +27,7 @@ from stages.training.history import History, Mean, Row
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
 from stages.training.signals import Stop
-from stages.training.step import Batch, EagerStep, MicroBatch, out_of_memory_advice, to_device, uncompiled
+from stages.training.step import Batch, EagerStep, MicroBatch, to_device
 
 MOST_PENDING = 20  # steps on a GPU whose results are not read yet: reading waits for the GPU
 SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and after 30 it is practically 0
@@ -101,6 +102,11 @@ class Trainer:
             Stopped: `stop` was asked; a checkpoint is saved.
             UserError: a loss or gradient is not finite, or memory ran out.
         """
+        with enough_memory(self.device, self.batches.advice, "training"):
+            self._fit(stop)
+        self.checkpoints.wait()
+
+    def _fit(self, stop: Stop) -> None:
         if not self._restore():
             self._write_samples()  # what a network writes that has learned nothing
         self.step_parts.module.train()
@@ -124,12 +130,14 @@ class Trainer:
                 if self.schedule.evaluates(self.step):
                     self._evaluate(progress)
                     self._start_clock()  # the speed is the training's alone
-                if self.world.any(stop.signal_name is not None):
-                    self.save()
-                    raise Stopped(stop.signal_name or "another process")
-                if self.schedule.saves(self.step):
+                saves = self.checkpoints.due(self.step, self.schedule.checkpoint_every) and self.step < steps
+                stops, saves = self.world.any(stop.signal_name is not None, saves)
+                if stops or saves:
                     self.save()
                     self._start_clock()
+                if stops:
+                    self.checkpoints.wait()
+                    raise Stopped(stop.signal_name or "another process")
 
     def read(self, step: int) -> Batch:
         """This process's part of a step's windows."""
@@ -139,18 +147,8 @@ class Trainer:
         return Batch(step, micro_batches, self.batches.scored(starts), self.schedule.lr(step))
 
     def take_step(self, batch: Batch) -> None:
-        """Take a step; what it measured is read later.
-
-        Raises:
-            UserError: memory ran out.
-        """
-        try:
-            result = self.training_step(batch)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if (advice := out_of_memory_advice(error, self.batches, self.device)) is None:
-                raise
-            raise UserError(advice) from error
-        self.pending.append(TakenStep(batch.number, batch.total, batch.lr, result))
+        """Take a step; what it measured is read later."""
+        self.pending.append(TakenStep(batch.number, batch.total, batch.lr, self.training_step(batch)))
         self.step += 1
 
     def _reads_results(self) -> bool:
@@ -228,7 +226,7 @@ class Trainer:
     def _write_samples(self) -> None:
         """Let the network write, as it is now. With FSDP2 no process has the full network: then it does not."""
         if self.world.is_main and not distributed.is_sharded(self.net):
-            with uncompiled(self.step_parts.compiled):  # a text's shape changes with each token
+            with self.net.uncompiled():  # a text's shape changes with each token
                 texts = self.write_samples(self.net)
             self.history.samples.append({"step": self.step, "texts": texts})
             self.run.samples(self.step, texts)
@@ -242,7 +240,7 @@ class Trainer:
         for start in range(0, len(self.validation[0]), size):
             tokens, targets = _tensors((self.validation[0][start : start + size], self.validation[1][start : start + size]))
             scored = int((targets >= 0).sum())
-            with self.training_step.autocast, uncompiled(self.step_parts.compiled):
+            with self.training_step.autocast, self.net.uncompiled():
                 loss = module(*to_device((tokens, targets), self.device), scored)
             results.append((loss, scored))
         module.train()

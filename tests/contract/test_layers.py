@@ -11,7 +11,7 @@ import layers
 import pytest
 from source_tree import ROOT, STAGES
 
-MOST_FILES, MOST_LINES = 13, 300
+MOST_FILES, MOST_LINES = 12, 300
 MOST_LINES_OF_TESTS = 350
 CODE = ("model", "stages", "tools", "benchmarks", "docs/make")
 
@@ -32,7 +32,7 @@ def test_each_file_stands_where_its_users_are() -> None:
 
 
 def test_packages_and_files_are_small() -> None:
-    """No package has more than 13 files, no file more than 300 lines, no script more than 150, no test file more than 350."""
+    """No package has more than 12 files, no file more than 300 lines, no script more than 150, no test file more than 350."""
     assert not list(layers.large_packages(layers.graph(), MOST_FILES))
     for path in (path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
         script = path.parent.name == "stages"

@@ -63,9 +63,10 @@ def test_recorded_steps_are_faster() -> None:
     assert recorded < plain / 3
 
 
-@pytest.mark.parametrize("params", [(0.0,), (1.0,), (1.0, 9, 0.9)])
-def test_no_step_asks_the_device(params: Any) -> None:
-    """torch's own sync detector finds nothing in a step."""
+@pytest.mark.parametrize("vocab_size", [500, 5_000])
+@pytest.mark.parametrize("params", [(0.0,), (1.0,), (1.0, 9, 0.9), (1.0, None, 0.9)])
+def test_no_step_asks_the_device(params: Any, vocab_size: int) -> None:
+    """torch's own sync detector finds nothing in a step, a sort of a large vocabulary included."""
     recorded = []
 
     def watched(step: Step) -> Step:
@@ -78,5 +79,5 @@ def test_no_step_asks_the_device(params: Any) -> None:
         return step
 
     start = torch.zeros(2, 31, dtype=torch.int64, device="cuda")
-    list(stream(make().cuda(), start, 4, SamplingParams(*params), seeded(2), 7, watched))
+    list(stream(make(vocab_size=vocab_size).cuda(), start, 4, SamplingParams(*params), seeded(2), 7, watched))
     assert recorded == ["decode_step", "slide_step"]

@@ -105,7 +105,8 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: 
     """A truncated or changed checkpoint is recognised, said, and the one before it is used."""
     with Checkpoints(tmp_path / "ck") as checkpoints:
         checkpoints.save(*_state(1))
-        newest = checkpoints.save(*_state(2))
+        checkpoints.save(*_state(2))
+        newest = checkpoints.wait()
         assert newest is not None
         content = newest.read_bytes()
         flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]

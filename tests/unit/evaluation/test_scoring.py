@@ -142,3 +142,15 @@ def test_the_loss_is_transformers_own(tmp_path: Path) -> None:
             total += float(logprobs[0, done - end :].sum())
             done = end
     assert score(net, split, stride).nll.sum() / len(split) == pytest.approx(-total / len(split), abs=1e-4)
+
+
+@pytest.mark.parametrize("gigabytes", [0.001, 1, 15, 24, 79, 140])
+def test_a_gpu_s_batches_do_not_follow_each_byte(gigabytes: float) -> None:
+    """Batch and chunk of a GPU are powers of two that fit its free memory: some bytes more or less change no bit."""
+    free = int(gigabytes * 2**30)
+    batch, rows = scoring.gpu_batch_tokens(free, 768), scoring.gpu_logit_rows(free, 50_257)
+    for size in (batch, rows):
+        assert size & (size - 1) == 0
+    assert batch == 1 or batch * 768 * scoring.ACTIVATION_BYTES <= free * scoring.MEMORY_FRACTION
+    assert batch <= scoring.GPU_BATCH_TOKENS
+    assert rows == scoring.LEAST_ROWS or rows * 50_257 * 8 <= free * scoring.MEMORY_FRACTION

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.loss import IGNORE
-from stages.training.batches import Batches, permute, read_windows
+from stages.training.batches import Batches, permute, read_windows, seed_step
 
 
 def _batches(tokens: int, **changes: int) -> Batches:
@@ -105,3 +106,17 @@ def test_padded_steps_have_one_shape(processes: int) -> None:
             scored += sum(int((targets != IGNORE).sum()) for _, targets in windows)
         assert scored == plain.scored(plain.starts(step))
     assert shapes == {((-(-3 // processes), 8),) * 2}
+
+
+def test_dropout_is_seeded_by_step_and_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same step and process draw the same numbers, others draw others; a GPU's generator gets the seed too."""
+    drawn = []
+    for step, rank in ((3, 0), (4, 0), (3, 1), (3, 0)):
+        seed_step(7, step, rank, torch.device("cpu"))
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[3]
+    assert len({tuple(numbers) for numbers in drawn}) == 3
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    seed_step(7, 3, 0, torch.device("cuda"))
+    assert seeds == [torch.initial_seed()]

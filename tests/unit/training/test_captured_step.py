@@ -8,9 +8,9 @@ import pytest
 import torch
 from step_pair import finished, replayed, same, state, trainer
 
-from stages.compute.cuda_graph import ReplayFn
-from stages.training.captured_step import CapturedStep
+from stages.compute.cuda_graph import CaptureFailed, ReplayFn
 from stages.training.signals import Stop
+from stages.training.step import CapturedStep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,7 +54,7 @@ def test_a_failed_capture_costs_one_line(tmp_path: Path, capsys: pytest.CaptureF
         run()
         captured.net.ln_f.weight.sum().backward()
         captured.training_step.scaler.unscale_(captured.step_parts.optimizers[0])
-        raise RuntimeError("the driver is too old\nand more lines")
+        raise CaptureFailed("the driver is too old")
 
     eager = finished(tmp_path / "eager", "eager", "fp16", optimizer="muon")
     captured = trainer(tmp_path / "captured", "captured", "fp16", record=fails, optimizer="muon")

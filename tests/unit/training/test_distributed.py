@@ -1,13 +1,20 @@
-"""The launcher: what replaces the process, and what does not."""
+"""The launcher: what replaces the process, and what does not; processes that take a step together."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing as mp
+from step_pair import StopAfter, finished, same, state
 
+from stages.common.errors import UserError
 from stages.training import distributed
+from stages.training.distributed import World
+from stages.training.trainer import Stopped
 
 
 @pytest.fixture
@@ -41,3 +48,48 @@ def test_a_launched_process_is_not_launched_again(started: list[list[str]], name
     monkeypatch.setenv(name, "0")
     distributed.relaunch("torchrun --nproc-per-node 2")
     assert started == []
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda:1", "device: cuda:1 is one GPU for 2"), ("cuda", "process 2 .* no GPU")]
+)
+def test_each_process_has_a_gpu_of_its_own(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes on one GPU are refused before any work."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message), distributed.init_process_group(device):
+        pass
+
+
+def _train(rank: int, folder: Path) -> None:
+    """One of two processes: a training as it is, and one that is stopped and goes on, with either kind of step."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    world = World(rank, 2, rank)
+    for kind in ("eager", "captured"):
+        options = {"kind": kind, "world": world, "optimizer": "muon", "epochs": 1, "dropout": 0.0}
+        straight = finished(folder / f"{kind} straight", **options)
+        with pytest.raises(Stopped):
+            finished(folder / f"{kind} broken", stop=StopAfter(3), **options)
+        world.barrier()
+        resumed = finished(folder / f"{kind} broken", **options)
+        assert resumed.resumed > 0
+        for made in (straight, resumed):
+            made.history.samples.clear()  # rank 0's, of which the other process reads those in the checkpoint
+        same(state(straight), state(resumed))
+        torch.save(state(straight), folder / f"{kind} {rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """Two processes with one all-reduce a step, eager or captured, have the same weights at each step to the bit, those of one
+    process to rounding, and end with the same bits when they were stopped and started again."""
+    alone = finished(tmp_path / "alone", optimizer="muon", epochs=1, dropout=0.0)
+    mp.spawn(_train, (tmp_path,), nprocs=2)  # type: ignore[no-untyped-call]
+    states = {name: torch.load(tmp_path / f"{name}.pt") for name in ("eager 0", "eager 1", "captured 0", "captured 1")}
+    for name in states:
+        same(states[name]["weights"], states["eager 0"]["weights"])
+    for mine, ours in zip(alone.history.training, states["eager 0"]["history"]["training"], strict=True):
+        assert mine["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
+        assert mine["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)

@@ -83,3 +83,29 @@ def test_muon_multiplies_in_the_precision_of_the_run(controls: Controls) -> None
         for dtype in (torch.float32, torch.float16, torch.bfloat16)
     ]
     assert errors[0] < 1e-5 < errors[1] < errors[2] < 2e-2
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("norm", [0.5, 4.0])
+def test_clipping_inside_the_step_is_clipping_before_it(name: str, norm: float) -> None:
+    """With `grad_scale`, as on a GPU, the optimizers move the weights as clipped gradients move them, to rounding."""
+    weights = []
+    for scaled in (False, True):
+        controls = Controls.on(torch.device("cpu"), scaled)
+        controls.lr.fill_(0.1)
+        net = network("learned")
+        optimizers = make_optimizers(net, name, 0.1, controls)
+        for _ in range(2):
+            generator = torch.Generator().manual_seed(1)
+            for p in net.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            gradients = [p.grad for p in net.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, norm / float(torch.nn.utils.get_total_norm(gradients)))
+            controls.clip(gradients, torch.nn.utils.get_total_norm(gradients), 1.0)
+            assert (controls.grad_scale is not None) is scaled
+            for optimizer in optimizers:
+                optimizer.step()
+        moments = [state[key] for o in optimizers for state in o.state.values() for key in state if "exp_avg" in key]
+        weights.append([*net.parameters(), *moments])
+    for before, inside in zip(*weights, strict=True):
+        torch.testing.assert_close(before, inside, atol=1e-6, rtol=1e-4)

@@ -1,18 +1,19 @@
-"""A step of either kind: what it does when numbers are not finite, and when compiling pays."""
+"""A step of either kind: what it does when numbers are not finite, and which operations it is made of."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from step_pair import same, state, trainer
+from operations import operations, questions
+from step_pair import replayed, same, state, trainer
 
-from model import GPT2Config
 from stages.common.errors import UserError
 from stages.training.signals import Stop
-from stages.training.step import compiles
+from stages.training.step import CapturedStep
 from stages.training.trainer import SKIPS
 
 either = pytest.mark.parametrize("kind", ["eager", "captured"])
@@ -79,9 +80,15 @@ def test_fp16_gives_up_in_the_end(tmp_path: Path) -> None:
         made.fit(Stop())
 
 
-def test_compiling_must_pay() -> None:
-    """`auto` does not compile on a CPU; true and false are obeyed."""
-    config = GPT2Config(50_257)
-    assert not compiles("auto", "cpu", config, 1024, 10**9)
-    assert compiles(True, "cpu", config, 1024, 1)
-    assert not compiles(False, "cuda", config, 1024, 10**9)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_in_a_step_asks_the_device(tmp_path: Path, optimizer: str, precision: str) -> None:
+    """The body of a step reads no value on the CPU, so that it can be recorded, and reads each gradient once to clip it."""
+    made = trainer(tmp_path, "captured", precision, optimizer=optimizer)
+    parts, batch = made.step_parts, made.read(0)
+    scaled = replace(parts, controls=replace(parts.controls, grad_scale=torch.ones(())))  # as on a GPU
+    for each, multiplied in ((parts, 1), (scaled, 0)):
+        step = CapturedStep(each, replayed)
+        step(batch)
+        assert questions(lambda step=step: step.body(step.buffers)) == []
+        assert operations(lambda step=step: step.body(step.buffers))["_foreach_mul_"] == multiplied

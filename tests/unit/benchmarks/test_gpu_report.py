@@ -1,0 +1,111 @@
+"""The GPU report: each result is written as soon as it is known, and nothing takes longer than it may."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu_measures, gpu_report
+from benchmarks.gpu_report import MARK, Report, measure
+
+FOUND = {"what": "speed", "value": 1234.5, "unit": "tokens/s"}
+SAYS = f"print('{MARK}' + {json.dumps(json.dumps(FOUND))}, flush=True);"
+
+
+def python(code: str) -> list[str]:
+    """A measurement that runs this code."""
+    return [sys.executable, "-c", code]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[bool, list[dict[str, Any]]]]:
+    """Runs a report whose measurements are these programs; returns whether the smoke test passed, and report.json's rows."""
+
+    def run(programs: dict[str, str], minutes: float = 8.0) -> tuple[bool, list[dict[str, Any]]]:
+        monkeypatch.setattr(gpu_measures, "LIMITS", dict.fromkeys(programs, 60.0))
+        monkeypatch.setattr(
+            gpu_report, "measure", lambda command, seconds, log: measure(python(programs[command[3]]), seconds, log)
+        )
+        passed = gpu_report.run(Report(tmp_path, {"device": "none"}), list(programs), [], minutes)
+        return passed, json.loads((tmp_path / "report.json").read_text())["results"]
+
+    return run
+
+
+def test_what_was_found_before_the_time_was_over_is_kept(tmp_path: Path) -> None:
+    """A measurement that takes too long is stopped with all its processes; its results until then count."""
+    child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    rows = list(measure(python(f"{child} {SAYS} time.sleep(60)"), 5.0, tmp_path / "log"))
+    assert rows[0] == FOUND
+    assert rows[1]["value"] == "no: stopped after 5 s, see log"
+    assert rows[1]["met"] is False
+
+
+def test_a_failure_gives_its_reason(tmp_path: Path) -> None:
+    """The last line of a measurement that failed is in the report, what it says in a file."""
+    [row] = measure(python("print('on the way'); raise RuntimeError('no such kernel')"), 60.0, tmp_path / "log")
+    assert row == {"what": "ended", "value": "no: RuntimeError: no such kernel", "met": False}
+    assert (tmp_path / "log.out").read_text() == "on the way\n"
+
+
+def test_one_that_fails_does_not_stop_the_others(taken: Callable[..., Any], tmp_path: Path) -> None:
+    """Every result is in both files, with the measurement's name, whatever happens to the one before."""
+    passed, rows = taken({"smoke": SAYS, "train": "exit(3)", "evaluate": SAYS})
+    assert passed
+    assert [(row["measure"], row["value"]) for row in rows] == [
+        ("smoke", 1234.5),
+        ("train", "no: exit 3"),
+        ("evaluate", 1234.5),
+    ]
+    assert "| evaluate | speed | 1,234 tokens/s |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_failed_smoke_test_ends_the_report(taken: Callable[..., Any]) -> None:
+    """Where a capture fails nothing else is measured, and the reason is the last result."""
+    passed, rows = taken({"smoke": "raise SystemExit('the step was not captured')", "train": SAYS})
+    assert not passed
+    assert [row["value"] for row in rows] == ["no: the step was not captured"]
+
+
+def test_without_time_nothing_begins(taken: Callable[..., Any]) -> None:
+    """After the minutes of the whole report each measurement that is left says that it was not begun."""
+    assert [row["value"] for row in taken({"smoke": SAYS, "train": SAYS}, minutes=0.0)[1]] == ["no: no time is left"] * 2
+
+
+def test_a_goal_is_met_or_not() -> None:
+    """A speed must reach its goal, a time must not exceed it; without a goal nothing is said."""
+    assert gpu_measures.result("x", 500_001.0, goal="evaluate")["met"] is True
+    assert gpu_measures.result("x", 2.5, goal="default step", least=False)["met"] is False
+    assert "met" not in gpu_measures.result("x", 1.0)
+
+
+def test_without_a_gpu_only_the_script_can_be_tried() -> None:
+    """One message, and nothing is measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_report", "--device", "cpu"],
+        cwd=gpu_report.harness.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("error: there is no GPU here")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "generate", "original"])
+def test_measurements_work(name: str) -> None:
+    """On a CPU with tiny shapes each gives a result; the original experiment asks for its stories."""
+    rows = list(gpu_measures.MEASURES[name](Namespace(shapes="tiny", device="cpu", data=None)))
+    assert rows
+    assert all(row["value"] for row in rows)
+
+
+def test_each_measurement_has_a_limit() -> None:
+    """Names and order are the same in both lists."""
+    assert list(gpu_measures.MEASURES) == list(gpu_measures.LIMITS)
