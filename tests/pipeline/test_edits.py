@@ -216,7 +216,7 @@ def entry(project: Project, stage: str) -> object:
 
 
 def is_recorded_as_it_ran(reference: Reference, folder: Path, stage: str, share: float) -> None:
-    """One edit of a param at a moment of the stage: what dvc.lock then says is what the stage gives; put back, all is as it was.
+    """One edit of a param at a moment of the stage: dvc.lock says what the stage then gives; put back, all is as before.
 
     Args:
         share: when to edit, as a share of the stage's life.
