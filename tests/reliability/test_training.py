@@ -53,6 +53,12 @@ def test_resumed_is_uninterrupted(tmp_path: Path, at: int, kind: str, precision:
     assert [row["step"] for row in straight.history.samples] == [0, *steps]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_runs_are_one(tmp_path: Path, precision: str) -> None:
+    """The same training twice gives the same bits, in fp32 and in bf16."""
+    same(*(state(finished(tmp_path / folder, precision=precision)) for folder in ("a", "b")))
+
+
 def test_evaluation_is_inert(tmp_path: Path) -> None:
     """Evaluating often or never, saving often or never: identical weights, with dropout."""
     often = finished(tmp_path / "often", eval_every=1, checkpoint_every=1)
