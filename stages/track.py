@@ -103,7 +103,8 @@ def check_unedited() -> None:
         UserError: something was edited since.
     """
     inputs.check()
-    if "DVC_STAGE" in os.environ and (found := pipeline.edited()):
+    ran = journal.finished_stages(session.session_id())
+    if "DVC_STAGE" in os.environ and (found := pipeline.edited() + pipeline.recorded_otherwise(ran)):
         raise UserError(
             f"edited since a stage ran: {', '.join(found)}. The run is not recorded as complete. Put it back, or leave it "
             "as it is, and run `dvc repro` again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,25 @@ def edited() -> list[str]:
     with Repo() as repo:
         deps = [(stage.name, dep) for stage in repo.index.stages if stage.name != "track" for dep in stage.deps]
         return [f"{what} (since {stage} ran)" for stage, dep in deps for what in _names(dep.status())]
+
+
+def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Params that dvc.lock has with another value than the stages ran with: edited in the instant before DVC looked at them.
+
+    Args:
+        ran: the journal's lines of the stages that ran.
+    """
+    lock = read_yaml(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    found = []
+    for stage, line in ran.items():
+        values = lock.get(stage, {}).get("params", {}).get("params.yaml", {})
+        given = line.get("ran_with", {})
+        found += [
+            f"{key}: {stage} ran with {given[key]}, dvc.lock has {values[key]} (dvc repro -f {stage})"
+            for key in values
+            if key in given and given[key] != values[key]
+        ]
+    return found
 
 
 def _names(status: dict[str, Any]) -> list[str]:

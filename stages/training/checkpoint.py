@@ -162,6 +162,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Forget this training: it is done, its outputs are DVC's now."""
+        self._writer.shutdown()  # the last one may be on its way
         if self.writes:
             shutil.rmtree(self.folder, ignore_errors=True)
             with suppress(OSError):

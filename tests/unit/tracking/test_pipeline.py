@@ -17,3 +17,15 @@ def test_the_stages_are_those_of_dvc_yaml(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(pipeline, "PIPELINE", tmp_path / "dvc.yaml")
     assert list(pipeline.stages()) == ["train", "count"]
     assert pipeline.measured() == ["train"]
+
+
+def test_a_param_that_dvc_recorded_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value in dvc.lock that is not the one that the stage ran with is named, with the command that mends it."""
+    text = "stages:\n  train: {params: {params.yaml: {epochs: 4, seed: 1, dropout: 0}}}\n  track: {}\n"
+    (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert not pipeline.recorded_otherwise(
+        {"train": {"ran_with": {"epochs": 4, "dropout": 0.0}}, "track": {"ran_with": {"a": 1}}}
+    )
+    (found,) = pipeline.recorded_otherwise({"train": {"ran_with": {"epochs": 5, "seed": 1}}, "new": {}})
+    assert found == "epochs: train ran with 5, dvc.lock has 4 (dvc repro -f train)"
