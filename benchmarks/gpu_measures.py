@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +96,28 @@ def tests(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
-    """The step at each shape: ours, captured and compiled, and others', one after the other in processes of their own."""
+    """The step at each shape: ours, captured and compiled, and others', each in a process of its own.
+
+    All are started at once, because compiling takes most of the time; they are measured one after the other.
+    """
     tiny = args.shapes == "tiny"
-    sides = ["ours", "ours, compiled", "transformers, compiled", "nanoGPT, compiled"]
-    sides = [side for side in (["ours", "transformers"] if tiny else sides) if side in train.SIDES]
-    for name in ["tiny"] if tiny else ["small", "small-1024", "default"]:
-        shape = train.SHAPES[name]
-        for side in sides:
-            common = ["--device", args.device, "--seconds", "0.2" if tiny else "2", "--worker", side]
-            worker = harness.Worker("benchmarks.train", *common, name)
-            if not worker.ready:
-                yield {"what": f"{name}, {side}", "value": "failed, see train.log", "met": False}
-                continue
-            seconds = statistics.median(worker() for _ in range(3))
-            worker.close()
-            goal = f"{name}, {side}" if f"{name}, {side}" in GOALS else ""
-            yield result(f"{name} ({shape}), {side}", shape.tokens / seconds, "tokens/s", goal)
-            default = name == "default" and side == "ours, compiled"
-            yield result(f"{name}, {side}", 1000 * seconds, "ms per step", "default step" if default else "", least=False)
-            yield result(f"{name}, {side}, peak memory", worker.peak / 2**30, "GiB")
+    sides = ["ours", "transformers"] if tiny else ["ours", "ours, compiled", "transformers, compiled", "nanoGPT, compiled"]
+    shapes = ["tiny"] if tiny else ["small", "small-1024", "default"]
+    cases = [(name, side) for name in shapes for side in sides if side in train.SIDES]
+    common = ["--device", args.device, "--seconds", "0.2" if tiny else "2", "--worker"]
+    with ThreadPoolExecutor(len(cases)) as starter:
+        workers = list(starter.map(lambda case: harness.Worker("benchmarks.train", *common, case[1], case[0]), cases))
+    for (name, side), worker in zip(cases, workers, strict=True):
+        case, shape = f"{name}, {side}", train.SHAPES[name]
+        if not worker.ready:
+            yield {"what": case, "value": "failed, see train.log", "met": False}
+            continue
+        seconds = statistics.median(worker() for _ in range(3))
+        worker.close()
+        yield result(f"{name} ({shape}), {side}", shape.tokens / seconds, "tokens/s", case if case in GOALS else "")
+        default = case == "default, ours, compiled"
+        yield result(case, 1000 * seconds, "ms per step", "default step" if default else "", least=False)
+        yield result(f"{case}, peak memory", worker.peak / 2**30, "GiB")
 
 
 def _repro(args: argparse.Namespace, changes: dict[str, Any], what: str, goal: str) -> Iterator[Row]:

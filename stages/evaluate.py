@@ -41,6 +41,8 @@ def main(args: argparse.Namespace) -> None:
     net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
     position, calibration = LossByPosition(min(net.config.block_size, len(validation))), Calibration()
     stride = params.eval_stride or max(1, net.config.block_size // 2)
+    if params.compile:
+        scoring.compile_if_it_pays(net, 2 * len(validation), stride)  # validation and as many stories of training
     validation_sums = scoring.score(net, validation, stride, watchers=[position.add, calibration.add], title="validation")
     part = scoring.evenly_spaced_stories(train.stories, validation.stories)
     train_sums = scoring.score(net, train, stride, part, title="part of training")
@@ -48,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
     exact, near = overlap(train, validation)
     metrics = losses(validation_sums, train_sums, size) | floor(validation_sums, logprobs)
     metrics |= {"unigram_perplexity": unigram, "trigram_perplexity": trigram}
-    leak = future_leak(net, validation)
+    with net.uncompiled():
+        leak = future_leak(net, validation)
     metrics |= {"future_leak": leak, "leak_alarm": int(leak > report.LEAK)}
     metrics |= {"overlap_exact": exact, "overlap_near": near}
     metrics |= {"accuracy": calibration.accuracy, "calibration_error": calibration.error}

@@ -95,6 +95,7 @@ class TrainParams(ModelParams):
 class EvaluateParams(_Part):
     """What the stage `evaluate` reads."""
 
+    compile: Flag | Literal["auto"]
     device: Device
     threads: Threads
     eval_stride: Size | None

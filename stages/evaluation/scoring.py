@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from model.gpt2 import GPT2
 from stages.common.progress import bar
-from stages.compute import saved_model
+from stages.compute import machine, saved_model
 from stages.corpus.tokens import TokenFile
 
 CPU_BATCH_TOKENS = 2_048  # inputs of one forward pass; more is no faster
@@ -93,7 +93,7 @@ def score(
     segments = [range(split.stories)] if stories is None else stories
     context = min(net.config.block_size, len(split))  # T
     batch = batch or max(1, batch_tokens(net) // context)
-    predictor = Predictor(net)
+    predictor = Predictor(net, batch)
     spans = [(int(split.offsets[part.start]), int(split.offsets[part.stop])) for part in segments]  # targets [first, last)
     windows = chain.from_iterable(_windows(first, last, context, stride) for first, last in spans)
     nll = np.zeros(split.stories)
@@ -140,6 +140,14 @@ def _windows(first: int, last: int, context: int, stride: int) -> Iterator[tuple
         done = end
 
 
+def compile_if_it_pays(net: GPT2, targets: int, stride: int) -> None:
+    """Compile the network's parts where so many targets are to be scored on a GPU that the time is saved again."""
+    weight, context, batch = net.wte.weight, net.config.block_size, batch_tokens(net)
+    passes = targets * context // (stride * batch)
+    if machine.compiles("auto", weight.device.type, net.config, batch, passes // 3):  # a step of training is three passes
+        net.compile_parts()
+
+
 def batch_tokens(net: GPT2) -> int:
     """Inputs of one forward pass: on a GPU as many as fill it and fit its free memory."""
     if not net.wte.weight.is_cuda:
@@ -170,10 +178,16 @@ def _free_bytes(device: torch.device) -> int:
 
 
 class Predictor:
-    """The network's losses, confidence and hits on windows of tokens."""
+    """The network's losses, confidence and hits on windows of tokens.
 
-    def __init__(self, net: GPT2) -> None:
-        self._net, self._weight = net, net.lm_head.weight.detach()  # (V, C)
+    Args:
+        net: of which compiled parts are used.
+        batch: windows at most; where the network is compiled, fewer are filled up to so many, so that there is one shape.
+    """
+
+    def __init__(self, net: GPT2, batch: int = 0) -> None:
+        self._net, self._weight, self._batch = net, net.lm_head.weight.detach(), batch  # (V, C)
+        self._from_logits = torch.compile(from_logits, dynamic=False) if net.compiled else from_logits
         self._rows, self._half = max(LEAST_ROWS, CPU_LOGIT_BYTES // (4 * len(self._weight))), None
         if self._weight.is_cuda:
             self._half = F.pad(self._weight, (0, 0, 0, -len(self._weight) % HEAD_ROWS)).half()
@@ -185,12 +199,16 @@ class Predictor:
         Raises:
             UserError: a loss is not a finite number, not even in float32.
         """
+        count = len(windows)
+        if self._net.compiled:
+            windows = F.pad(windows, (0, 0, 0, max(0, self._batch - count)))
         found = self.predict(windows, half=self._half is not None)
         if self._half is not None and not found[0].isfinite().all():
             found = self.predict(windows, half=False)
         if not found[0].isfinite().all():
             raise saved_model.not_finite()
-        return found
+        losses, confidence, hits = found
+        return losses[:count], confidence[:count], hits[:count]
 
     @torch.inference_mode()
     def predict(self, windows: Tensor, half: bool) -> Predictions:
@@ -210,6 +228,12 @@ class Predictor:
             logits = torch.mm(hidden.half(), self._half.t(), out_dtype=torch.float32)[:, : len(self._weight)]
         else:
             logits = hidden @ self._weight.t()  # (n, V)
-        top, target = logits.amax(dim=-1), logits.gather(1, targets[:, None])[:, 0]
-        log_sum = logits.sub_(top[:, None]).exp_().sum(dim=-1).log_()  # of exp(logits - top): never overflows
-        return log_sum + (top - target), (-log_sum).exp_(), target == top
+        losses, confidence, hits = self._from_logits(logits, targets)
+        return losses, confidence, hits
+
+
+def from_logits(logits: Tensor, targets: Tensor) -> Predictions:
+    """(n, V) logits, which are lost, and targets (n,) -> (n,) each; compiled, it reads the logits twice and writes none."""
+    top, target = logits.amax(dim=-1), logits.gather(1, targets[:, None])[:, 0]
+    log_sum = logits.sub_(top[:, None]).exp_().sum(dim=-1).log_()  # of exp(logits - top): never overflows
+    return log_sum + (top - target), (-log_sum).exp_(), target == top

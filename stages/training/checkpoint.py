@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.common.files import Lock, atomic, digest
+from stages.common.files import Lock, atomic, digest, remove_temporary
 from stages.training.distributed import full_tensor, shard_like
 
 KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
@@ -79,7 +79,7 @@ class Checkpoints:
             except Timeout:
                 print("the same training runs already in another process; waiting for it", file=sys.stderr)
                 self._lock.acquire()
-            self.folder.mkdir(parents=True, exist_ok=True)  # the other one may have removed it at its end
+            remove_temporary(self.folder)  # what a kill left half-written; the other one may have removed all at its end
         return self
 
     def __exit__(self, *_: object) -> None:

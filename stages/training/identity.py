@@ -10,7 +10,6 @@ import json
 import platform
 import sys
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 
 from stages.common.files import digest
 from stages.common.params import TrainParams
-from stages.compute.machine import cpu_name
+from stages.compute.machine import cpu_name, has_compiler
 
 PROJECT = Path(__file__).parents[2]
 FORMAT = "2"  # of the checkpoint file
@@ -70,7 +69,7 @@ def machine_facts(device: str, precision: str, threads: int, processes: int) -> 
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device,
         "gpu": torch.cuda.get_device_name() if gpu else "",
-        "triton": version("triton") if gpu and find_spec("triton") else "",  # with which torch.compile makes kernels
+        "triton": version("triton") if gpu and has_compiler(device) else "",  # with which torch.compile makes kernels
         "precision": precision,
         "threads": str(threads),
         "processes": str(processes),

@@ -158,7 +158,12 @@ def test_a_stage_gets_its_own_part_of_a_file_that_is_right_as_a_whole(tmp_path: 
     """A stage has the keys that it reads and no other, and another stage's wrong key stops it all the same."""
     path = tmp_path / "params.yaml"
     path.write_text(write_yaml(COMMITTED), encoding="utf-8")
-    assert load_params(EvaluateParams, path).model_dump() == {"device": "auto", "threads": 0, "eval_stride": None}
+    assert load_params(EvaluateParams, path).model_dump() == {
+        "compile": "auto",
+        "device": "auto",
+        "threads": 0,
+        "eval_stride": None,
+    }
     assert not hasattr(load_params(EvaluateParams, path), "learning_rate")
     path.write_text(write_yaml(COMMITTED | {"top_p": 0}), encoding="utf-8")
     with pytest.raises(UserError, match="top_p: 0"):

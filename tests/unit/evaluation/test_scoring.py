@@ -15,6 +15,7 @@ from tiny import network, random_stories, token_file
 
 from model import GPT2
 from stages.common.errors import UserError
+from stages.compute import machine
 from stages.corpus.tokens import TokenFile
 from stages.evaluation import scoring
 from stages.evaluation.scoring import SEGMENTS, Scored, evenly_spaced_stories, score
@@ -154,3 +155,30 @@ def test_a_gpu_s_batches_do_not_follow_each_byte(gigabytes: float) -> None:
     assert batch == 1 or batch * 768 * scoring.ACTIVATION_BYTES <= free * scoring.MEMORY_FRACTION
     assert batch <= scoring.GPU_BATCH_TOKENS
     assert rows == scoring.LEAST_ROWS or rows * 50_257 * 8 <= free * scoring.MEMORY_FRACTION
+
+
+def test_a_compiled_pass_has_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the network is compiled, the last, smaller batch is filled up, and the nats are the uncompiled network's."""
+    split, net = token_file(random_stories(20)), network()
+    expected = score(net, split, 8, batch=7).nll
+    shapes, hidden = set(), net.hidden
+    monkeypatch.setattr(torch, "compile", lambda run, dynamic: run)
+    monkeypatch.setattr(net, "hidden", lambda tokens: shapes.add(tokens.shape) or hidden(tokens))
+    net.compiled = True
+    with torch.compiler.set_stance("force_eager"):
+        assert score(net, split, 8, batch=7).nll == pytest.approx(expected, abs=1e-4)
+    assert shapes == {(7, 16)}
+
+
+@pytest.mark.parametrize(("targets", "compiled"), [(100_000, False), (10**10, True)])
+def test_scoring_is_compiled_where_it_pays(targets: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large corpus on a GPU is, a small one is not; on a CPU nothing is."""
+    net = network()
+    scoring.compile_if_it_pays(net, targets, 8)
+    assert not net.compiled
+    monkeypatch.setattr(machine, "has_compiler", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    compiles = machine.compiles
+    monkeypatch.setattr(machine, "compiles", lambda wanted, device, *others: compiles(wanted, "cuda", *others))
+    scoring.compile_if_it_pays(net, targets, 8)
+    assert net.compiled is compiled

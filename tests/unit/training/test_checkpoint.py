@@ -156,3 +156,11 @@ def test_writing_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.Monk
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(State(1, {}), *network())
     assert asked == []
+
+
+def test_a_half_written_file_is_removed(tmp_path: Path) -> None:
+    """What a kill in the middle of a save has left, as large as a checkpoint, is gone once the training begins again."""
+    left = tmp_path / ".step-0000000007.safetensors.abc"
+    left.write_bytes(b"half")
+    with Checkpoints(tmp_path):
+        assert not left.exists()

@@ -93,7 +93,7 @@ def test_clipping_inside_the_step_is_clipping_before_it(name: str, norm: float) 
     for scaled in (False, True):
         controls = Controls.on(torch.device("cpu"), scaled)
         controls.lr.fill_(0.1)
-        net = network("learned")
+        net = network(noise=0, position="learned")
         optimizers = make_optimizers(net, name, 0.1, controls)
         for _ in range(2):
             generator = torch.Generator().manual_seed(1)
