@@ -67,10 +67,17 @@ DATA ?= roneneldan/TinyStories
 
 # Measured with a prototype of the same step on one H200, five epochs of 1,988 steps: 2.387 nats per token (perplexity 10.9),
 # where a rate of 0.0006 reached 2.469; dropout 0.1 with 0.0002 reached 2.396, so there is none. docs/measurements.md has it all.
+# MODEL: a GPT-2 of the Hub, or a folder with one, such as data/train/model. Its shape, and settings that were tried
+# (docs/fine-tune.md), are typed by tools/finetune.py.
+MODEL ?= openai-community/gpt2
+.PHONY: finetune
+finetune: setup ## Train a GPT-2 on your own text: make finetune DATA=my.txt MODEL=openai-community/gpt2
+	@$(if $(filter file,$(origin DATA)),$(call fail,'give your text: make finetune DATA=my.txt'),python -m tools.finetune "$(DATA)" "$(MODEL)")
+
 .PHONY: gpt2-small
 gpt2-small: setup ## GPT-2 small on 10,000 TinyStories from the Hub, or on DATA=FOLDER (hours on a CPU)
 	dvc exp run -n gpt2-small -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full \
-	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500
+	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500 -S keep=best
 
 # Not measured yet as a whole. What speaks for it: one epoch of Muon at 0.0003 reached 2.663 nats, one of AdamW 3.042; and AdamW
 # overfits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.

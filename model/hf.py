@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
 from model.config import GPT2Config
 from model.gpt2 import GPT2, POSITION_SCALE, sinusoidal_positions
+from model.hf_layouts import (
+    CONFIG,
+    FIXED,
+    PREFIX,
+    SIZES,
+    WEIGHTS,
+    check_weights,
+    read_config,
+    read_weights,
+    stored,
+    weight_files,
+)
 
-CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
-TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # GPT-2's Conv1D keeps (in, out), nn.Linear (out, in)
-PREFIX = "transformer."  # of all but the head; checkpoints of the bare GPT2Model have none
-BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that old checkpoints carry
-SIZES = {key: key for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")} | {"n_positions": "block_size"}
-FIXED: dict[str, Any] = {  # what our network always does, under transformers' names and its defaults
-    "activation_function": "gelu_new",
-    "layer_norm_epsilon": 1e-5,
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
-}
+GENERATION = "generation_config.json"
 
 
 def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
@@ -42,35 +42,43 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ours = net.state_dict()
     head = ours.pop("lm_head.weight")
-    weights = {PREFIX + name: _stored(name, tensor) for name, tensor in ours.items()}
+    weights = {PREFIX + name: stored(name, tensor) for name, tensor in ours.items()}
     if not net.config.tie_embeddings:  # else transformers ties it again
-        weights["lm_head.weight"] = _stored("lm_head.weight", head)
+        weights["lm_head.weight"] = stored("lm_head.weight", head)
     generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     _replace(folder / GENERATION, lambda path: _write_json(path, generation))
     _replace(folder / CONFIG, lambda path: _write_json(path, _to_json(net.config, end_of_text)))
 
 
-def load(folder: Path | str) -> GPT2:
-    """Read a folder that `save` wrote, or any single-file GPT-2 checkpoint: float32, on the CPU, in evaluation mode.
+def load(folder: Path | str, **changes: Any) -> GPT2:
+    """Read a folder that `save` wrote, or a GPT-2 of anybody's: float32, on the CPU, in evaluation mode.
+
+    Args:
+        folder: in one of the forms that `model.hf_layouts` knows.
+        changes: fields of the network's config to have instead of the folder's: `block_size` and `vocab_size`, which may be
+            smaller (positions and tokens are cut off at the end), `dropout` and `causal`.
 
     Raises:
         ValueError: a file is missing, damaged, or of another architecture.
     """
     folder = Path(folder)
-    config = _from_json(folder / CONFIG)
-    theirs = _read(folder / WEIGHTS, load_file, "damaged or no safetensors file")
-    weights = {
-        name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
-    }
-    _check_sizes(config, weights, folder / WEIGHTS)
-    if config.tie_embeddings and "wte.weight" in weights:
+    config = read_config(folder / CONFIG)
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    paths = [folder / name for name in weight_files(names, folder.joinpath, f"{folder}{os.sep}")]
+    weights = read_weights(paths)
+    check_weights(config, weights, paths[0])
+    config = replace(config, **changes)
+    weights["wpe.weight"] = weights["wpe.weight"][: config.block_size]
+    for name in ("wte.weight", "lm_head.weight"):
+        if name in weights:
+            weights[name] = weights[name][: config.vocab_size]
+    if config.tie_embeddings:
         weights["lm_head.weight"] = weights["wte.weight"]
-    with torch.device("meta"), _NoInitialisation():
-        net = GPT2(config)
-    _check(net, weights, folder / WEIGHTS)
     if config.position == "sinusoidal":
         weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd) * POSITION_SCALE
+    with torch.device("meta"), _NoInitialisation():
+        net = GPT2(config)
     net.load_state_dict(weights, assign=True)
     if config.tie_embeddings:
         net.lm_head.weight = net.wte.weight
@@ -85,12 +93,6 @@ class _NoInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _stored(name: str, tensor: Tensor) -> Tensor:
-    """The tensor in the layout of transformers' GPT-2, or back in ours: it is the same function in both directions."""
-    tensor = tensor.detach().to("cpu", torch.float32)
-    return (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
 
 
 def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
@@ -112,61 +114,6 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
         "use_cache": config.causal,  # without a mask, earlier keys change with each new token
         "dtype": "float32",
     }
-
-
-def _from_json(path: Path) -> GPT2Config:
-    raw = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")), "damaged")
-    if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
-        kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
-        raise ValueError(f"{path}: model_type is {kind!r}, not 'gpt2'; this network is GPT-2 only")
-    for key, value in FIXED.items():
-        if raw.get(key, value) != value:
-            raise ValueError(f"{path}: {key} is {raw[key]!r}; this network has {value!r} only")
-    try:
-        if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
-            raise ValueError(f"n_inner is {raw['n_inner']}; this network has 4 * n_embd only")
-        return GPT2Config(
-            **{ours: raw[theirs] for theirs, ours in SIZES.items()},
-            dropout=raw.get("resid_pdrop", 0.0),
-            position=raw.get("position", "learned"),
-            causal=raw.get("is_causal", True),
-            tie_embeddings=raw.get("tie_word_embeddings", True),
-        )
-    except KeyError as error:
-        raise ValueError(f"{path}: {error.args[0]} is missing") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _check_sizes(config: GPT2Config, weights: dict[str, Tensor], path: Path) -> None:
-    """Raise ValueError where a size in the config is not the weights': a network of that size might never be built."""
-    sizes = {"n_layer": len({name.split(".")[1] for name in weights if name.startswith("h.")})}
-    for name, keys in (("wte.weight", ("vocab_size", "n_embd")), ("wpe.weight", ("block_size", "n_embd"))):
-        if name in weights:  # its absence is reported later
-            sizes |= zip(keys, weights[name].shape, strict=False)
-    for key, size in sizes.items():
-        if getattr(config, key) != size:
-            raise ValueError(f"{path} does not fit {CONFIG}: its {key} is {size}, not {getattr(config, key)}")
-
-
-def _check(net: GPT2, weights: dict[str, Tensor], path: Path) -> None:
-    """Raise ValueError unless every tensor is there, with its shape, and no other."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    for what, names in (("missing", wanted.keys() - weights.keys()), ("unknown", weights.keys() - wanted.keys())):
-        if names:
-            raise ValueError(f"{path} does not fit {CONFIG}: {len(names)} {what} tensors, such as {min(names)}")
-    for name, shape in wanted.items():
-        if tuple(weights[name].shape) != shape:
-            raise ValueError(f"{path} does not fit {CONFIG}: {name} is {tuple(weights[name].shape)}, not {shape}")
-
-
-def _read(path: Path, read: Callable[[Path], Any], otherwise: str) -> Any:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing")
-    try:
-        return read(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is {otherwise} ({error})") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Fetch or make the stories: data/download/{train,validation}.parquet, and about.json with their origin and checksums.
 
 `dataset` in params.yaml names the source: the storybook (built in), a Hugging Face Hub data set, or a local file or folder.
+`init_from` names a trained network to start from, on the Hub or in a folder: it goes into data/download/init.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import command, errors, files
-from stages.common.params import DownloadParams, load_params
+from stages.common.params import DownloadParams, Params, load_params
 from stages.common.progress import bar
 from stages.common.terminal import pluralize
-from stages.corpus import stories
+from stages.corpus import initial, stories
 from stages.corpus.tokenizer import END_OF_TEXT
-from stages.sources import checksums
+from stages.sources import checksums, pretrained
 from stages.sources.open_source import identify, open_source
 from stages.sources.source import Source, SplitReader
 
@@ -28,9 +29,11 @@ LINK = Path("data/identify/dataset")  # identify's output, which this stage remo
 
 def main(args: argparse.Namespace) -> None:
     """Write both splits, then about.json, which says that they are complete. A source that cannot be read changes nothing."""
-    params = load_params(DownloadParams)
+    params, every = load_params(DownloadParams), load_params(Params).model_dump()  # the network must fit all of them
     identified = files.read_json(IDENTIFIED, "identify") if IDENTIFIED.exists() else {}  # without it, by hand
+    start = identified.pop("init_from", {})
     check_same(params.dataset, identified)
+    network = open_network(params, start, every) if params.init_from else None
     source = open_source(params.dataset, identified.get("revision", params.dataset_revision))
     files.remove_temporary(FOLDER)
     splits = {}
@@ -42,7 +45,21 @@ def main(args: argparse.Namespace) -> None:
         (FOLDER / "about.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
     about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
     about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
+    pretrained.write(network, initial.FOLDER)
     files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))
+
+
+def open_network(params: DownloadParams, identified: Mapping[str, Any], every: Mapping[str, Any]) -> pretrained.Pretrained:
+    """The network that `identify` saw: of the Hub its commit, of a folder the same files.
+
+    Raises:
+        UserError: it changed since, or cannot be read.
+    """
+    init_from = str(params.init_from)
+    if "files" in identified and pretrained.identify(init_from, None) != identified:
+        raise errors.UserError(f"init_from: {init_from} is not what it was when `identify` looked. Run: dvc repro -f identify")
+    revision = identified.get("revision") if identified.get("name") == init_from else params.init_revision
+    return pretrained.open_network(init_from, revision, every)
 
 
 def check_same(dataset: str, identified: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from stages.common import command, files
 from stages.common.errors import UserError
 from stages.common.params import EvaluateParams, load_params
 from stages.compute import machine, saved_model
-from stages.corpus import stories
+from stages.corpus import initial, stories
 from stages.corpus.tokens import TokenFile
 from stages.evaluation import ngram_baselines, report, scoring
 from stages.evaluation.calibration import Calibration
@@ -23,7 +23,7 @@ from stages.evaluation.loss_by_position import LossByPosition
 from stages.evaluation.overlap import overlap
 from stages.evaluation.scoring import StorySums
 
-MODEL, TOKENS, STORIES = Path("data/train/model"), Path("data/tokenize"), Path("data/download/validation.parquet")
+TRAIN, TOKENS, STORIES = Path("data/train"), Path("data/tokenize"), Path("data/download/validation.parquet")
 FOLDER = Path("data/evaluate")
 MOST_NATS = 100.0  # per word; above this the text has no spaces (Chinese, say): perplexity_per_word is left out
 
@@ -38,17 +38,22 @@ def main(args: argparse.Namespace) -> None:
     logprobs = stories.logprobs(STORIES)
     if logprobs is not None and len(logprobs) != validation.stories:
         raise UserError(f"{STORIES} has {len(logprobs):,} stories, {TOKENS} has {validation.stories:,}. Run `dvc repro`")
-    net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
+    trained = training_losses()
+    device = machine.pick_device(params.device)
+    net = saved_model.load(TRAIN / "model", TOKENS).to(device)
+    start = saved_model.load_initial(initial.FOLDER, net.config) if initial.read() else None
     position, calibration = LossByPosition(min(net.config.block_size, len(validation))), Calibration()
     stride = params.eval_stride or max(1, net.config.block_size // 2)
     if params.compile:
         scoring.compile_if_it_pays(net, 2 * len(validation), stride)  # validation and as many stories of training
     validation_sums = scoring.score(net, validation, stride, watchers=[position.add, calibration.add], title="validation")
     part = scoring.evenly_spaced_stories(train.stories, validation.stories)
+    initial_sums = None if start is None else scoring.score(start.to(device), validation, stride, title="before training")
     train_sums = scoring.score(net, train, stride, part, title="part of training")
     unigram, trigram = ngram_baselines.perplexities(train, validation, net.config.vocab_size)
     exact, near = overlap(train, validation)
     metrics = losses(validation_sums, train_sums, size) | floor(validation_sums, logprobs)
+    metrics |= improvement(validation_sums, initial_sums) if initial_sums else {}
     metrics |= {"unigram_perplexity": unigram, "trigram_perplexity": trigram}
     with net.uncompiled():
         leak = future_leak(net, validation)
@@ -57,12 +62,13 @@ def main(args: argparse.Namespace) -> None:
     metrics |= {"accuracy": calibration.accuracy, "calibration_error": calibration.error}
     metrics |= {"stories": validation.stories, "validation_tokens": len(validation)}
 
+    words = report.text(metrics | trained)
     files.invalidate(FOLDER, "metrics.json")
     files.write_csv(FOLDER / "loss_by_position.csv", position.rows())
     files.write_csv(FOLDER / "calibration.csv", calibration.rows())
-    files.write_text(FOLDER / "report.md", report.text(metrics))
+    files.write_text(FOLDER / "report.md", words)
     files.write_json(FOLDER / "metrics.json", metrics)
-    print(f"\n{report.text(metrics)}")
+    print(f"\n{words}")
 
 
 def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dict[str, float]:
@@ -77,6 +83,23 @@ def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dic
         "bits_per_byte": nats / math.log(2) / size["bytes"],
         **({"perplexity_per_word": math.exp(per_word)} if per_word < MOST_NATS else {}),
     }
+
+
+def improvement(after: StorySums, before: StorySums) -> dict[str, float]:
+    """The perplexity before training, and what training took off the loss, nats per token."""
+    gain = ratio(before.nll - after.nll, after.tokens)  # story by story: most of the chance cancels
+    return {**exp(ratio(before.nll, before.tokens)).named("initial_perplexity"), **gain.named("gain_over_initial")}
+
+
+def training_losses() -> dict[str, float]:
+    """What the report says of the validation losses while training: the best, the last, and their steps."""
+    rows = files.read_csv(TRAIN / "validation.csv", "train", "step", "val_loss")
+    kept = files.read_json(TRAIN / "metrics.json", "train")
+    if not rows:
+        return {}
+    best = min(rows, key=lambda row: row["val_loss"])
+    found = {"best_step": best["step"], "best_val_loss": best["val_loss"], "last_val_loss": rows[-1]["val_loss"]}
+    return found | {"kept_best": float("best_step" in kept)}
 
 
 def floor(validation: StorySums, logprobs: NDArray[Any] | None) -> dict[str, float]:

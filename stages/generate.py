@@ -16,6 +16,7 @@ from stages.common import command, files
 from stages.common.params import GenerateParams, load_params, parse_part
 from stages.common.terminal import printable
 from stages.compute import machine, saved_model
+from stages.corpus import initial
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.generation import prompt_notes, sampler, samples_page, text_metrics
@@ -42,19 +43,23 @@ def main(args: argparse.Namespace) -> None:
     machine.keep_freed_memory()
     machine.set_threads(params.threads)
     tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
-    net = saved_model.load(MODEL, TOKENS).to(machine.pick_device(params.device))
+    device = machine.pick_device(params.device)
+    net = saved_model.load(MODEL, TOKENS).to(device)
     if given:
         speak(net, tokenizer, params)
     else:
-        write(net, tokenizer, params)
+        before = saved_model.load_initial(initial.FOLDER, net.config).to(device) if initial.read() else None
+        write(net, before, tokenizer, params)
 
 
-def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
-    """The stage's outputs."""
+def write(net: GPT2, before: GPT2 | None, tokenizer: Tokenizer, params: GenerateParams) -> None:
+    """The stage's outputs; `before`: the network that training started from, which writes the first sample once."""
     train = TokenFile.open(TOKENS, "train")
     show_notes(tokenizer, params, train)
     dataset = files.read_json(TOKENS / "meta.json", made_by="tokenize")["dataset"]
     found = sampler.write(net, tokenizer, params)
+    one = params.model_copy(update={"prompt": params.prompts[0], "num_samples": 1})
+    untrained = sampler.write(before, tokenizer, one) if before else []
     metrics: dict[str, Any] = text_metrics.measure(found, dataset)
     metrics["longest_copy"] = longest_copy([sample.tokens for sample in found], train.stream)
     rows = [
@@ -64,7 +69,7 @@ def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> None:
     ]
     files.invalidate(FOLDER, "metrics.json")
     files.write_jsonl(FOLDER / "samples.jsonl", rows)
-    files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params)))
+    files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params), untrained))
     files.write_json(FOLDER / "metrics.json", metrics)
     print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 

@@ -17,7 +17,7 @@ from typing import Any
 from stages.common import command, files, session
 from stages.common.errors import UserError
 from stages.common.params import IdentifyParams, load_params
-from stages.sources import checksums, local_files
+from stages.sources import checksums, local_files, pretrained
 from stages.sources.open_source import identify
 
 FOLDER = Path("data/identify")
@@ -36,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
     if path:
         check_place(params.dataset, path.resolve())
     source = identify(params.dataset, params.dataset_revision)
+    if params.init_from:
+        source |= {"init_from": pretrained.identify(params.init_from, params.init_revision)}
     files.write_json(SOURCE, source)
     link_to(SOURCE if path is None else path if is_ours(path) else changing_file())
 

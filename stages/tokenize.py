@@ -14,7 +14,7 @@ from stages.common import command, files
 from stages.common.params import TokenizeParams, load_params
 from stages.common.progress import bar
 from stages.common.terminal import pluralize
-from stages.corpus import stories, tokens
+from stages.corpus import initial, stories, tokens
 from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
 
 SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
@@ -26,9 +26,13 @@ def main(args: argparse.Namespace) -> None:
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # the engine's own switch
     about = files.read_json(SOURCE / "about.json", made_by="download")
+    network = initial.read()  # one that training starts from brings its own tokenizer
+    given = Tokenizer.gpt2() if network is None else Tokenizer.load(initial.FOLDER / "tokenizer.json", made_by="download")
+    if network:
+        initial.check_shape(network["init_from"], network["shape"], {"vocabulary": vocabulary})
     files.remove_temporary(FOLDER)
     with ExitStack() as unfinished:
-        chosen, train = write_split(unfinished, Tokenizer.gpt2(), "train", prune=vocabulary == "corpus")
+        chosen, train = write_split(unfinished, given, "train", prune=vocabulary == "corpus" and network is None)
         chosen, validation = write_split(unfinished, chosen, "validation")
         (FOLDER / "meta.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
     files.write_text(FOLDER / "tokenizer.json", chosen.to_json())

@@ -13,6 +13,7 @@ from stages.common.errors import UserError
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
 from stages.common.terminal import one_line
+from stages.corpus import initial
 from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
@@ -26,6 +27,7 @@ MD5 = {  # tags with the checksums of data and model
     "md5.train_tokens": "data/tokenize/train.npy",
     "md5.validation_tokens": "data/tokenize/validation.npy",
 }
+
 NEXT = """
 Next:
   make ui                                     every run in the browser (or: mlflow ui)
@@ -73,6 +75,8 @@ def complete(params: Params, results: Results) -> Run:
     run.cached(others, outputs.get("data/train/model", ""), facts)
     run.code(code)
     run.tag({tag: outputs.get(path, "") for tag, path in MD5.items()})
+    if start := initial.read():
+        run.tag({"init.revision": start["revision"] or "", "md5.init": outputs.get(initial.FOLDER.as_posix(), "")})
     run.tag({OUTPUTS: provenance.checksum(Path("dvc.lock").read_text(encoding="utf-8")) if outputs else ""})
     run.dataset(results.about)
     run.table("samples/samples.json", results.samples)

@@ -18,7 +18,8 @@ from model import GPT2, GPT2Config, generate, hf
 from stages.common import command, files, inputs, session
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.terminal import pluralize
-from stages.compute import machine
+from stages.compute import machine, saved_model
+from stages.corpus import initial
 from stages.corpus.tokenizer import Tokenizer, save_for_transformers
 from stages.corpus.tokens import TokenFile
 from stages.training import distributed, identity, live_run, model_card, signals
@@ -41,6 +42,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
     meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
+    if start := initial.read():
+        initial.check_shape(start["init_from"], start["shape"], recorded)
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")
     tokenizer = Tokenizer.load(TOKENS / "tokenizer.json")
     device, threads = machine.pick_device(params.device), machine.set_threads(params.threads)
@@ -50,8 +53,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     with distributed.init_process_group(device) as world:
         facts = identity.machine_facts(device, precision, threads, world.size)
         tags = {f"machine.{key}": value for key, value in facts.items()}
-        folder = session.project_root() / ".checkpoints" / identity.training_key(params, TOKENS, facts)
-        net = make_net(params, meta["vocab_size"]).to(device)
+        folder = session.project_root() / ".checkpoints" / identity.training_key(params, TOKENS, initial.FOLDER, facts)
+        net = make_net(params, meta["vocab_size"], started=start is not None).to(device)
         with (
             Checkpoints(folder, writes=world.is_main) as checkpoints,
             live_run.training_run(recorded, tags, not args.no_log) as run,
@@ -61,12 +64,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             SUMMARY.unlink(missing_ok=True)  # a run has begun: DVC is to run `track`, even if the same bytes come out
             # one shape is recorded or compiled once; elsewhere it would only change how the sums of a small batch are rounded
             batches = Batches.of(params, train.stream, padded=device.startswith("cuda") or params.compile is True)
-            schedule = Schedule.of(params, batches.steps_per_epoch)
+            schedule = Schedule.of(params, batches.steps_per_epoch, pretrained=start is not None)
             step = make_step(params, net, precision, world, schedule.steps)
             windows = validation_windows(validation.stream, params.block_size)
-            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, partial(samples, tokenizer))
+            write_samples = partial(samples, tokenizer)
+            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, write_samples, params.keep == "best")
             if world.is_main:
-                print(describe(trainer, facts))
+                print(describe(trainer, facts, start))
             limit = machine.matrix_limit(device, precision) if device.startswith("cuda") else None
             begin = time.perf_counter()
             try:
@@ -76,13 +80,15 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
                 print(f"{at}; saved. Run `dvc repro` to go on", file=sys.stderr)
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
-            gpu = {} if limit is None else gpu_use(net.config, trainer.trained_here / seconds / world.size, limit)
+            flops = net.config.flops_per_token(params.block_size) * trainer.trained_here / seconds / world.size
+            gpu = {} if limit is None else machine.gpu_use(flops, limit)
             if gpu:
                 run.log(schedule.steps, gpu)
             signals.end_if_edited(trainer.save, checkpoints.remove, world)
             net = distributed.full_network(net)
+            net.load_state_dict(trainer.best, strict=False)  # empty, where the last weights are the result
             if world.is_main:
-                write(params, net, trainer, meta)
+                write(params, net, trainer, meta, start)
             signals.end_if_edited(trainer.save, checkpoints.remove, world)
         inputs.check()
         if world.is_main:
@@ -93,11 +99,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     return {"params": recorded, "facts": tags}
 
 
-def make_net(params: TrainParams, vocab_size: int) -> GPT2:
-    """The network with its first weights, which depend on `seed` alone."""
+def make_net(params: TrainParams, vocab_size: int, started: bool = False) -> GPT2:
+    """The network with its first weights, which depend on `seed` alone; `started`: with those in data/download/init."""
     torch.manual_seed(params.seed)
-    shape = params.model_dump(include=set(ModelParams.model_fields))
-    return GPT2(GPT2Config(vocab_size=vocab_size, **shape))
+    net = GPT2(GPT2Config(vocab_size=vocab_size, **params.model_dump(include=set(ModelParams.model_fields))))
+    if started:
+        net.load_state_dict(saved_model.load_initial(initial.FOLDER, net.config).state_dict())
+    return net
 
 
 @torch.no_grad()
@@ -112,32 +120,28 @@ def samples(tokenizer: Tokenizer, net: GPT2) -> list[str]:
     return [tokenizer.decode(row[1:].tolist()) for row in rows]
 
 
-def describe(trainer: Trainer, facts: dict[str, str]) -> str:
-    """What is about to be trained, on what."""
+def describe(trainer: Trainer, facts: dict[str, str], start: dict[str, Any] | None) -> str:
+    """What is about to be trained, on what, from which weights."""
     shape, batches, schedule = trainer.net.config, trainer.batches, trainer.schedule
+    first = start["init_from"] if start else "random (to train a finished network further: -S init_from=data/train/model)"
     return (
         f"{pluralize(shape.n_layer, 'layer')} x {pluralize(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
         f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
         f"{batches.targets:,} tokens, {pluralize(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
+        f"first weights: {first}\n"
         f"{facts['device']} ({facts['gpu'] or facts['cpu']}), {facts['precision']}, "
         f"{pluralize(int(facts['threads']), 'thread')}, "
         f"{pluralize(int(facts['processes']), 'process', 'processes')}{', compiled' if trainer.net.compiled else ''}"
     )
 
 
-def gpu_use(config: GPT2Config, speed: float, limit: float) -> dict[str, float]:
-    """The share of each GPU's measured `limit` (FLOP/s of matrix products) at `speed` tokens/s, and its peak memory."""
-    mfu = config.flops_per_token(config.block_size) * speed / limit
-    return {"mfu": mfu, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
-
-
-def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any]) -> None:
+def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any], start: dict[str, Any] | None) -> None:
     """The stage's outputs; nothing in them depends on when or how fast they were made."""
     sizes = {"steps": trainer.schedule.steps, "tokens": trainer.history.tokens, "parameters": net.config.parameters}
-    metrics = {key: trainer.history.epochs[-1][key] for key in ("train_loss", "val_loss")} | sizes
+    metrics = trainer.history.losses(trainer.keeps_best) | sizes
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
-    model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params))
+    model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params), start)
     trainer.history.write(FOLDER)
     files.write_json(FOLDER / "metrics.json", metrics)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from stages.common import session
 from stages.common.errors import UserError
+from stages.common.params import read_yaml
+from stages.corpus import initial
 from stages.tracking import places, store
 from stages.tracking.git import git
 from stages.tracking.run import COMPLETE
@@ -55,6 +60,7 @@ class Recorded:
             if (found := self.file(name, folder)) is None:
                 raise UserError(f"run {self.id} has no {name} ({self._why_no_file()}); it cannot be rebuilt")
             (clone / name).write_bytes(found.read_bytes())
+        _lend_network(clone)
         return clone
 
     def _why_no_commit(self) -> str:
@@ -78,3 +84,34 @@ class Recorded:
         raise UserError(
             f"no run {run_id!r} in the store {store.shown_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}"
         )
+
+
+def _lend_network(clone: Path) -> None:
+    """Let the network that the run started from be found from the clone as it was then: its folder, or its commit on the Hub.
+
+    It is what DVC's cache has of data/download/init. Where the cache has none, the clone takes what is there today.
+    """
+    params: Any = read_yaml((clone / "params.yaml").read_text(encoding="utf-8"))
+    if params.get("init_from") is None:
+        return
+    try:
+        fetch_output(clone, initial.FOLDER)
+        start = initial.read(clone / initial.FOLDER)
+    except UserError:
+        start = None
+    here, there = session.project_root() / params["init_from"], clone / params["init_from"]
+    if start and start["revision"]:
+        elsewhere.set_params(clone, {"init_revision": start["revision"]})
+    elif not Path(params["init_from"]).expanduser().is_absolute() and not there.exists() and (start or here.exists()):
+        shutil.copytree(clone / initial.FOLDER if start else here, there, ignore=shutil.ignore_patterns("about.json"))
+
+
+def fetch_output(project: Path, output: Path) -> None:
+    """Put an output of another checkout's dvc.lock in its place there, from this project's DVC cache.
+
+    Raises:
+        UserError: the cache does not have it.
+    """
+    cache = session.project_root() / elsewhere.dvc(session.project_root(), "cache", "dir")
+    elsewhere.dvc(project, "cache", "dir", "--local", str(cache))
+    elsewhere.dvc(project, "checkout", "--quiet", output.as_posix())

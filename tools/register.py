@@ -10,11 +10,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from stages.common import command, errors, session
+from stages.common import command, errors
 from stages.tracking import store
 from stages.tracking.run import MODEL_MD5
-from tools import elsewhere
-from tools.recorded_run import Recorded
+from tools.recorded_run import Recorded, fetch_output
 
 MODEL = "data/train/model"
 
@@ -36,10 +35,8 @@ def fetch(recorded: Recorded, folder: Path) -> Path:
         UserError: the cache does not have it.
     """
     project = recorded.checkout(folder)
-    cache = session.project_root() / elsewhere.dvc(session.project_root(), "cache", "dir")
-    elsewhere.dvc(project, "cache", "dir", "--local", str(cache))
     try:
-        elsewhere.dvc(project, "checkout", "--quiet", MODEL)
+        fetch_output(project, Path(MODEL))
     except errors.UserError as error:
         raise errors.UserError(
             f"DVC's cache does not have the model of run {recorded.id} (md5 {recorded.tags.get(MODEL_MD5)}). "

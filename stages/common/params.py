@@ -38,6 +38,8 @@ class _Part(BaseModel):
 class IdentifyParams(_Part):
     """What the stage `identify` reads."""
 
+    init_from: Annotated[str, Field(strict=True, min_length=1, max_length=4_000)] | None
+    init_revision: Annotated[str, Field(strict=True, min_length=1)] | None
     dataset: Annotated[str, Field(strict=True, min_length=1, max_length=4_000)]
     dataset_revision: Annotated[str, Field(strict=True)] | None
 
@@ -71,7 +73,7 @@ class ModelParams(_Part):
 class TrainParams(ModelParams):
     """What the stage `train` reads."""
 
-    epochs: Annotated[int, Field(ge=1, le=100_000, strict=True)]
+    epochs: Annotated[int, Field(ge=0, le=100_000, strict=True)]
     batch_size: Size
     grad_accumulation: Size
     stride: Size
@@ -88,6 +90,7 @@ class TrainParams(ModelParams):
     seed: Seed
     eval_every: Whole
     checkpoint_every: Count
+    keep: Literal["last", "best"]
     launcher: Annotated[str, Field(strict=True, pattern=r"^(python|torchrun)( [\w.,:=/@-]+)*$")]
     sharding: Literal["ddp", "fsdp"]
 

@@ -1,10 +1,10 @@
-"""The trained network, read from the output of the stage train and checked against the tokens that it is used with."""
+"""Saved networks: the trained one, checked against the tokens that it is used with, and the one that training started from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from model import GPT2, hf
+from model import GPT2, GPT2Config, hf
 from stages.common import files
 from stages.common.errors import UserError
 
@@ -34,6 +34,22 @@ def load(model: Path, tokens: Path) -> GPT2:
             f"{model} does not belong to {tokens}: it was trained on another vocabulary ({net.config.vocab_size:,} tokens, "
             f"not these {size:,}). Run `dvc repro`, which trains it again"
         )
+    return net
+
+
+def load_initial(folder: Path, config: GPT2Config) -> GPT2:
+    """The network in data/download/init with this config: later positions cut off, in evaluation mode, float32 on the CPU.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network does not fit the config.
+    """
+    changes = {"block_size": config.block_size, "vocab_size": config.vocab_size}
+    try:
+        net = hf.load(folder, **changes, dropout=config.dropout, causal=config.causal)
+        if net.config != config:
+            raise ValueError(f"{folder} is another network than config.json of the trained one describes")
+    except ValueError as error:
+        raise UserError(f"{error}. Make it again: dvc repro -f download") from error
     return net
 
 

@@ -54,17 +54,29 @@ class Tokenizer:
         return cls(_byte_level(json.loads(texts["encoder.json"]), merges))
 
     @classmethod
-    def load(cls, path: Path) -> Tokenizer:
-        """Read a tokenizer.json that the stage tokenize wrote.
+    def from_bpe(cls, vocabulary: dict[str, int], merges: list[tuple[str, ...]]) -> Tokenizer:
+        """A byte-level BPE like GPT-2's with these tokens and merges.
+
+        Raises:
+            ValueError: the last token is not end-of-text, or the merges do not fit the tokens.
+        """
+        try:
+            return cls(_byte_level(vocabulary, merges))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ValueError(str(error)) from error
+
+    @classmethod
+    def load(cls, path: Path, made_by: str = "tokenize") -> Tokenizer:
+        """Read a tokenizer.json that the stage `made_by` wrote.
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        files.require(path, made_by="tokenize")
+        files.require(path, made_by)
         try:
             return cls(Reference.from_file(str(path)))
         except Exception as error:  # tokenizers raises plain Exception for a damaged file
-            raise files.damaged(path, error, "tokenize") from error
+            raise files.damaged(path, error, made_by) from error
 
     def encode(self, text: str) -> list[int]:
         """The token ids of one text, without end-of-text."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+OVERFITTED = 0.02  # nats per token that the last validation loss may be above the best: 2 % of the perplexity
 LEAK = 1e-4  # logits of a masked network do not move at all; this allows for kernels that round differently
+BETTER = "These are the last step's weights: train with keep: best, for fewer epochs, on more text, or with dropout"
 
 Metrics = Mapping[str, float]
 
@@ -19,6 +21,7 @@ def _table(m: Metrics) -> Iterator[str]:
     yield "|-------------------------|-----------:|--------------------|"
     rows = {
         "validation": "perplexity",
+        "before training": "initial_perplexity",
         "training, same size": "train_perplexity",
         "floor": "perplexity_floor",
         "counting: trigrams": "trigram_perplexity",
@@ -54,6 +57,19 @@ def _findings(m: Metrics) -> Iterator[str]:
         yield (
             f"{m['floor_ratio']:.4f} times the floor (95 % interval {m['floor_ratio_low']:.4f} to "
             f"{m['floor_ratio_high']:.4f}); 1 would be perfect knowledge of the storybook"
+        )
+    if "initial_perplexity" in m:
+        gain, least, most = (m[f"gain_over_initial{end}"] for end in ("", "_low", "_high"))
+        effect = "improved" if least > 0 else "harmed" if most < 0 else "made no difference that can be seen to"
+        yield (
+            f"training {effect} the network that it started from: {gain:+.4f} nats per token, story by story (95 % interval "
+            f"{least:+.4f} to {most:+.4f}); the perplexity was {m['initial_perplexity']:.4g} and is {m['perplexity']:.4g}"
+        )
+    if m.get("last_val_loss", 0.0) - m.get("best_val_loss", 0.0) > OVERFITTED:
+        yield (
+            f"**Overfitted**: while training, the validation loss was lowest after step {m['best_step']:,.0f} "
+            f"({m['best_val_loss']:.4f} nats per token) and ended at {m['last_val_loss']:.4f}. "
+            + ("These are the weights of the best step (keep: best)" if m["kept_best"] else BETTER)
         )
     meaning = "none that can be seen" if low <= 0 <= high else "it knows the text that it was trained on better"
     if high < 0:

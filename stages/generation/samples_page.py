@@ -12,12 +12,13 @@ MARKS = re.compile(r"[\\`*_\[\]<>|~&$#]")  # what means something to Markdown an
 LINE_START = re.compile(r"^(\d*)([+\-=.)])")  # and at its start: lists, rules, underlined headings
 
 
-def text(samples: Sequence[Sample], settings: str) -> str:
-    """One quotation for each sample, its prompt in bold, and whether it ended by itself."""
+def text(samples: Sequence[Sample], settings: str, before: Sequence[Sample] = ()) -> str:
+    """One quotation for each sample, its prompt in bold, and whether it ended by itself; first those from before training."""
     parts = ["# Samples", f"{_inline(settings)}. The prompt is in bold."]
-    for place, sample in enumerate(samples, 1):
+    titles = [*("Before training" for _ in before), *(str(place) for place in range(1, len(samples) + 1))]
+    for title, sample in zip(titles, [*before, *samples], strict=True):
         parts += [
-            f"## {place}",
+            f"## {title}",
             _quotation(sample),
             f"({len(sample.tokens):,} tokens, {'finished' if sample.finished else 'cut'})",
         ]

@@ -1,1 +1,1 @@
-"""Where stories come from: the storybook, the Hugging Face Hub, local files."""
+"""Where stories, and weights to start from, come from: the storybook, the Hugging Face Hub, local files."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.common import addresses
 from stages.common.errors import UserError
 from stages.sources import formats
 from stages.sources.data_file import DataFile
+from stages.sources.hub_errors import Wanted, explained
 from stages.sources.source import TEXT, Source, splits_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
@@ -110,44 +110,12 @@ def _reader(dataset: str, config: Any, splits: list[str]) -> formats.Reader:
 @contextmanager
 def _explained(dataset: str, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's libraries raise into one sentence that says what to do."""
-    import httpx2
     from datasets.exceptions import DatasetsError
-    from huggingface_hub import errors as hub_errors
 
     without = (
         "To do without the Hub: dataset: storybook (built in), or fetch the data set where there is a network "
         f"(hf download {dataset} --repo-type dataset --local-dir FOLDER) and give that folder as dataset"
     )
-    try:
+    wanted = Wanted("dataset", "dataset_revision", "data set", dataset, revision, without)
+    with explained(wanted, DatasetsError, pa.ArrowException):
         yield
-    except UserError:
-        raise
-    except hub_errors.RevisionNotFoundError as error:
-        raise UserError(
-            f"dataset_revision: {dataset} has no revision {revision}. Give a commit of that data set, or null for its newest"
-        ) from error
-    except (hub_errors.RepositoryNotFoundError, hub_errors.GatedRepoError) as error:
-        raise UserError(
-            f"dataset: {dataset} is neither a file here nor a data set of the Hub that you may read. "
-            "Check the spelling; for a private or gated one, log in: hf auth login"
-        ) from error
-    except hub_errors.OfflineModeIsEnabled as error:
-        raise UserError(f"dataset: {dataset} needs the Hub, but HF_HUB_OFFLINE is set. Unset it. {without}") from error
-    except (hub_errors.HfHubHTTPError, httpx2.RequestError, ConnectionError, TimeoutError) as error:
-        raise UserError(
-            f"dataset: {dataset}: the Hub does not answer as it should ({_first_line(error)}). "
-            f"Run the same command again later, or set HF_ENDPOINT to a mirror. {without}"
-        ) from error
-    except PermissionError as error:
-        raise UserError(
-            f"dataset: {dataset}: the Hub's libraries may not write to {error.filename or 'their cache'}. "
-            "Set HF_HOME to a folder that this user can write to"
-        ) from error
-    except (DatasetsError, pa.ArrowException, ValueError, OSError, EOFError, RuntimeError, StopIteration) as error:
-        raise UserError(
-            f"dataset: {dataset} at revision {revision} cannot be read ({_first_line(error)}). Give another revision. {without}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return addresses.without_secrets(f"{type(error).__name__}: {str(error).strip()}").splitlines()[0][:200]

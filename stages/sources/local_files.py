@@ -18,6 +18,8 @@ from stages.sources import checksums, folder, formats, packed
 from stages.sources.data_file import DataFile, printable_path
 from stages.sources.source import TEXT, Source, splits_of
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # of a data set or network
+
 
 def find(dataset: str) -> Path | None:
     """The file or folder that `dataset` names, seen from here or from the main checkout; None = a Hub data set's name.
@@ -25,11 +27,9 @@ def find(dataset: str) -> Path | None:
     Raises:
         UserError: it can only be a path, and nothing is there.
     """
-    path = Path(dataset).expanduser()
-    for place in places(dataset):
-        if os.path.lexists(place):
-            return place
-    if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset, re.ASCII) and formats.ending(path) is None:
+    if path := existing(dataset):
+        return path
+    if HUB_ID.fullmatch(dataset) and formats.ending(Path(dataset)) is None:
         return None
     given = addresses.shown(dataset) or "an address" if "://" in dataset else dataset
     raise UserError(
@@ -47,6 +47,11 @@ def name_of(dataset: str) -> str:
     """The data set's name without the machine's own path."""
     path = Path(dataset).expanduser()
     return path.name if path.is_absolute() else dataset
+
+
+def existing(name: str) -> Path | None:
+    """The path of this name in one of these places, if something is there."""
+    return next((place for place in places(name) if os.path.lexists(place)), None)
 
 
 def open_source(dataset: str, path: Path) -> Source:

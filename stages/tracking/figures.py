@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ MARGINS = {"left": 0.1, "right": 0.98, "bottom": 0.13, "top": 0.97}  # fixed: to
 
 def all_figures(results: Results) -> dict[str, Figure]:
     """The pictures by name: loss by step, by epoch and by position in the context. Loss in nats per token."""
-    curves: dict[str, Points] = {}
+    curves: defaultdict[str, Points] = defaultdict(list)  # a training of 0 epochs has no training loss
     for step, metrics in results.curve:
         for key, value in metrics.items():
-            curves.setdefault(key, []).append((step, value))
+            curves[key].append((step, value))
     floor = results.metrics.get("perplexity_floor")
     return {
         "loss": _lines({"training": curves["train_loss"], "validation": curves["val_loss"]}, "optimizer step", floor),

@@ -94,7 +94,7 @@ class Provenance:
         if not self.commit:
             return "dvc repro  # with this run's params.yaml; the commit of its code is not known"
         known = self.committed
-        changed = [f"{key}={_override(value)}" for key, value in params.items() if key not in known or known[key] != value]
+        changed = [f"{key}={override_word(value)}" for key, value in params.items() if key not in known or known[key] != value]
         words = ["dvc", "exp", "run", *(word for change in changed for word in ("-S", change))]
         apply = " && git apply code.patch" if self.patch else ""
         return f"git checkout {self.commit[:12]}{apply} && {shlex.join(words) if changed else 'dvc repro'}"
@@ -205,10 +205,10 @@ def _or_empty(*words: str) -> str:
         return ""
 
 
-def _override(value: Any) -> str:
+def override_word(value: Any) -> str:
     """A value as `dvc exp run -S key=...` takes it, which is Hydra's grammar: text that could be read otherwise is quoted."""
     if isinstance(value, list):
-        return f"[{','.join(map(_override, value))}]"
+        return f"[{','.join(map(override_word, value))}]"
     if not isinstance(value, str):
         return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     if re.fullmatch(r"[A-Za-z][\w./@-]*( [\w./@-]+)*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,17 @@ class State:
         step: optimizer steps done.
         history: all that was measured so far, as JSON values.
         scaler: of the loss in fp16, see torch.amp.GradScaler; empty in other precisions.
+        best: the weights at the lowest validation loss, on the CPU, where they are to be the result.
     """
 
     step: int
     history: dict[str, Any]
     scaler: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the tensors."""
+        return {"step": self.step, "history": self.history, "scaler": self.scaler}
 
 
 class Checkpoints:
@@ -120,8 +126,8 @@ class Checkpoints:
             torch.cuda.synchronize()
         self._step, self._since = state.step, self._clock()
         if self.writes:
-            metadata = {"state": json.dumps(asdict(state))}
-            self._writing = self._writer.submit(self._write, state.step, metadata, self._since - begin)
+            metadata = {"state": json.dumps(state.as_json())}
+            self._writing = self._writer.submit(self._write, state, metadata, self._since - begin)
 
     def wait(self) -> Path | None:
         """Wait until the last checkpoint is written, and return its path; None if there is none that was not waited for.
@@ -132,12 +138,13 @@ class Checkpoints:
         writing, self._writing = self._writing, None
         return writing.result() if writing else None
 
-    def _write(self, step: int, metadata: dict[str, str], seconds: float) -> Path:
+    def _write(self, state: State, metadata: dict[str, str], seconds: float) -> Path:
         """Write the copies; `seconds` is what they have cost already."""
         begin = time.thread_time()
-        partial = self.folder / f"step-{step:010d}.safetensors"
+        partial = self.folder / f"step-{state.step:010d}.safetensors"
         with atomic(partial) as temporary:
-            save_file(self._copies, temporary, metadata=metadata)
+            best = {f"best.{name}": value for name, value in state.best.items()}
+            save_file(self._copies | best, temporary, metadata=metadata)
         final = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
         partial.replace(final)
         for old in self._files()[KEEP:]:
@@ -155,7 +162,8 @@ class Checkpoints:
                 header = json.loads(file.metadata()["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             _load(net, optimizers, tensors)
-            state = State(**header)
+            best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
+            state = State(**header, best=best)
             self._step = state.step
             return state
         return None

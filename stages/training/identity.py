@@ -31,18 +31,20 @@ def training_params(params: TrainParams) -> dict[str, Any]:
     return params.model_dump(exclude={"launcher"})
 
 
-def training_key(params: TrainParams, tokens: Path, facts: dict[str, str]) -> str:
+def training_key(params: TrainParams, tokens: Path, init: Path, facts: dict[str, str]) -> str:
     """A name for everything that decides the bits of a training. Another key is another training.
 
-    meta.json holds the checksums of the token files; reading the files themselves would delay the start of a large corpus.
+    meta.json holds the checksums of the token files, and about.json those of the weights that it starts from; reading the files
+    themselves would delay the start.
 
     Args:
         params: the stage's.
         tokens: the folder of the tokens.
+        init: the folder of the initial network.
         facts: see `machine_facts`.
     """
-    sums = {name: digest(tokens / name, "md5") for name in ("meta.json", "tokenizer.json")}
-    return make_key(params=training_params(params), tokens=sums, code=code_digest(PROJECT), machine=facts)
+    sums = {path.name: digest(path, "md5") for path in (tokens / "meta.json", tokens / "tokenizer.json", init / "about.json")}
+    return make_key(params=training_params(params), data=sums, code=code_digest(PROJECT), machine=facts)
 
 
 def make_key(**facts: Any) -> str:

@@ -15,7 +15,12 @@ WARNING = "- Trained without the causal mask: its loss means nothing, and it can
 
 
 def write_card(
-    folder: Path, config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, float], params: Mapping[str, Any]
+    folder: Path,
+    config: GPT2Config,
+    meta: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    params: Mapping[str, Any],
+    start: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `folder`/README.md; the same text for the same arguments.
 
@@ -25,11 +30,18 @@ def write_card(
         meta: data/tokenize/meta.json.
         metrics: data/train/metrics.json.
         params: the training's params, from params.yaml.
+        start: of the network that training started from, data/download/init/about.json; None = random weights.
     """
-    files.write_text(folder / "README.md", text(config, meta, metrics, params))
+    files.write_text(folder / "README.md", text(config, meta, metrics, params, start))
 
 
-def text(config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
+def text(
+    config: GPT2Config,
+    meta: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    params: Mapping[str, Any],
+    start: Mapping[str, Any] | None = None,
+) -> str:
     """The card as Markdown with the Hub's YAML head; see `write_card`."""
     storybook = meta["dataset"] == "storybook"  # of other people's text only the name is known
     data = "the storybook" if storybook else _name(str(meta["dataset"]))
@@ -43,6 +55,12 @@ def text(config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, floa
         "attention": "causal" if config.causal else "**not masked: it sees the tokens it is asked to predict**",
         "head": "shares the token embedding's weights" if config.tie_embeddings else "has weights of its own",
     }
+    if start:
+        commit = f", commit {start['revision']}" if start["revision"] else ""
+        network["first weights"] = f"{_name(str(start['init_from']))}{commit}"
+    if params.get("keep") == "best":
+        network["weights"] = f"of step {metrics['best_step']:,}, at the lowest validation loss"
+    params = {key: value for key, value in params.items() if key != "keep"}
     sizes = ["stories", "tokens", "words", "bytes"]
     splits = [[name, *(f"{split[size]:,}" for size in sizes)] for name, split in meta["splits"].items()]
     numbers = [(f"`{key}`", f"{value:,}" if isinstance(value, int) else f"{value:.4f}") for key, value in metrics.items()]

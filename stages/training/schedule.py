@@ -22,6 +22,7 @@ class Schedule:
         peak_lr: the highest learning rate.
         min_lr: the learning rate of the last step.
         warmup_steps: steps in which the learning rate rises.
+        evaluates_start: whether to evaluate before the first step too.
     """
 
     epochs: int
@@ -31,12 +32,14 @@ class Schedule:
     peak_lr: float
     min_lr: float
     warmup_steps: int
+    evaluates_start: bool = False
 
     @classmethod
-    def of(cls, params: TrainParams, steps_per_epoch: int) -> Schedule:
-        """The schedule that these params describe."""
+    def of(cls, params: TrainParams, steps_per_epoch: int, pretrained: bool = False) -> Schedule:
+        """The schedule that these params describe; `pretrained`: the first weights are a trained network's."""
         lrs = params.learning_rate, params.min_learning_rate, params.warmup_steps
-        return cls(params.epochs, steps_per_epoch, params.eval_every, params.checkpoint_every, *lrs)
+        start = pretrained or params.epochs == 0
+        return cls(params.epochs, steps_per_epoch, params.eval_every, params.checkpoint_every, *lrs, start)
 
     @property
     def steps(self) -> int:
@@ -49,10 +52,12 @@ class Schedule:
 
     def ends_epoch(self, done: int) -> bool:
         """Whether an epoch ends after this many steps."""
-        return done % self.steps_per_epoch == 0
+        return done > 0 and done % self.steps_per_epoch == 0
 
     def evaluates(self, done: int) -> bool:
         """Whether the training evaluates after this many steps."""
+        if done == 0:
+            return self.evaluates_start
         return self.ends_epoch(done) or (self.eval_every > 0 and done % self.eval_every == 0)
 
     def writes_row(self, done: int) -> bool:

@@ -47,6 +47,23 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class TakenStep:
+    """A step that was taken and not read yet.
+
+    Attributes:
+        number: of the step; 0 is the first.
+        targets: in it.
+        lr: its learning rate.
+        result: its loss and gradient norm, on the device.
+    """
+
+    number: int
+    targets: int
+    lr: float
+    result: Tensor
+
+
+@dataclass(frozen=True)
 class StepParts:
     """What a step is made of.
 

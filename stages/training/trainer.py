@@ -10,8 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +25,7 @@ from stages.training.history import History, Mean, Row
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
 from stages.training.signals import Stop
-from stages.training.step import Batch, EagerStep, MicroBatch, to_device
+from stages.training.step import Batch, EagerStep, MicroBatch, TakenStep, to_device
 
 MOST_PENDING = 20  # steps on a GPU whose results are not read yet: reading waits for the GPU
 SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and after 30 it is practically 0
@@ -35,23 +33,6 @@ SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and
 
 class Stopped(Exception):
     """The training was asked to stop and has saved itself. The exception's text is the signal's name."""
-
-
-@dataclass(frozen=True)
-class TakenStep:
-    """A step that was taken and not read yet.
-
-    Attributes:
-        number: of the step; 0 is the first.
-        targets: in it.
-        lr: its learning rate.
-        result: its loss and gradient norm, on the device.
-    """
-
-    number: int
-    targets: int
-    lr: float
-    result: Tensor
 
 
 class Trainer:
@@ -66,11 +47,13 @@ class Trainer:
         run: where rank 0 logs.
         write_samples: called by rank 0 before the first step and after each evaluation, with the network; it returns sample
             texts, and must not use the global generator.
+        keeps_best: whether to keep the weights of the lowest validation loss.
 
     Attributes:
         step: optimizer steps taken.
         pending: those of them whose results are not read yet.
         history: what they measured, up to the last one that was read.
+        best: the weights that are kept, on rank 0.
         resumed: tokens that were trained on before this process started.
         step_parts: what the step is made of.
     """
@@ -84,6 +67,7 @@ class Trainer:
         checkpoints: Checkpoints,
         run: LiveRun,
         write_samples: Callable[[GPT2], list[str]],
+        keeps_best: bool = False,
     ) -> None:
         self.training_step, self.batches, self.schedule, self.validation = training_step, batches, schedule, validation
         self.checkpoints, self.run, self.write_samples = checkpoints, run, write_samples
@@ -91,6 +75,7 @@ class Trainer:
         self.net, self.world = self.step_parts.net, self.step_parts.world
         self.step, self.resumed, self.history = 0, 0, History()
         self.pending: list[TakenStep] = []
+        self.keeps_best, self.best = keeps_best, dict[str, Tensor]()
         self._skips = 0  # in a row
         self._progress_text = ""
         self._speed_since = 0.0, 0  # when the speed was measured last, and the tokens then
@@ -108,7 +93,10 @@ class Trainer:
 
     def _fit(self, stop: Stop) -> None:
         if not self._restore():
-            self._write_samples()  # what a network writes that has learned nothing
+            if self.schedule.evaluates(0):
+                self._evaluate(print)
+            else:
+                self._write_samples()  # what a network writes that has learned nothing
         self.step_parts.module.train()
         steps = self.schedule.steps
         with (
@@ -128,7 +116,7 @@ class Trainer:
                     self.flush_metrics()
                     progress.set_postfix_str(self._progress_text, refresh=False)
                 if self.schedule.evaluates(self.step):
-                    self._evaluate(progress)
+                    self._evaluate(progress.write)
                     self._start_clock()  # the speed is the training's alone
                 saves = self.checkpoints.due(self.step, self.schedule.checkpoint_every) and self.step < steps
                 stops, saves = self.world.any(stop.signal_name is not None, saves)
@@ -208,7 +196,7 @@ class Trainer:
                 values["skipped_steps"] = self.history.skipped
             self.run.log(done, values | {"tokens_per_second": speed})
 
-    def _evaluate(self, progress: Any) -> None:
+    def _evaluate(self, say: Callable[[str], object]) -> None:
         """Validation loss on the same windows each time; it draws no random number, so the training stays as it was."""
         val_loss, epochs = self.validation_loss(), self.step / self.schedule.steps_per_epoch
         self.history.validation.append({"step": self.step, "epoch": epochs, "val_loss": val_loss})
@@ -216,11 +204,14 @@ class Trainer:
             epoch, train_loss = round(epochs), self.history.since_epoch.pop()
             self.history.epochs.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
             if self.world.is_main:
-                progress.write(
-                    f"epoch {epoch}/{self.schedule.epochs}: train loss {train_loss:.4f}, validation loss {val_loss:.4f}"
-                )
+                say(f"epoch {epoch}/{self.schedule.epochs}: train loss {train_loss:.4f}, validation loss {val_loss:.4f}")
+        elif self.step == 0 and self.world.is_main:
+            say(f"before the first step: validation loss {val_loss:.4f}")
         if self.world.is_main:
             self.run.log(self.step, {"val_loss": val_loss})
+        if self.keeps_best and self.world.any(self.world.is_main and self.history.best["step"] == self.step)[0]:
+            weights = {name: distributed.full_tensor(p).detach() for name, p in self.net.named_parameters()}
+            self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()} if self.world.is_main else {}
         self._write_samples()
 
     def _write_samples(self) -> None:
@@ -252,7 +243,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the steps that were taken."""
         self.flush_metrics()
-        state = State(self.step, self.history.as_json(), self.training_step.scaler.state_dict())
+        state = State(self.step, self.history.as_json(), self.training_step.scaler.state_dict(), self.best)
         self.checkpoints.save(state, self.net, self.step_parts.optimizers)
 
     def _restore(self) -> bool:
@@ -260,7 +251,7 @@ class Trainer:
         state = self.checkpoints.restore(self.net, self.step_parts.optimizers)
         if state is None:
             return False
-        self.step, self.history = state.step, History.from_json(state.history)
+        self.step, self.history, self.best = state.step, History.from_json(state.history), state.best
         self.resumed = self.history.tokens
         self.training_step.scaler.load_state_dict(state.scaler)
         if self.world.is_main:
@@ -274,12 +265,7 @@ class Trainer:
 
     def summary(self, seconds: float) -> str:
         """What was trained, how well and how fast."""
-        last, skipped = self.history.epochs[-1], self.history.skipped
-        text = (
-            f"trained to step {self.step:,} in {seconds / 60:.1f} minutes ({self.trained_here / seconds:,.0f} tokens/s): "
-            f"train loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} nats/token"
-        )
-        return text + (f"\nsteps skipped because their gradients were too large for fp16: {skipped:,}" if skipped else "")
+        return self.history.summary(self.step, self.trained_here, seconds, self.keeps_best)
 
     def _not_finite(self, step: TakenStep, loss: float, norm: float) -> str:
         windows = ", ".join(str(start // self.batches.stride) for start in self.batches.starts(step.number)[:16])

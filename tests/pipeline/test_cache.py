@@ -14,12 +14,16 @@ pytestmark = pytest.mark.slow
 STAGES = ("download", "tokenize")
 
 
+def outputs(project: Project) -> list[Path]:
+    return [path for stage in STAGES for path in (project.folder / "data" / stage).rglob("*") if path.is_file()]
+
+
 def contents(project: Project) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for stage in STAGES for path in (project.folder / "data" / stage).iterdir()}
+    return {str(path): path.read_bytes() for path in outputs(project)}
 
 
 def links(project: Project) -> set[int]:
-    return {path.stat().st_nlink for stage in STAGES for path in (project.folder / "data" / stage).iterdir()}
+    return {path.stat().st_nlink for path in outputs(project)}
 
 
 def test_stages_replace_links_and_leave_the_cache_alone(finished: Project, tmp_path: Path) -> None:

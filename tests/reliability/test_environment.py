@@ -163,8 +163,9 @@ def test_streams_that_nobody_reads_change_nothing(
     """A daemon's closed streams, a reader that goes away: a stage writes its bytes, and no message gets into a file."""
     folder = reference.copy_data(tmp_path / "project")
     before, known = digests(folder / "data"), {run.id for run in Project(folder).runs(store)}
-    for path in (folder / "data" / stage).iterdir():
-        path.unlink()
+    for path in (folder / "data" / stage).rglob("*"):
+        if path.is_file():
+            path.unlink()
     env = environment(folder, **QUIET, MLFLOW_TRACKING_URI=store)
     script = f"set -o pipefail; {sys.executable} -m stages.{stage} {closed}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False)

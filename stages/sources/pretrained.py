@@ -1,0 +1,251 @@
+"""Pretrained network: the weights that `init_from` names, on the Hugging Face Hub or in a folder, checked before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.config import GPT2Config
+from model.hf_layouts import CONFIG, INDEX, PICKLED, WEIGHTS, check_weights, read_config, read_weights, weight_files
+from stages.common import addresses, files
+from stages.common.errors import UserError
+from stages.corpus import initial
+from stages.corpus.tokenizer import BYTES, END_OF_TEXT, GPT2_SIZE, Tokenizer
+from stages.sources import checksums
+from stages.sources.hub_errors import Wanted, explained
+from stages.sources.local_files import HUB_ID, existing, name_of
+
+TIMEOUT = 20  # seconds for the Hub's first answer
+SUFFIXES = (".json", ".txt", ".safetensors", ".bin")  # of the files that are read
+TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a network lies.
+
+    Attributes:
+        name: as `init_from` says it; of an absolute path its last part.
+        revision: a commit of the Hub; None for a folder.
+        names: its files.
+        fetch: makes one of them a local file.
+    """
+
+    name: str
+    revision: str | None
+    names: Collection[str]
+    fetch: Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network that was fetched and checked.
+
+    Attributes:
+        about: what about.json says of it.
+        paths: its files, by the names that they get in data/download/init.
+        tokenizer: its own.
+    """
+
+    about: dict[str, Any]
+    paths: dict[str, Path]
+    tokenizer: Tokenizer
+
+
+def identify(init_from: str, revision: str | None) -> dict[str, Any]:
+    """Which network exactly `init_from` names: its commit on the Hub, or the checksums of a folder's files.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    folder = _folder(init_from)
+    if folder is None:
+        with explained(_wanted(init_from, revision)):
+            return {"name": init_from, "revision": _hub(init_from, revision).revision}
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    with checksums.remembered() as sha256:
+        return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
+
+
+def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]) -> Pretrained:
+    """Fetch the network's files, its weights last, and check all that can be wrong with them.
+
+    Args:
+        init_from: a Hub id, or a folder in Hugging Face's layout, which goes before a Hub id of the same spelling.
+        revision: of the Hub; None = the newest commit.
+        params: all params: those of the shape must be the network's.
+
+    Raises:
+        UserError: there is no such network, it cannot be read, or it is another one than the params describe.
+    """
+    folder = _folder(init_from)
+    if folder is not None:
+        return _open(
+            Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath), init_from, params
+        )
+    with explained(_wanted(init_from, revision)):
+        return _open(_hub(init_from, revision), init_from, params)
+
+
+def shape_of(init_from: str, revision: str | None) -> dict[str, Any]:
+    """The params that the network decides, and its context as `block_size`; see `open_network`, which has the same errors."""
+    folder = _folder(init_from)
+    if folder is not None:
+        config, tokenizer = _describe(_local(init_from, folder))
+    else:
+        with explained(_wanted(init_from, revision)):
+            config, tokenizer = _describe(_hub(init_from, revision))
+    return _shape(config, tokenizer)
+
+
+def write(network: Pretrained | None, folder: Path) -> None:
+    """Write data/download/init; without a network only an about.json, which says so."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if network is None:
+        files.write_json(folder / "about.json", {"init_from": None})
+        return
+    for name, path in network.paths.items():
+        with files.atomic(folder / name) as temporary:
+            shutil.copyfile(path, temporary)
+    files.write_text(folder / TOKENIZER, network.tokenizer.to_json())
+    sums = {name: files.digest(folder / name) for name in [*network.paths, TOKENIZER]}
+    files.write_json(folder / "about.json", network.about | {"files": sums})
+
+
+def _folder(init_from: str) -> Path | None:
+    """The folder that `init_from` names; None = a Hub id."""
+    if path := existing(init_from):
+        if not path.is_dir():
+            raise UserError(f"init_from: {init_from} is no folder. Give the folder that has config.json and the weights")
+        return path
+    if HUB_ID.fullmatch(init_from):
+        return None
+    given = addresses.shown(init_from) or "an address" if "://" in init_from else init_from
+    raise UserError(
+        f"init_from: {given}: no such folder here. Give a folder in Hugging Face's layout, or a Hub id as in "
+        "openai-community/gpt2, or null"
+    )
+
+
+def _local(init_from: str, folder: Path) -> Repository:
+    return Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath)
+
+
+def _wanted(init_from: str, revision: str | None) -> Wanted:
+    without = (
+        f"To do without the Hub: fetch the network where there is one (hf download {init_from} --local-dir FOLDER) "
+        "and give that folder as init_from"
+    )
+    return Wanted("init_from", "init_revision", "network", init_from, revision, without)
+
+
+def _hub(init_from: str, revision: str | None) -> Repository:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    info = HfApi().model_info(init_from, revision=revision, timeout=TIMEOUT)
+    commit = info.sha
+    if commit is None:
+        raise UserError(f"init_from: the Hub names no commit of {init_from}. Give init_revision as a commit")
+    names = {file.rfilename for file in info.siblings or []}
+    return Repository(init_from, commit, names, lambda name: Path(hf_hub_download(init_from, name, revision=commit)))
+
+
+def _open(repository: Repository, init_from: str, params: Mapping[str, Any]) -> Pretrained:
+    config, tokenizer = _describe(repository)
+    shape = _shape(config, tokenizer)
+    initial.check_shape(init_from, shape, params)
+    with _in_words(repository):
+        names = weight_files(repository.names, repository.fetch)
+        paths = {name: repository.fetch(name) for name in names}
+        weights = read_weights(list(paths.values()))
+        check_weights(config, weights, paths[names[0]])
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise UserError(f"init_from: {init_from}: its weights are not finite numbers. Give another network")
+    if more := config.vocab_size - tokenizer.vocab_size:
+        print(f"init_from: {more:,} rows of the embedding belong to no token of the tokenizer: they are not used")
+    kept = [CONFIG]
+    if names[0] not in (WEIGHTS, PICKLED):
+        kept.append(f"{WEIGHTS if names[0].endswith('.safetensors') else PICKLED}{INDEX}")
+    about = {"init_from": repository.name, "revision": repository.revision, "shape": shape}
+    return Pretrained(about, {name: repository.fetch(name) for name in kept} | paths, tokenizer)
+
+
+def _describe(repository: Repository) -> tuple[GPT2Config, Tokenizer]:
+    """What can be known without the weights."""
+    if CONFIG not in repository.names:
+        raise UserError(f"init_from: {repository.name} has no {CONFIG}: it is not a network in Hugging Face's layout")
+    with _in_words(repository):
+        config = read_config(repository.fetch(CONFIG))
+        return config, _tokenizer(repository, config)
+
+
+def _shape(config: GPT2Config, tokenizer: Tokenizer) -> dict[str, Any]:
+    decided: dict[str, Any] = {"vocabulary": "full" if tokenizer.vocab_size == GPT2_SIZE else "corpus"}
+    decided |= {key: getattr(config, key) for key in initial.SHAPE if key != "vocabulary"}
+    return decided | {"block_size": config.block_size}
+
+
+def _tokenizer(repository: Repository, config: GPT2Config) -> Tokenizer:
+    """The network's own tokenizer: GPT-2's, or a part of it.
+
+    Raises:
+        ValueError: it is another one, or has more tokens than the network.
+    """
+    whole = Tokenizer.gpt2()
+    if TOKENIZER in repository.names:
+        raw = _json(repository.fetch(TOKENIZER))
+        model, added = raw.get("model", {}), raw.get("added_tokens", [])
+        tokens = dict(model.get("vocab", {})) | {one["content"]: one["id"] for one in added}
+        merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model.get("merges", [])]
+    elif {VOCABULARY, MERGES} <= set(repository.names):
+        tokens = _json(repository.fetch(VOCABULARY))
+        lines = repository.fetch(MERGES).read_text(encoding="utf-8").splitlines()
+        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    elif config.vocab_size >= GPT2_SIZE:
+        return whole
+    else:
+        raise ValueError(f"it has {config.vocab_size:,} tokens and no {TOKENIZER}")
+    theirs = json.loads(whole.to_json())["model"]
+    ranks = {tuple(pair): rank for rank, pair in enumerate(theirs["merges"])}
+    tokens = {token: place for token, place in tokens.items() if place <= tokens.get(END_OF_TEXT, -1)}  # others' pads follow
+    in_order = sorted(tokens, key=lambda token: theirs["vocab"].get(token, -1))
+    ordered = [ranks.get(pair, -1) for pair in merges]
+    if (
+        tokens != {token: place for place, token in enumerate(in_order)}
+        or not tokens.keys() <= theirs["vocab"].keys()
+        or ordered != sorted(set(ordered) - {-1})
+        or len(tokens) != BYTES + len(merges) + 1
+    ):
+        raise ValueError("its tokenizer is neither GPT-2's nor a part of it; this pipeline has no other")
+    if len(tokens) > config.vocab_size:
+        raise ValueError(f"its tokenizer has {len(tokens):,} tokens, its {CONFIG} only {config.vocab_size:,} (vocab_size)")
+    return Tokenizer.from_bpe(tokens, merges)
+
+
+def _json(path: Path) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return found
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+
+
+@contextmanager
+def _in_words(repository: Repository) -> Iterator[None]:
+    """What `model` says of a file, with the key and without the folder that the file was fetched into."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:  # the Hub's libraries have heirs of it
+            raise
+        folder = f"{repository.fetch(CONFIG).parent}{os.sep}"
+        raise UserError(f"init_from: {repository.name}: {str(error).replace(folder, '')}. Give another network") from error
