@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
 
     Each file is written under another name and renamed, so it is never half-written. The position table is stored as `wpe`
     whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32. Generation
-    starts from `end_of_text`, the token between texts, and stops at it.
+    starts from `end_of_text`, the token between texts, draws each token, and stops at `end_of_text` or where the context ends.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,11 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     weights = {PREFIX + name: _stored(name, tensor) for name, tensor in ours.items()}
     if not net.config.tie_embeddings:  # else transformers ties it again
         weights["lm_head.weight"] = _stored("lm_head.weight", head)
-    generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    generation = {
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text),
+        "max_length": net.config.block_size,  # without it, transformers' pipeline writes beyond the context, which fails
+        "do_sample": True,
+    }
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     _replace(folder / GENERATION, lambda path: _write_json(path, generation))
     _replace(folder / CONFIG, lambda path: _write_json(path, _to_json(net.config, end_of_text)))
@@ -64,6 +69,7 @@ def load(folder: Path | str) -> GPT2:
         name.removeprefix(PREFIX): _stored(name, tensor) for name, tensor in theirs.items() if not name.endswith(BUFFERS)
     }
     _check_sizes(config, weights, folder / WEIGHTS)
+    config = _with_positions_as_stored(config, weights.get("wpe.weight"))
     if config.tie_embeddings and "wte.weight" in weights:
         weights["lm_head.weight"] = weights["wte.weight"]
     with torch.device("meta"), _NoInitialisation():
@@ -93,11 +99,25 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
     return (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
 
 
+def _with_positions_as_stored(config: GPT2Config, table: Tensor | None) -> GPT2Config:
+    """The config, with learned positions where the stored ones are not the sinusoidal table.
+
+    To other tools the table is a weight like the others. They train it further, and leave our key `position` as it was.
+    """
+    if config.position != "sinusoidal" or table is None:
+        return config
+    sinusoidal = POSITION_SCALE * sinusoidal_positions(config.block_size, config.n_embd)
+    rounding = torch.finfo(torch.float32).eps  # another machine's sine may differ in the last digit
+    same = torch.allclose(table, sinusoidal, rtol=rounding, atol=0.0)
+    return config if same else replace(config, position="learned")
+
+
 def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
+        "n_ctx": config.block_size,  # the older name of n_positions, which llama.cpp's converter reads
         "n_inner": None,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
