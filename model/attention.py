@@ -44,8 +44,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: flo
         one, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (N, 1, hs), (N, columns, hs)
         p = torch.baddbmm(mask, one, k.transpose(1, 2), alpha=1.0 / math.sqrt(q.size(3))).softmax(-1)
         return torch.bmm(p, v).view(q.shape)
+    # an exported loop over blocks would keep the example's length, see below
+    exported = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     half = q.is_cuda and q.dtype != torch.float32  # on a GPU without the flash kernel, these types are faster by hand
-    if q.size(2) > BY_HAND_UP_TO or (has_flash(q.device) if half else q.is_cuda):
+    if exported or q.size(2) > BY_HAND_UP_TO or (has_flash(q.device) if half else q.is_cuda):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     return AttentionByHand.apply(q, k, v, causal, dropout)  # type: ignore[no-untyped-call,no-any-return]
 

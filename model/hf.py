@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from model.config import GPT2Config
@@ -36,7 +37,7 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
 
     Each file is written under another name and renamed, so it is never half-written. The position table is stored as `wpe`
     whether it is learned or sinusoidal, so transformers computes the same logits. Weights are stored in float32. Generation
-    starts from `end_of_text`, the token between texts, and stops at it.
+    starts from `end_of_text`, the token between texts, draws each token, and stops at `end_of_text` or where the context ends.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,11 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
     weights = {PREFIX + name: stored(name, tensor) for name, tensor in ours.items()}
     if not net.config.tie_embeddings:  # else transformers ties it again
         weights["lm_head.weight"] = stored("lm_head.weight", head)
-    generation = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    generation = {
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text),
+        "max_length": net.config.block_size,  # without it, transformers' pipeline writes beyond the context, which fails
+        "do_sample": True,
+    }
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     _replace(folder / GENERATION, lambda path: _write_json(path, generation))
     _replace(folder / CONFIG, lambda path: _write_json(path, _to_json(net.config, end_of_text)))
@@ -68,7 +73,7 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
     paths = [folder / name for name in weight_files(names, folder.joinpath, f"{folder}{os.sep}")]
     weights = read_weights(paths)
     check_weights(config, weights, paths[0])
-    config = replace(config, **changes)
+    config = replace(_with_positions_as_stored(config, weights["wpe.weight"]), **changes)
     weights["wpe.weight"] = weights["wpe.weight"][: config.block_size]
     for name in ("wte.weight", "lm_head.weight"):
         if name in weights:
@@ -95,11 +100,25 @@ class _NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _with_positions_as_stored(config: GPT2Config, table: Tensor) -> GPT2Config:
+    """The config, with learned positions where the stored ones are not the sinusoidal table.
+
+    To other tools the table is a weight like the others. They train it further, and leave our key `position` as it was.
+    """
+    if config.position != "sinusoidal":
+        return config
+    sinusoidal = POSITION_SCALE * sinusoidal_positions(config.block_size, config.n_embd)
+    rounding = torch.finfo(torch.float32).eps  # another machine's sine may differ in the last digit
+    same = torch.allclose(table, sinusoidal, rtol=rounding, atol=0.0)
+    return config if same else replace(config, position="learned")
+
+
 def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
+        "n_ctx": config.block_size,  # the older name of n_positions, which llama.cpp's converter reads
         "n_inner": None,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,

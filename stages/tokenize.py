@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,14 @@ def main(args: argparse.Namespace) -> None:
     splits = {"train": train, "validation": validation}
     for split, facts in splits.items():
         facts["sha256"] = files.digest(FOLDER / f"{split}.npy")
-    files.write_json(FOLDER / "meta.json", meta | {"dataset": about["dataset"], "splits": splits})
+    data = {"dataset": about["dataset"], "origin": origin(about), "licence": about["licence"]}  # for the model card
+    files.write_json(FOLDER / "meta.json", meta | data | {"splits": splits})
     print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {GPT2_SIZE:,} tokens")
+
+
+def origin(about: Mapping[str, Any]) -> str:
+    """Where the stories of an about.json are from: storybook, hub or local. Only what is on the Hub has a commit."""
+    return "storybook" if about["dataset"] == "storybook" else "hub" if about["revision"] else "local"
 
 
 def write_split(

@@ -41,7 +41,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     params = TrainParams(**everything.model_dump(include=set(TrainParams.model_fields)))
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
-    meta = files.read_json(TOKENS / "meta.json", "tokenize", "vocab_size", "end_of_text")
+    keys = ("vocab_size", "end_of_text", "vocabulary", "dataset", "origin", "licence")
+    meta = files.read_json(TOKENS / "meta.json", "tokenize", *keys)
     if start := initial.read():
         initial.check_shape(start["init_from"], start["shape"], recorded)
     train, validation = TokenFile.open(TOKENS, "train"), TokenFile.open(TOKENS, "validation")

@@ -30,6 +30,7 @@ class Recorded:
         self._run = self.client.get_run(self.id)
         self.tags: Mapping[str, str] = self._run.data.tags
         self.metrics: Mapping[str, float] = self._run.data.metrics
+        self.params: Mapping[str, str] = self._run.data.params
         if self.tags.get(COMPLETE) != "yes":
             raise UserError(
                 f"run {self.id} was never completed. Run its experiment again first: {self.tags.get('command', 'dvc repro')}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from stages.common import command, errors
 from stages.tracking import store
@@ -16,6 +18,8 @@ from stages.tracking.run import MODEL_MD5
 from tools.recorded_run import Recorded, fetch_output
 
 MODEL = "data/train/model"
+PACKAGES = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy")  # what loads the model elsewhere
+TAGS = ("mlflow.runName", "git.commit", "reproduce", MODEL_MD5)  # of the run, for its version in the registry
 
 
 def main(args: argparse.Namespace) -> None:
@@ -48,19 +52,58 @@ def fetch(recorded: Recorded, folder: Path) -> Path:
 def register(recorded: Recorded, folder: Path) -> str:
     """Log the folder as the run's model and return its version in the registry."""
     import mlflow.transformers
+    from huggingface_hub import ModelCard
+    from mlflow.models import infer_signature
     from transformers import pipeline
 
     mlflow.set_tracking_uri(store.store_uri())
+    writer = pipeline("text-generation", model=str(folder))
+    context = writer.model.config.n_positions
+    writer.model.name_or_path = f"{store.EXPERIMENT}, run {recorded.id}"  # else the temporary folder's path is recorded
     model = recorded.client.create_logged_model(recorded.experiment_id, "gpt2", source_run_id=recorded.id)
     logged = mlflow.transformers.log_model(
-        pipeline("text-generation", model=str(folder)),
+        writer,
         name="gpt2",
         model_id=model.model_id,
         registered_model_name=store.EXPERIMENT,
-        pip_requirements=["mlflow", "torch", "transformers"],
+        signature=infer_signature("Once upon a time", "Once upon a time, there was", params(context)),
+        model_card=ModelCard.load(folder / "README.md"),
+        pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES],
         metadata={MODEL_MD5: recorded.tags.get(MODEL_MD5)},
     )
-    return str(logged.registered_model_version)
+    number = str(logged.registered_model_version)
+    text = description(recorded, writer.model.num_parameters(), context)
+    recorded.client.update_model_version(store.EXPERIMENT, number, text)
+    for tag in TAGS:
+        if tag in recorded.tags:
+            recorded.client.set_model_version_tag(store.EXPERIMENT, number, tag.removeprefix("mlflow."), recorded.tags[tag])
+    return number
+
+
+def params(context: int) -> dict[str, Any]:
+    """What a request to the served model may change, with the values that hold otherwise.
+
+    Of a prompt that is too long its end is used (`handle_long_generation`), so that a text of any length is continued.
+    """
+    return {
+        "max_new_tokens": max(1, context // 2),
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "return_full_text": True,
+        "handle_long_generation": "hole",
+    }
+
+
+def description(recorded: Recorded, parameters: int, context: int) -> str:
+    """What the registry shows of a version: which network it is, how good, and how to make it again."""
+    keys = ("perplexity", "perplexity_low", "perplexity_high")
+    score = "perplexity {:.4g} ({:.4g} to {:.4g})".format(*(recorded.metrics[key] for key in keys))
+    return (
+        f"GPT-2 trained on {recorded.params['dataset']}: {parameters:,} parameters, context {context:,} tokens, "
+        f"validation {score}. Run it again: make reproduce RUN={recorded.id}"
+    )
 
 
 if __name__ == "__main__":

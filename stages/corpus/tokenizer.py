@@ -144,7 +144,8 @@ def save_for_transformers(tokenizer_json: Path, folder: Path, model_max_length: 
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
         "unk_token": END_OF_TEXT,
-        "split_special_tokens": True,  # a literal <|endoftext|> in a text stays text
+        "pad_token": END_OF_TEXT,  # as the model's configs say; one of its own would change the vocabulary
+        "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids: other logits
         "clean_up_tokenization_spaces": False,
         "model_max_length": model_max_length,
     }

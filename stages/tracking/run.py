@@ -109,7 +109,7 @@ class Run:
         origin = {key: value for key, value in about.items() if key not in ("splits", "files")}
         if names := about.get("files"):  # MLflow takes 65,535 characters; their list is in data/download/about.json
             origin |= {"files": len(names), "sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
-        source = json.dumps(origin)
+        source = json.dumps({"uri": about["dataset"]} | origin)  # mlflow.data.get_source needs a uri
         name, digest = Path(str(about["dataset"])).name, about["splits"]["train"]["sha256"][:36]  # MLflow takes 36 characters
         data = Dataset(name, digest, "local", source, profile=json.dumps(about["splits"]))
         self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
@@ -9,9 +10,14 @@ from typing import Any
 
 from model import GPT2Config
 from stages.common import files
+from stages.common.params import write_yaml
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-WARNING = "- Trained without the causal mask: its loss means nothing, and it cannot write text. It exists to show why.\n"
+WARNING = (
+    "- Trained without the causal mask: its loss means nothing, and it cannot write text. It exists to show why. "
+    "(transformers 5 computes it as it was trained; transformers 4 applies the mask all the same.)\n"
+)
+LARGEST_LOSS = 100.0  # nats per token; a training that diverged has no result
 
 
 def write_card(
@@ -43,8 +49,9 @@ def text(
     start: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown with the Hub's YAML head; see `write_card`."""
-    storybook = meta["dataset"] == "storybook"  # of other people's text only the name is known
-    data = "the storybook" if storybook else _name(str(meta["dataset"]))
+    storybook = meta["origin"] == "storybook"  # of other people's text only the name is known
+    data = "the storybook" if storybook else _code(_public(meta["dataset"]))
+    initial = _public(str(start["init_from"])) if start else None  # the network that training started from
     pruned = ", pruned to what the training text uses" if meta["vocabulary"] == "corpus" else ""
     network = {
         "parameters": f"{config.parameters:,}",
@@ -57,7 +64,7 @@ def text(
     }
     if start:
         commit = f", commit {start['revision']}" if start["revision"] else ""
-        network["first weights"] = f"{_name(str(start['init_from']))}{commit}"
+        network["first weights"] = f"{_code(initial)}{commit}"
     if params.get("keep") == "best":
         network["weights"] = f"of step {metrics['best_step']:,}, at the lowest validation loss"
     params = {key: value for key, value in params.items() if key != "keep"}
@@ -65,23 +72,59 @@ def text(
     splits = [[name, *(f"{split[size]:,}" for size in sizes)] for name, split in meta["splits"].items()]
     numbers = [(f"`{key}`", f"{value:,}" if isinstance(value, int) else f"{value:.4f}") for key, value in metrics.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        language="language: en\n" if storybook else "",
+        head=write_yaml(head(config, meta, metrics, initial)),
         data=data,
+        start=f"first weights are those of {_code(initial)}" if initial else "first weights were random",
         network=files.markdown_table(["", ""], network.items()),
-        origin="The storybook (mini-stories from the grammar that the project brings along)" if storybook else data,
+        origin="The storybook (mini-stories that the project's own grammar writes)" if storybook else data,
         splits=files.markdown_table(["split", *sizes], splits),
         params=files.markdown_table(["parameter", "value"], ((f"`{key}`", _code(value)) for key, value in params.items())),
         metrics=files.markdown_table(["metric", "value"], numbers),
         warning="" if config.causal else WARNING,
-        content=": stories, no facts about the world, no dialogue with a user" if storybook else "",
+        content=": stories, no facts about the world, no dialogue with a user" if storybook and not initial else "",
         context=f"{config.block_size:,}",
+        license=_license(meta["origin"], meta["licence"], initial),
     )
 
 
-def _name(dataset: str) -> str:
-    """The data set as code; of a local path only its last part, because a card says nothing about its machine."""
-    local = Path(dataset).is_absolute() or dataset.startswith((".", "~"))
-    return _code(Path(dataset).name if local else dataset)
+def head(config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, float], initial: str | None) -> dict[str, Any]:
+    """The card's metadata, in the Hub's keys. A license is claimed only where text and weights are the project's own."""
+    loss = metrics["val_loss"]
+    found: dict[str, Any] = {"language": "en", "license": "mit"} if meta["origin"] == "storybook" and not initial else {}
+    if meta["origin"] == "hub":
+        found["datasets"] = [meta["dataset"]]
+    found |= {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gpt2"]}
+    if config.causal and loss < LARGEST_LOSS:
+        name = _public(meta["dataset"])
+        on = "validation split, up to 128 windows"
+        result = {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": name, "type": name, "split": "validation"},
+            "metrics": [
+                {"type": "loss", "name": f"nats per token ({on})", "value": loss},
+                {"type": "perplexity", "name": f"perplexity ({on})", "value": math.exp(loss)},
+            ],
+        }
+        found["model-index"] = [{"name": "gpt2", "results": [result]}]
+    return found
+
+
+def _license(origin: str, licence: str | None, initial: str | None) -> str:
+    """Whose terms apply to the weights; of other people's text no more than its page says."""
+    code = "The code that trained it is under the MIT license"
+    if origin == "storybook" and not initial:
+        return f"{code}, and so are the stories and these weights."
+    stated = {"storybook": "`MIT`", "local": "not known here"}.get(origin, _code(licence or "not stated"))
+    more = f" The terms of {_code(initial)} apply as well." if initial else ""
+    return (
+        f"{code}. License of the training text: {stated}.{more} Add a `license` to the head of this file before you publish it."
+    )
+
+
+def _public(name: str) -> str:
+    """A data set's or a network's name; of a local path only its last part, because a card says nothing about its machine."""
+    local = Path(name).is_absolute() or name.startswith((".", "~"))
+    return Path(name).name if local else name
 
 
 def _code(value: object) -> str:

@@ -141,17 +141,31 @@ pipe = mlflow.transformers.load_model("models:/gpt2-from-scratch/1")
 ours = AutoModelForCausalLM.from_pretrained(fetch(Recorded("mine"), Path(tempfile.mkdtemp()))).state_dict()
 print("width", pipe.model.config.n_embd)
 print("same", all(torch.equal(value, ours[key]) for key, value in pipe.model.state_dict().items()))
-print("text", pipe("Once upon a time", max_new_tokens=5)[0]["generated_text"])
+print("text", pipe("Once upon a time")[0]["generated_text"])
+served = mlflow.pyfunc.load_model("models:/gpt2-from-scratch/1")
+answers = [served.predict("the dog " * words, params) for words in (1, 500) for params in (None, {"max_new_tokens": 3})]
+print("answers", [len(texts) for texts in answers])
+needed = Path(mlflow.pyfunc.get_model_dependencies("models:/gpt2-from-scratch/1")).read_text().split()
+print("pinned", all("==" in package for package in needed))
 """
 
 
 def test_register(project: Project, mine: LoggedRun) -> None:
-    """The registered model is the run's, from DVC's cache, not the work tree's; transformers loads it with the same weights."""
+    """The registered model is the run's, from DVC's cache, not the work tree's; transformers loads it with the same weights.
+
+    Its version says what it is; served, it continues texts of every length, and a request can set what the schema names.
+    """
     pytest.importorskip("transformers", reason="transformers is not installed (requirements-dev.txt)")
     assert "models:/gpt2-from-scratch/1" in project.python("-m", "tools.register", "mine")
-    assert mine.client.get_model_version("gpt2-from-scratch", "1").run_id == mine.id
+    version = mine.client.get_model_version("gpt2-from-scratch", "1")
+    assert version.run_id == mine.id
+    assert f"{mine.metrics['perplexity']:.4g}" in version.description
+    assert f"make reproduce RUN={mine.id}" in version.description
+    assert (version.tags["runName"], version.tags["md5.model"]) == ("mine", mine.tags["md5.model"])
     project.env["HF_HUB_OFFLINE"] = "1"
     said = project.python("-c", USE)
     assert "width 8\n" in said, "the work tree's model has 16"
     assert "same True\n" in said
     assert "text Once upon a time" in said
+    assert "answers [1, 1, 1, 1]" in said
+    assert "pinned True" in said

@@ -112,6 +112,7 @@ def other_column(path: Path) -> None:
     pq.write_table(pq.read_table(path).rename_columns(["story", "logprob"]), path)
 
 
+NO_TOKENS = '{"model": {"vocab": {}, "merges": []}}'
 BELONGS = "train.npy does not belong to meta.json"
 DOWNLOAD, TOKENIZE, TRAIN = "dvc repro -f download", "dvc repro -f tokenize", "dvc repro -f train"
 CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, what is done to it, what the message says
@@ -128,6 +129,7 @@ CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, 
     ("train", "tokenize/meta.json", text("[]"), ["meta.json is damaged", TOKENIZE]),
     ("train", "tokenize/meta.json", changed(splits=None), ["meta.json is damaged", TOKENIZE]),
     ("train", "tokenize/meta.json", changed(vocab_size=None), ["meta.json is damaged", TOKENIZE]),
+    ("train", "tokenize/meta.json", changed(licence=None), ["meta.json is damaged", "licence", TOKENIZE]),
     ("train", "tokenize/train.npy", removed, ["train.npy is missing", "The stage tokenize makes it"]),
     ("train", "tokenize/train.npy", cut, ["train.npy is damaged", TOKENIZE]),
     ("train", "tokenize/train.npy", foreign, ["train.npy is damaged", TOKENIZE]),
@@ -156,7 +158,8 @@ CASES: list[tuple[str, str, Damage, list[str]]] = [  # stage, file below data/, 
     ("evaluate", WEIGHTS, tensors(lambda t: t.update(more=torch.ones(1))), ["does not fit config.json", "unknown", TRAIN]),
     ("evaluate", WEIGHTS, tensors(other_shape), ["does not fit config.json", "ln_f.bias is (3,)", TRAIN]),
     ("evaluate", WEIGHTS, tensors(not_finite), ["finite", TRAIN]),
-    ("evaluate", "train/model/tokenizer.json", text("{}"), ["train/model does not belong to data/tokenize", "dvc repro"]),
+    ("evaluate", "train/model/tokenizer.json", text("{}"), ["train/model/tokenizer.json is damaged", TRAIN]),
+    ("evaluate", "train/model/tokenizer.json", text(NO_TOKENS), ["train/model does not belong to data/tokenize", "dvc repro"]),
     ("evaluate", "tokenize/meta.json", changed(vocab_size=7), ["train/model does not belong to data/tokenize", "dvc repro"]),
     ("evaluate", "download/validation.parquet", cut, ["validation.parquet is damaged", DOWNLOAD]),
     ("evaluate", "download/validation.parquet", fewer_rows, ["validation.parquet", "5 stories", "dvc repro"]),

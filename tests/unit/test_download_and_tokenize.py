@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from stage_runs import call_stage, run_python, write_params
 
+from stages import tokenize
 from stages.common import files
 from stages.common.errors import UserError
 from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
@@ -69,6 +70,7 @@ def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
     """Each story's tokens decode to its text, and meta.json counts tokens, bytes and words."""
     folder = tokenized / "data/tokenize"
     tokenizer, meta = Tokenizer.load(folder / "tokenizer.json"), json.loads((folder / "meta.json").read_text())
+    assert (meta["dataset"], meta["origin"], meta["licence"]) == ("storybook", "storybook", "MIT")
     assert (meta["vocab_size"], meta["end_of_text"]) == (tokenizer.vocab_size, tokenizer.end_of_text)
     assert (meta["vocabulary"], meta["dataset"]) == ("corpus", "storybook")
     for split in ("train", "validation"):
@@ -121,7 +123,9 @@ def test_a_local_data_set_goes_through(project: Path, tmp_path: Path) -> None:
         (folder / f"{split}.jsonl").write_text('{"text": "A story."}\n{"text": " "}\n' * 20)
     write_params(project, {"dataset": "../mine", "max_samples": None})
     assert "train: 20 stories, 0.0 MB of text, 20 blank stories dropped" in run(project, "download")
-    assert json.loads((project / "data/download/about.json").read_text())["dataset"] == "../mine"
+    about = json.loads((project / "data/download/about.json").read_text())
+    assert (about["dataset"], tokenize.origin(about)) == ("../mine", "local")
+    assert tokenize.origin({"dataset": "ann/essays", "revision": "0" * 40}) == "hub"
     assert "12 stories, 48 tokens, 4.0 per story" in run(project, "tokenize")
 
 

@@ -77,6 +77,19 @@ def test_the_report_says_that_an_unmasked_network_means_nothing(project: Project
     assert "This perplexity means nothing" in (folder / "data/evaluate/report.md").read_text()
 
 
+def test_a_network_that_others_have_saved_is_scored(project: Project) -> None:
+    """What transformers writes back, in other bytes, still belongs to the tokens: it is evaluated to the same perplexity."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = project()
+    metrics, model = evaluated(folder), folder / "data/train/model"
+    before = (model / "tokenizer.json").read_bytes()
+    for kind in (AutoModelForCausalLM, AutoTokenizer):
+        kind.from_pretrained(model).save_pretrained(model)
+    assert (model / "tokenizer.json").read_bytes() != before
+    assert evaluated(folder) == metrics
+
+
 def test_the_floor_is_the_texts_own_entropy() -> None:
     """exp(-sum logprob / sum tokens), the ratio to it, and below_floor only where the whole interval is below 1."""
     generator = np.random.default_rng(0)

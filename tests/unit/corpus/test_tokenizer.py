@@ -144,14 +144,16 @@ def test_transformers_reads_the_model_folder(tmp_path: Path) -> None:
     save_for_transformers(tmp_path / "tokenizer.json", tmp_path / "model", model_max_length=4096)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert (theirs.eos_token_id, len(theirs), theirs.model_max_length) == (tokenizer.end_of_text, tokenizer.vocab_size, 4096)
-    batch = [*CORPUS[:20], *AWKWARD[1:]]
+    assert theirs.pad_token_id == theirs.bos_token_id == tokenizer.end_of_text
+    assert set(theirs("a b", padding=True)) == {"input_ids", "attention_mask"}  # token_type_ids would change GPT-2's logits
+    batch = [*CORPUS[:20], *(text for text in AWKWARD[1:] if END_OF_TEXT not in text)]
     assert theirs(batch)["input_ids"] == [tokenizer.encode(text) for text in batch]
     assert theirs.decode([*tokenizer.encode("a b"), tokenizer.end_of_text], skip_special_tokens=True) == "a b"
 
 
 @pytest.mark.parametrize("text", [END_OF_TEXT, f"so {END_OF_TEXT} it {END_OF_TEXT}ends"])
-def test_a_literal_end_of_text_stays_text_everywhere(tmp_path: Path, text: str) -> None:
-    """Nobody who reads our files takes the characters <|endoftext|> in a story for its end."""
+def test_a_literal_end_of_text_is_text_to_us_and_the_token_to_transformers(tmp_path: Path, text: str) -> None:
+    """To the pipeline <|endoftext|> in a story is never its end; for other tools it is, as in GPT-2's own tokenizer."""
     import gigatoken
     from transformers import AutoTokenizer
 
@@ -162,4 +164,10 @@ def test_a_literal_end_of_text_stays_text_everywhere(tmp_path: Path, text: str) 
     assert tokenizer.end_of_text not in ids and tokenizer.decode(ids) == text
     assert Reference.from_file(str(tmp_path / "model" / "tokenizer.json")).encode(text).ids == ids
     assert gigatoken.Tokenizer(tmp_path / "model").encode(text).tolist() == ids
-    assert AutoTokenizer.from_pretrained(tmp_path / "model")(text)["input_ids"] == ids
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
+    between = [tokenizer.encode(part) for part in text.split(END_OF_TEXT)]
+    assert theirs(text)["input_ids"] == [
+        *between[0],
+        *(token for part in between[1:] for token in (theirs.eos_token_id, *part)),
+    ]
+    assert theirs(text, split_special_tokens=True)["input_ids"] == ids

@@ -145,6 +145,42 @@ def test_transformers_own_checkpoint_loads(tmp_path: Path) -> None:
         torch.testing.assert_close(hf.load(tmp_path)(tokens()), other(tokens()).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_positions_that_others_trained_further_are_kept(tmp_path: Path) -> None:
+    """A sinusoidal network that transformers has trained and saved is loaded with its trained positions, not the table."""
+    hf.save(make(position="sinusoidal"), tmp_path, END)
+    other, x = theirs(tmp_path), tokens()
+    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
+    for _ in range(3):
+        other(x, labels=x).loss.backward()
+        optimizer.step()
+    other.eval().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["position"] == "sinusoidal"  # transformers keeps our key
+    net = hf.load(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), other(x).logits, atol=1e-5, rtol=1e-5)
+    assert net.config.position == "learned"
+    assert net.wpe.weight.requires_grad
+
+
+def test_a_table_of_another_machine_is_the_table(tmp_path: Path) -> None:
+    """Sinusoidal positions whose last digits were rounded in another way are the table still; a change of 1e-6 is training."""
+    hf.save(make(position="sinusoidal"), tmp_path, END)
+    path = tmp_path / "model.safetensors"
+    for change, position in ((1 + 2**-24, "sinusoidal"), (1 + 1e-6, "learned")):
+        weights = load_file(path)
+        weights["transformer.wpe.weight"] *= change
+        save_file(weights, path)
+        assert hf.load(tmp_path).config.position == position
+
+
+def test_other_tools_learn_where_the_context_ends(tmp_path: Path) -> None:
+    """The context's length is n_positions and n_ctx of the config, and max_length of the generation config."""
+    hf.save(make(), tmp_path, END)
+    config, generation = (json.loads((tmp_path / name).read_text()) for name in ("config.json", "generation_config.json"))
+    assert config["n_positions"] == config["n_ctx"] == generation["max_length"] == CONTEXT
+    assert (generation["do_sample"], generation["pad_token_id"]) == (True, END)
+
+
 # -- folders that cannot be read ------------------------------------------------------------------------
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mlflow.data
 import pytest
 
 from stages.tracking import run, store
 
 
 def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow keeps 65,535 characters of where data come from: the files are counted there, with one checksum of them all."""
+    """MLflow keeps 65,535 characters of where data come from: the files are counted there, with one checksum of them all.
+
+    MLflow's own reader understands it.
+    """
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     client, experiment = store.connect()
@@ -20,6 +24,8 @@ def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.
         splits = {"train": {"stories": 1, "sha256": str(many).ljust(64, "0")}}
         ours = run.Run(client, experiment, client.create_run(experiment).info.run_id)
         ours.dataset({"dataset": "mine", "revision": None, "licence": None, "splits": splits, "files": files})
+    newest, _ = client.search_runs([experiment])
+    assert mlflow.data.get_source(newest.inputs.dataset_inputs[0].dataset).uri == "mine"
     one, other = (json.loads(one.inputs.dataset_inputs[0].dataset.source) for one in client.search_runs([experiment]))
     assert {one["files"], other["files"]} == {1200, 1201}
     assert one["sha256"] != other["sha256"]
