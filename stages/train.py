@@ -37,8 +37,7 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
     everything = load_params(Params)  # the run is recorded with all of them
-    recorded = everything.model_dump()
-    params = TrainParams(**everything.model_dump(include=set(TrainParams.model_fields)))
+    recorded, params = everything.model_dump(), TrainParams(**everything.model_dump(include=set(TrainParams.model_fields)))
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
     keys = ("vocab_size", "end_of_text", "vocabulary", "dataset", "origin", "licence")

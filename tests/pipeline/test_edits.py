@@ -224,17 +224,17 @@ def is_recorded_as_it_ran(reference: Reference, folder: Path, stage: str, share:
     project = reference.copy(folder, without=stage)
     key, value = OTHER[stage]
     given = read_yaml((folder / "params.yaml").read_text(encoding="utf-8"))[key]
-    running = project.start("repro", stage)
+    running = project.start("repro")
     assert starts_stage(running, stage)
     time.sleep(share * reference.seconds[stage])
     project.set(**{key: value})
     said = running.communicate(timeout=600)[0]
-    if running.returncode == 0 and stage != "track":
+    if running.returncode == 0 and stage not in ("explain", "track"):
         before = entry(project, stage)
         project.dvc("repro", "--force", "--no-run-cache", "--single-item", stage)
         assert entry(project, stage) == before, said
-    elif running.returncode:
-        assert entry(project, stage) == {"cmd": "never ran"}, said
+    elif running.returncode:  # in the instant before DVC looks at the params it is too late for the stage: `track` finds it
+        assert entry(project, stage) == {"cmd": "never ran"} or f"(dvc repro -f {stage})" in said, said
     project.set(**{key: given})
     project.dvc("repro")
     assert reference.differences(project) == [], said
