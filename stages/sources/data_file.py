@@ -18,7 +18,7 @@ import pyarrow as pa
 from stages.common.errors import UserError
 from stages.sources import packed
 
-LFS_POINTER = re.compile(rb"version https?://\S+\s(ext-\S+ \S+\s)*oid \w+:[0-9a-f]{40,}\s")
+LFS_POINTER = re.compile(rb"version https?://\S+\s+(ext-\S+ \S+\s+)*oid \w+:[0-9a-f]{40,}\s")
 
 
 def printable_path(path: Path | str) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 from stages.common.errors import UserError
 from stages.common.terminal import pluralize
 from stages.sources import formats, packed
-from stages.sources.data_file import printable_path
+from stages.sources.data_file import DataFile, printable_path
 
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
 ARCHIVES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|7z|rar|tar\.\w+)$")
-BESIDE = (".txt", ".json")  # README.txt, dataset_infos.json: not stories, where the stories are files of another kind
 SHOWN = 3  # names in a message
 
 HIDDEN, LINKED, ARCHIVE, OTHER = "hidden", "linked folder", "archive", "of another kind"
@@ -35,7 +34,7 @@ def choose(dataset: str, folder: Path) -> tuple[dict[str, list[Path]], str]:
     if any(said.values()):
         endings = {formats.ending(path) for path in files if said[path]}
         nameless = [path for path in files if not said[path]]
-        stories = [path for path in nameless if (end := formats.ending(path)) in endings or end not in BESIDE]
+        stories = [path for path in nameless if formats.ending(path) in endings or not _may_be_beside(path)]
         if stories:
             some = _some(folder, (path for path in files if said[path]))
             raise UserError(
@@ -99,6 +98,16 @@ def _refuse_doubt(dataset: str, folder: Path, files: Iterable[Path], said: Mappi
     endings = sorted({str(formats.ending(path)) for path in files})
     if len({formats.READERS[ending] for ending in endings}) > 1:
         raise UserError(f"dataset: {dataset} mixes {', '.join(endings)} files. Keep one kind in the folder")
+
+
+def _may_be_beside(path: Path) -> bool:
+    """Whether a file may lie beside stories of another kind: README.txt may, and dataset_infos.json, which has no stories."""
+    if formats.ending(path) == ".json":
+        try:
+            next(formats.tables(DataFile(path.name, path), formats.READERS[".json"]))
+        except UserError:
+            return True
+    return formats.ending(path) == ".txt"
 
 
 def _bare(path: Path) -> Path:

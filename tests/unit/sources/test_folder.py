@@ -33,8 +33,8 @@ LEFT: dict[str, tuple[dict[str, bytes], str]] = {  # beside train.jsonl, and wha
         "5 of another kind (a.md, b.doc, c.jsonl~ and 2 more)",
     ),
     "texts about it": (
-        {"README.txt": NOT_STORIES, "dataset_infos.json": NOT_STORIES},
-        "2 whose name says no split (README.txt, dataset_infos.json)",
+        {"README.txt": NOT_STORIES, "dataset_infos.json": b'{\n "a": 1\n}\n', "state.json": b'{"a": 1}\n'},
+        "3 whose name says no split (README.txt, dataset_infos.json, state.json)",
     ),
     "a test split": ({"validation.jsonl": jsonl(["v"]), "test.jsonl": jsonl(["t"])}, "1 of the test split (test.jsonl)"),
     "several": ({".x": NOT_STORIES, "a.md": NOT_STORIES}, "1 hidden (.x), 1 of another kind (a.md)"),
@@ -81,6 +81,7 @@ DOUBTFUL: dict[str, tuple[dict[str, bytes], str]] = {
     "a folder is named": ({"train/0.jsonl": J, "more/0.jsonl": J}, r"name of more/0\.jsonl says no split"),
     "packed, without a name": ({"train.jsonl": J, "more.jsonl.gz": J}, r"name of more\.jsonl\.gz says no split"),
     "another kind without a name": ({"train.jsonl": J, "more.csv": table(TEXTS)}, r"name of more\.csv says no split"),
+    "stories in .json without a name": ({"train.jsonl": J, "more.json": J}, r"name of more\.json says no split"),
     "parquet without a name": ({"train.jsonl": J, "more.parquet": parquet(TEXTS)}, r"name of more\.parquet says no split"),
     "texts without a name": ({"train.txt": b"a\nb", "more.txt": b"c\nd"}, r"name of more\.txt says no split"),
     "a packed copy": ({"b.jsonl": J, "b.jsonl.gz": J}, r"b\.jsonl and b\.jsonl\.gz seem to be the same stories twice"),
