@@ -43,6 +43,9 @@ def load_initial(folder: Path, config: GPT2Config) -> GPT2:
     changes = {"block_size": config.block_size, "vocab_size": config.vocab_size}
     try:
         net = hf.load(folder, **changes, dropout=config.dropout, causal=config.causal)
+        if net.config.position != config.position:
+            found = net.config.position
+            raise UserError(f"position: {config.position}, but init_from has {found} positions. Type -S position={found}")
         if net.config != config:
             raise ValueError(f"{folder} is another network than config.json of the trained one describes")
     except ValueError as error:

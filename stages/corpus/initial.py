@@ -32,6 +32,8 @@ def check_shape(init_from: str, shape: Mapping[str, Any], params: Mapping[str, A
         UserError: the training would be of another network; the message has the words to type.
     """
     differ = {key: shape[key] for key in SHAPE if key in params and params[key] != shape[key]}
+    if shape["position"] == "sinusoidal" and params.get("position") == "learned":
+        differ.pop("position")  # others may have trained our table further, which only its weights say: `train` looks at them
     longest = shape["block_size"]
     if params.get("block_size", 0) > longest:
         differ["block_size"] = longest

@@ -15,6 +15,7 @@ import pytest
 from gpt2_folder import NETWORK
 from hub_server import Hub, serve
 from refusal import digests, refused
+from safetensors.torch import load_file, save_file
 from stage_runs import call_stage, write_params
 
 from model import GPT2, GPT2Config, hf
@@ -168,6 +169,25 @@ def test_our_own_network_brings_its_pruned_vocabulary(project: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert (project / "data/tokenize/tokenizer.json").read_text() == own.to_json()
     assert json.loads((project / "data/tokenize/meta.json").read_text())["vocab_size"] == own.vocab_size
+
+
+def test_a_table_that_others_trained_further_is_learned(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network of ours with sinusoidal positions, whose table another tool has trained: the words to type say learned."""
+    own = Tokenizer.load(project / "data/tokenize/tokenizer.json")
+    shape: dict[str, Any] = {"block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16, "position": "sinusoidal"}
+    folder = project / "net"
+    hf.save(GPT2(GPT2Config(vocab_size=own.vocab_size, **shape)), folder, own.end_of_text)
+    (folder / "tokenizer.json").write_text(own.to_json())
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.wpe.weight"][3] += 0.1
+    save_file(weights, folder / "model.safetensors")
+    write_params(project, {"init_from": "net"})
+    assert call_stage(project, "download").returncode == 0
+    refused(project, "train", ["position: sinusoidal, but init_from has learned positions", "-S position=learned"], capsys)
+    write_params(project, {"init_from": "net", "position": "learned", "epochs": 0})
+    assert call_stage(project, "download").returncode == 0
+    with chdir(project):
+        train.main(Namespace(no_log=True))
 
 
 @pytest.mark.parametrize("kind", ["another BPE", "no tokenizer", "too many tokens"])
