@@ -72,7 +72,7 @@ def text(
     splits = [[name, *(f"{split[size]:,}" for size in sizes)] for name, split in meta["splits"].items()]
     numbers = [(f"`{key}`", f"{value:,}" if isinstance(value, int) else f"{value:.4f}") for key, value in metrics.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        head=write_yaml(head(config, meta, metrics, initial)),
+        head=write_yaml(head(config, meta, metrics, start)),
         data=data,
         start=f"first weights are those of {_code(initial)}" if initial else "first weights were random",
         network=files.markdown_table(["", ""], network.items()),
@@ -87,10 +87,14 @@ def text(
     )
 
 
-def head(config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, float], initial: str | None) -> dict[str, Any]:
+def head(
+    config: GPT2Config, meta: Mapping[str, Any], metrics: Mapping[str, float], start: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """The card's metadata, in the Hub's keys. A license is claimed only where text and weights are the project's own."""
-    loss = metrics["val_loss"]
-    found: dict[str, Any] = {"language": "en", "license": "mit"} if meta["origin"] == "storybook" and not initial else {}
+    loss = metrics.get("best_val_loss", metrics["val_loss"])  # of the weights that are kept
+    found: dict[str, Any] = {"language": "en", "license": "mit"} if meta["origin"] == "storybook" and not start else {}
+    if start and start["revision"]:  # only a network on the Hub has a commit
+        found["base_model"] = start["init_from"]
     if meta["origin"] == "hub":
         found["datasets"] = [meta["dataset"]]
     found |= {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gpt2"]}

@@ -56,8 +56,9 @@ def test_a_network_without_mask_is_no_language_model() -> None:
 @pytest.mark.parametrize("dataset", ["/home/ann/secret/stories", "~/secret/stories", "./secret/stories", "../secret/stories"])
 def test_a_local_path_is_not_on_the_card(dataset: str) -> None:
     """Of a local data set the card gives the last part of the path only."""
-    text = model_card.text(CONFIG, META | {"dataset": dataset, "origin": "local"}, METRICS, PARAMS | {"init_from": dataset})
-    assert text.count("`stories`") == 6  # title, first weights, origin, params, limits, license
+    start = {"init_from": dataset, "revision": None}
+    text = model_card.text(CONFIG, META | {"dataset": dataset, "origin": "local"}, METRICS, PARAMS, start)
+    assert text.count("`stories`") == 6  # title, first weights twice, origin, limits, license
     assert "secret" not in text
 
 
@@ -77,25 +78,28 @@ def test_the_hub_reads_the_card_s_head() -> None:
     values = {result.metric_type: result.metric_value for result in other.eval_results}
     assert values == {"loss": 2.0, "perplexity": pytest.approx(math.exp(2))}
     assert {(result.dataset_type, result.dataset_split) for result in other.eval_results} == {("ann/essays", "validation")}
+    kept = ModelCard(model_card.text(CONFIG, META, METRICS | {"best_val_loss": 1.5}, PARAMS)).data.eval_results
+    assert kept[0].metric_value == 1.5
     for loss in (math.nan, math.inf, 1e6):
         assert "model-index" not in model_card.text(CONFIG, META, METRICS | {"val_loss": loss}, PARAMS)
 
 
 @pytest.mark.parametrize(
-    ("meta", "params", "words"),
+    ("meta", "start", "words"),
     [
-        (META, {}, "so are the stories and these weights"),
-        (META, {"init_from": "ann/gpt2"}, "The terms of `ann/gpt2` apply as well"),
-        (ESSAYS, {}, "License of the training text: `cdla-sharing-1.0`"),
-        (ESSAYS | {"licence": None}, {}, "License of the training text: `not stated`"),
-        (META | {"dataset": "mine.txt", "origin": "local"}, {}, "License of the training text: not known here"),
+        (META, None, "so are the stories and these weights"),
+        (META, {"init_from": "ann/gpt2", "revision": "0a1b"}, "The terms of `ann/gpt2` apply as well"),
+        (ESSAYS, None, "License of the training text: `cdla-sharing-1.0`"),
+        (ESSAYS | {"licence": None}, None, "License of the training text: `not stated`"),
+        (META | {"dataset": "mine.txt", "origin": "local"}, None, "License of the training text: not known here"),
     ],
 )
-def test_the_card_says_whose_terms_apply(meta: dict[str, Any], params: dict[str, Any], words: str) -> None:
+def test_the_card_says_whose_terms_apply(meta: dict[str, Any], start: dict[str, Any] | None, words: str) -> None:
     """The weights are called MIT only where text and first weights are the project's own; else the sources are named."""
-    text = model_card.text(CONFIG, meta, METRICS, PARAMS | params)
+    text = model_card.text(CONFIG, meta, METRICS, PARAMS, start)
     assert words in text
-    assert ("license: mit" in text) == (meta is META and not params)
+    assert ("license: mit" in text) == (meta is META and not start)
+    assert ModelCard(text).data.base_model == (start["init_from"] if start else None)
 
 
 def test_odd_names_stay_within_their_cell() -> None:
