@@ -12,7 +12,7 @@ from stages.common import command, files, inputs, journal, session
 from stages.common.errors import UserError
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
-from stages.common.terminal import one_line
+from stages.common.terminal import one_line, pluralize
 from stages.corpus import initial
 from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
@@ -38,10 +38,10 @@ Next:
 
 def main(args: argparse.Namespace) -> None:
     """Attach to the run that training began, or make one if training came from the cache; fill in the rest."""
-    params, results = load_params(Params), Results.read()
+    params, results, code = load_params(Params), Results.read(), Provenance.gather()
     summary, where = results.summary(), "not logged"
     try:
-        run = store.as_user_error(lambda: complete(params, results))
+        run = store.as_user_error(lambda: complete(params, results, code))
         store.as_user_error(unrecorded.record)
         where = f"{run.id}  ({link(run)})"
         files.write_text(SUMMARY, summary + "\n")
@@ -50,12 +50,17 @@ def main(args: argparse.Namespace) -> None:
         for row in results.samples[:2]:
             print(f"  » {one_line(row['text'])}\n")
         print(f"MLflow run: {where}")
+        if changed := code.committed_outputs_that_differ(params.model_dump()):
+            print(
+                f"git status: {pluralize(len(changed), 'result')} of this machine differ from the committed ones, as on "
+                "another kind of processor. To go back: git checkout dvc.lock data"
+            )
         print(NEXT)
 
 
-def complete(params: Params, results: Results) -> Run:
+def complete(params: Params, results: Results, code: Provenance) -> Run:
     """Log what the run does not have yet, and close it."""
-    now, code = session.session_id(), Provenance.gather()
+    now = session.session_id()
     if code.problem:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
     for name in code.ignored:

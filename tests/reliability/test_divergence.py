@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from step_pair import VALIDATION, finished, trainer
-from token_files import token_file
+from tiny import token_file
 from torch.nn import functional as F
 
 from model.loss import CPU, GPU, IGNORE, HeadWay, head_loss
