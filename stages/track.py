@@ -17,7 +17,7 @@ from stages.corpus import initial
 from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
-from stages.tracking.run import COMPLETE, MODEL_MD5, OUTPUTS, Run, link, open_run
+from stages.tracking.run import COMPLETE, MODEL_MD5, OUTPUTS, TAG_LENGTH, Run, link, open_run
 
 SUMMARY = Path("data/track/summary.md")
 MD5 = {  # tags with the checksums of data and model
@@ -94,6 +94,8 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
                 run.file(path, folder)
                 progress.update()
     made_by = code.command(params.model_dump())
+    if len(made_by) > TAG_LENGTH:  # half a command would be another one
+        made_by = f"make reproduce RUN={run.id}"
     note = [results.summary(), f"Command: `{made_by}`. To run it again and compare every byte: `make reproduce RUN={run.id}`"]
     note += [path.read_text(encoding="utf-8") for path in (results.report, results.samples_page)]
     reproduce = f"make reproduce RUN={run.id}"

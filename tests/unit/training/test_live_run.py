@@ -65,14 +65,14 @@ def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "status"),
     [
-        ("pass", "RUNNING"),
+        ("pass", "FINISHED"),
         ("raise ValueError", "FAILED"),
         ("raise KeyboardInterrupt", "KILLED"),
         ("import os; os._exit(9)", "KILLED"),
     ],
 )
 def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
-    """A run whose training ended well waits for `track`; failed, interrupted and killed ones say so, with all their points."""
+    """A training that ended well, without `track`, is finished; failed, interrupted, killed ones say so, with all points."""
     from mlflow import MlflowClient
 
     store = f"sqlite:///{tmp_path}/mlflow.db"
