@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         if changed := code.committed_outputs_that_differ(params.model_dump()):
             print(
                 f"git status: {pluralize(len(changed), 'result')} of this machine differ from the committed ones, as on "
-                "another kind of processor. To go back: git checkout dvc.lock data"
+                "another kind of processor. To go back: git restore dvc.lock data"
             )
         print(NEXT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -220,7 +221,11 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
             tags["pipeline.resumed"] = str(int(found.data.tags.get("pipeline.resumed", 0)) + 1)
             for key, value in tags.items():
                 client.set_tag(found.info.run_id, key, value)
-            client.update_run(found.info.run_id, "RUNNING", name)
+            experiment = found.data.tags.get("mlflow.source.name", "").startswith("dvc exp run -n")
+            kept = (
+                None if experiment and "DVC_EXP_NAME" not in os.environ else name
+            )  # `dvc repro` completes an experiment's run
+            client.update_run(found.info.run_id, "RUNNING", kept)
             liveness.release(before)
         else:  # a param that training does not read may have been edited since
             client.set_tag(found.info.run_id, FINGERPRINT, tags[FINGERPRINT])
