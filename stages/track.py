@@ -50,12 +50,19 @@ def main(args: argparse.Namespace) -> None:
         for row in results.samples[:2]:
             print(f"  » {one_line(row['text'])}\n")
         print(f"MLflow run: {where}")
-        if changed := code.committed_outputs_that_differ(params.model_dump()):
-            print(
-                f"git status: {pluralize(len(changed), 'result')} of this machine differ from the committed ones, as on "
-                "another kind of processor. To go back: git restore dvc.lock data"
-            )
+        print(explain_git_status(code, params), end="")
         print(NEXT)
+
+
+def explain_git_status(code: Provenance, params: Params) -> str:
+    """A line that says why git shows results as changed, and how to go back; empty if it does not, or you changed something."""
+    changed = code.committed_outputs_that_differ(params.model_dump())
+    if not changed:
+        return ""
+    return (
+        f"git status: {pluralize(len(changed), 'file')} of results differ from the commit's, as on another kind of machine. "
+        "To go back: git restore dvc.lock data\n"
+    )
 
 
 def complete(params: Params, results: Results, code: Provenance) -> Run:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stages import track
+from stages.common.params import Params
 from stages.tracking import provenance
 from stages.tracking.provenance import Provenance
 
@@ -304,7 +306,11 @@ def test_results_that_differ_from_the_committed_ones_are_known() -> None:
     assert Provenance.gather().committed_outputs_that_differ(PARAMS) == ["data/train/metrics.json", "dvc.lock"]
     assert Provenance.gather().committed_outputs_that_differ(PARAMS | {"n_embd": 97}) == []
     assert Provenance.gather().committed_outputs_that_differ(PARAMS | {"n_embd": 96.0}) != [], "the same value"
-    git("checkout", "dvc.lock", "data")
+    params = Params.model_construct(None, **PARAMS)
+    line = track.explain_git_status(Provenance.gather(), params)
+    assert line.startswith("git status: 2 files of results differ") and line.count("\n") == 1
+    git(*line.rstrip().partition("To go back: git ")[2].split())
+    assert git("status", "--porcelain") == "" and track.explain_git_status(Provenance.gather(), params) == ""
     assert Provenance.gather().committed_outputs_that_differ(PARAMS) == []
     Path("dvc.lock").write_text("2\n")
     Path("stages/train.py").write_text("print(2)\n")
