@@ -221,11 +221,9 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
             tags["pipeline.resumed"] = str(int(found.data.tags.get("pipeline.resumed", 0)) + 1)
             for key, value in tags.items():
                 client.set_tag(found.info.run_id, key, value)
-            experiment = found.data.tags.get("mlflow.source.name", "").startswith("dvc exp run -n")
-            kept = (
-                None if experiment and "DVC_EXP_NAME" not in os.environ else name
-            )  # `dvc repro` completes an experiment's run
-            client.update_run(found.info.run_id, "RUNNING", kept)
+            of_experiment = found.data.tags.get("mlflow.source.name", "").startswith("dvc exp run -n")
+            keeps_name = of_experiment and "DVC_EXP_NAME" not in os.environ  # `dvc repro` completes what an experiment began
+            client.update_run(found.info.run_id, "RUNNING", None if keeps_name else name)
             liveness.release(before)
         else:  # a param that training does not read may have been edited since
             client.set_tag(found.info.run_id, FINGERPRINT, tags[FINGERPRINT])
