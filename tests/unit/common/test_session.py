@@ -113,6 +113,7 @@ subprocess.Popen([sys.executable, "-c", say], start_new_session=True)
 """
 
 
+@pytest.mark.kind("DVC, container or terminal gone")
 def test_a_stage_whose_dvc_died_while_it_started_ends_at_once(tmp_path: Path) -> None:
     """DVC is killed while a stage imports its libraries: the stage does not work for nobody, nor takes process 1 for DVC."""
     (tmp_path / "dvc").write_text(ORPHAN)
@@ -123,6 +124,7 @@ def test_a_stage_whose_dvc_died_while_it_started_ends_at_once(tmp_path: Path) ->
     assert "worked" not in said.stdout and "Traceback" not in said.stderr
 
 
+@pytest.mark.kind("odd environment")
 def test_the_dvc_of_another_project_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage of another project starts our DVC, which keeps the other's DVC_ROOT: one message. Ours, and a temporary copy of
     ours, are no other project."""
@@ -143,6 +145,7 @@ def test_the_dvc_of_another_project_is_refused(tmp_path: Path, monkeypatch: pyte
             session.require_own_dvc()
 
 
+@pytest.mark.kind("odd environment")
 @pytest.mark.parametrize(
     ("values", "found"),
     [

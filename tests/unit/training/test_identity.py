@@ -11,6 +11,7 @@ from stage_runs import ROOT
 
 from stages.training import identity
 
+pytestmark = pytest.mark.kind("checkpoint that may not be used")
 SETTINGS = {
     "MKL_CBWR": "COMPATIBLE",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
