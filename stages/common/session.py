@@ -60,16 +60,19 @@ def dvc_pid() -> int:
 
 
 def require_own_dvc() -> None:
-    """Make sure that the DVC above us, if there is one, lives and works on this project.
+    """Make sure that the DVC above us, if there is one, lives and works on this project. By hand another's DVC_ROOT is ignored.
 
     Raises:
         UserError: it has ended, or its variables are those of another project, one of whose stages has started it.
     """
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
+    foreign = dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp"))
     if "DVC_STAGE" not in os.environ:
+        if foreign:
+            del os.environ["DVC_ROOT"]
         return
     dvc_pid()
-    if dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp")):
+    if foreign:
         raise UserError(
             f"DVC_ROOT={dvc_root} is another project's; this one is {top}, and its runs and files would go there. "
             "Start DVC without that variable: env -u DVC_ROOT -u DVC_STAGE dvc repro"

@@ -135,6 +135,8 @@ def test_the_dvc_of_another_project_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "outer"))
     monkeypatch.chdir(tmp_path / "ours")
     session.require_own_dvc()  # by hand, no DVC is above
+    assert session.project_root() == tmp_path / "ours"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "outer"))
     monkeypatch.setenv("DVC_STAGE", "train")
     with pytest.raises(UserError, match=rf"DVC_ROOT={tmp_path}/outer is another project's.*env -u DVC_ROOT"):
         session.require_own_dvc()
