@@ -32,12 +32,15 @@ def loss_and_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple
 
 
 def loss_and_gradient_in_place(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """The same for a CPU: the logits, (n, V), become the gradient, so that one matrix is all that its cache must hold."""
+    """The same for a CPU: the logits, (n, V), become the gradient, so that one matrix is all that its cache must hold.
+
+    Of a token with a probability near 0 the loss is rough or infinite; see `HeadWay.rough_from`.
+    """
     p = torch.softmax(logits, dim=-1, out=logits)  # its sums are in float32, whatever the dtype
     place = torch.arange(p.size(0)), targets.clamp_min(0)
     p_target = p[place]
     p[place] = p_target - 1.0
-    return -p_target.float().clamp_min(1e-38).log(), p
+    return -p_target.float().log(), p
 
 
 class HeadWay(NamedTuple):
@@ -47,9 +50,12 @@ class HeadWay(NamedTuple):
     logits: int  # made at once
     multiple: int = 1  # the head's matrix is padded to so many rows or a multiple
     divide_last: bool = False  # divide the sum of gradients by `total`, not each of them: in float16 many would round to 0
+    rough_from: float | None = None  # nats from which the kernel's losses are computed again, from the logits
 
 
-CPU = HeadWay(loss_and_gradient_in_place, 256 * 50_304)  # 256 tokens of GPT-2's vocabulary, or more of a smaller one
+# 256 tokens of GPT-2's vocabulary, or more of a smaller one. At 60 nats a probability is still exact; from 87 on (1e-38) it is
+# not, and only a training that diverges has such tokens.
+CPU = HeadWay(loss_and_gradient_in_place, 256 * 50_304, rough_from=60.0)
 # tensor cores are slow at 50,257 columns; uncompiled, each operation of the kernel has a float32 result of its own
 GPU = HeadWay(loss_and_gradient, 2_048 * 50_304, multiple=128, divide_last=True)
 COMPILED_LOGITS = 8_192 * 50_304
@@ -75,6 +81,9 @@ class _HeadLoss(torch.autograd.Function):
         for start in range(0, h.size(0), size):
             now = slice(start, start + size)
             losses, gradient = way.kernel(h[now] @ w.t(), targets[now], V)  # (n,), (n, W)
+            if way.rough_from is not None and (rough := losses > way.rough_from).any():
+                logits = (h[now][rough] @ w.t()).float()
+                losses[rough] = F.cross_entropy(logits, targets[now][rough].clamp_min(0), reduction="none")
             loss += (losses * scored[now]).sum()
             grad_hidden[now] = (gradient @ w) * scale[now]
             scaled = h[now] * scale[now]

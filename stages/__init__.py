@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 import time
+import warnings
 
 STARTED = time.time_ns()  # source files that are younger than the process were edited while it imported them
 
@@ -22,6 +23,14 @@ sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 # long. So: spin for some 30 microseconds, then sleep. It must be set before torch is imported; on an idle machine it costs
 # nothing measurable.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# With OMP_DYNAMIC the load of the machine decides how many threads share a sum, and so its last bits.
+os.environ["OMP_DYNAMIC"] = "false"
+
+# PYTHONWARNINGS=error and -W error are for one's own code. Here they would turn a library's remark about itself into the end of
+# a stage. The remarks are shown instead.
+if any(action == "error" for action, *_ in warnings.filters):
+    warnings.simplefilter("default")
 
 if sys.argv[:1] == ["-m"] and importlib.util.find_spec("pydantic") is None:
     sys.exit(

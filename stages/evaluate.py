@@ -25,7 +25,7 @@ from stages.evaluation.scoring import StorySums
 
 TRAIN, TOKENS, STORIES = Path("data/train"), Path("data/tokenize"), Path("data/download/validation.parquet")
 FOLDER = Path("data/evaluate")
-MOST_NATS = 100.0  # per word; above this the text has no spaces (Chinese, say): perplexity_per_word is left out
+MOST_NATS = 100.0  # per token or word: exp of more is no number to read, and above 709 none at all
 
 
 def main(args: argparse.Namespace) -> None:
@@ -47,9 +47,11 @@ def main(args: argparse.Namespace) -> None:
     if params.compile:
         scoring.compile_if_it_pays(net, 2 * len(validation), stride)  # validation and as many stories of training
     validation_sums = scoring.score(net, validation, stride, watchers=[position.add, calibration.add], title="validation")
+    check_loss(validation_sums, net.config.vocab_size)
     part = scoring.evenly_spaced_stories(train.stories, validation.stories)
     initial_sums = None if start is None else scoring.score(start.to(device), validation, stride, title="before training")
     train_sums = scoring.score(net, train, stride, part, title="part of training")
+    check_loss(train_sums, net.config.vocab_size)
     unigram, trigram = ngram_baselines.perplexities(train, validation, net.config.vocab_size)
     exact, near = overlap(train, validation)
     metrics = losses(validation_sums, train_sums, size) | floor(validation_sums, logprobs)
@@ -71,6 +73,19 @@ def main(args: argparse.Namespace) -> None:
     print(f"\n{words}")
 
 
+def check_loss(sums: StorySums, vocab_size: int) -> None:
+    """Whether the network's loss has a perplexity.
+
+    Raises:
+        UserError: it is far above that of guessing.
+    """
+    if (loss := float(sums.nll.sum() / sums.tokens.sum())) > MOST_NATS:
+        raise UserError(
+            f"{MODEL}: the network's loss is {loss:,.5g} nats per token, where guessing has {math.log(vocab_size):.3g}: its "
+            "training diverged. Lower learning_rate or raise warmup_steps, and train again: dvc repro"
+        )
+
+
 def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dict[str, float]:
     """What the nats come to; `size` holds the bytes and words of the validation text."""
     loss, nats = ratio(validation.nll, validation.tokens), float(validation.nll.sum())
@@ -81,6 +96,7 @@ def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dic
         **difference((validation.nll, validation.tokens), (train.nll, train.tokens)).named("generalisation_gap"),
         "nats_per_token": loss.value,
         "bits_per_byte": nats / math.log(2) / size["bytes"],
+        # above this the text has no spaces (Chinese, say)
         **({"perplexity_per_word": math.exp(per_word)} if per_word < MOST_NATS else {}),
     }
 

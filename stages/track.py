@@ -12,12 +12,12 @@ from stages.common import command, files, inputs, journal, session
 from stages.common.errors import UserError
 from stages.common.params import Params, load_params
 from stages.common.progress import bar
-from stages.common.terminal import one_line
+from stages.common.terminal import one_line, pluralize
 from stages.corpus import initial
 from stages.tracking import figures, liveness, pipeline, provenance, store, unrecorded
 from stages.tracking.provenance import Provenance
 from stages.tracking.results import Results
-from stages.tracking.run import COMPLETE, MODEL_MD5, OUTPUTS, Run, link, open_run
+from stages.tracking.run import COMPLETE, MODEL_MD5, OUTPUTS, TAG_LENGTH, Run, link, open_run
 
 SUMMARY = Path("data/track/summary.md")
 MD5 = {  # tags with the checksums of data and model
@@ -38,10 +38,10 @@ Next:
 
 def main(args: argparse.Namespace) -> None:
     """Attach to the run that training began, or make one if training came from the cache; fill in the rest."""
-    params, results = load_params(Params), Results.read()
+    params, results, code = load_params(Params), Results.read(), Provenance.gather()
     summary, where = results.summary(), "not logged"
     try:
-        run = store.as_user_error(lambda: complete(params, results))
+        run = store.as_user_error(lambda: complete(params, results, code))
         store.as_user_error(unrecorded.record)
         where = f"{run.id}  ({link(run)})"
         files.write_text(SUMMARY, summary + "\n")
@@ -50,12 +50,24 @@ def main(args: argparse.Namespace) -> None:
         for row in results.samples[:2]:
             print(f"  » {one_line(row['text'])}\n")
         print(f"MLflow run: {where}")
+        print(explain_git_status(code, params), end="")
         print(NEXT)
 
 
-def complete(params: Params, results: Results) -> Run:
+def explain_git_status(code: Provenance, params: Params) -> str:
+    """A line that says why git shows results as changed, and how to go back; empty if it does not, or you changed something."""
+    changed = code.committed_outputs_that_differ(params.model_dump())
+    if not changed:
+        return ""
+    return (
+        f"git status: {pluralize(len(changed), 'file')} of results differ from the commit's, as on another kind of machine. "
+        "To go back: git restore dvc.lock data\n"
+    )
+
+
+def complete(params: Params, results: Results, code: Provenance) -> Run:
     """Log what the run does not have yet, and close it."""
-    now, code = session.session_id(), Provenance.gather()
+    now = session.session_id()
     if code.problem:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
     for name in code.ignored:
@@ -89,6 +101,8 @@ def complete(params: Params, results: Results) -> Run:
                 run.file(path, folder)
                 progress.update()
     made_by = code.command(params.model_dump())
+    if len(made_by) > TAG_LENGTH:  # half a command would be another one
+        made_by = f"make reproduce RUN={run.id}"
     note = [results.summary(), f"Command: `{made_by}`. To run it again and compare every byte: `make reproduce RUN={run.id}`"]
     note += [path.read_text(encoding="utf-8") for path in (results.report, results.samples_page)]
     reproduce = f"make reproduce RUN={run.id}"

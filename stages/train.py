@@ -53,10 +53,11 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     with distributed.init_process_group(device) as world:
         facts = identity.machine_facts(device, precision, threads, world.size)
         tags = {f"machine.{key}": value for key, value in facts.items()}
-        folder = session.project_root() / ".checkpoints" / identity.training_key(params, TOKENS, initial.FOLDER, facts)
+        decisive = identity.training_facts(params, TOKENS, initial.FOLDER, facts)
+        folder = session.project_root() / ".checkpoints" / identity.make_key(decisive)
         net = make_net(params, meta["vocab_size"], started=start is not None).to(device)
         with (
-            Checkpoints(folder, writes=world.is_main) as checkpoints,
+            Checkpoints(folder, world.is_main, decisive) as checkpoints,
             live_run.training_run(recorded, tags, not args.no_log) as run,
             signals.stop_on_signals() as stop,
         ):
@@ -71,6 +72,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             trainer = Trainer(step, batches, schedule, windows, checkpoints, run, write_samples, params.keep == "best")
             if world.is_main:
                 print(describe(trainer, facts, start))
+                if note := checkpoints.explain_new_start():
+                    print(note, file=sys.stderr)
             limit = machine.matrix_limit(device, precision) if device.startswith("cuda") else None
             begin = time.perf_counter()
             try:

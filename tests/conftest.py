@@ -13,9 +13,13 @@ from project import EXPERIMENT, Project
 from shared import made_once
 from stage_runs import call_stage, write_params
 
+from stages.tracking.git import WANTED
+
 EPOCHS = 4  # of the finished project: a second or so
 SAMPLED = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}  # seconds; these trainings are over before the default's 5
 pytest_plugins = ["table", "reference"]
+for _name in [name for name in os.environ if name.startswith("GIT_") and name not in WANTED]:
+    del os.environ[_name]  # of a hook that runs the tests: they would commit to the user's own repository
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, would ignore Ctrl-C

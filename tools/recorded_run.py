@@ -75,12 +75,23 @@ class Recorded:
         return "stages run by hand have none"
 
     def _full(self, run_id: str) -> str:
-        """The run's whole id; its first characters or its name will do. Of several the newest, complete ones first."""
-        runs = self.client.search_runs([self.experiment_id], order_by=["attributes.start_time DESC"])
+        """The run's whole id; its name or its id's first characters will do, in this order. Of several runs of one name the
+        newest, complete ones first.
+
+        Raises:
+            UserError: there is no such run, or several ids begin so.
+        """
+        runs = store.search_runs(self.client, self.experiment_id, order_by=["attributes.start_time DESC"])
         runs = sorted(runs, key=lambda run: run.data.tags.get(COMPLETE) != "yes")
-        for run in runs:
-            if run_id and (run.info.run_id.startswith(run_id) or run.info.run_name == run_id):
-                return str(run.info.run_id)
+        named = [run for run in runs if run.info.run_name == run_id or run.info.run_id == run_id]
+        begin = [run for run in runs if run_id and run.info.run_id.startswith(run_id)]
+        if not named and len(begin) > 1:
+            ids = "".join(f"\n  {run.info.run_id}  {run.info.run_name}" for run in begin[:10])
+            raise UserError(f"the ids of {len(begin)} runs begin with {run_id!r}. Give more of it, or a name:{ids}")
+        if named and (others := [run for run in begin if run not in named]):
+            print(f"note: {run_id} is a run's name; {others[0].info.run_id} ({others[0].info.run_name}) begins with it too")
+        for run in named or begin:
+            return str(run.info.run_id)
         newest = "".join(f"\n  {run.info.run_id}  {run.info.run_name}" for run in runs[:5])
         raise UserError(
             f"no run {run_id!r} in the store {store.shown_uri()}. Give RUN=<id or name>; the newest are:{newest or ' none'}"

@@ -24,6 +24,7 @@ TAGS = ("mlflow.runName", "git.commit", "reproduce", MODEL_MD5)  # of the run, f
 
 def main(args: argparse.Namespace) -> None:
     """Get the run's model from DVC's cache and log it with the run, as a version of the registered model."""
+    os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`, which may have started this: MLflow would log there
     os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a licence, with retries
     recorded = Recorded(args.run)
     with tempfile.TemporaryDirectory(prefix="register-") as name:

@@ -22,6 +22,8 @@ from tools.recorded_run import Recorded
 
 SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine.cores", "machine.gpus"}  # these change no bit
 
+ENVIRONMENT = "machine.environment"
+
 
 @dataclass(frozen=True)
 class Rerun:
@@ -63,10 +65,11 @@ def run_again(project: Path) -> Rerun:
 
 def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
     """Print the facts on the machine that may change the bits and do differ, and return whether there are any."""
-    facts = [key for key in before if key.startswith("machine.") and key not in SPEED_ONLY]
-    other = [key for key in facts if after.get(key, "") != before[key]]
+    recorded = {ENVIRONMENT: "", **before}  # an older run may lack a fact; this one is absent where nothing is set
+    facts = [key for key in recorded if key.startswith("machine.") and key not in SPEED_ONLY]
+    other = [key for key in facts if after.get(key, "") != recorded[key]]
     for key in other:
-        print(f"  {key.removeprefix('machine.')}: {before[key]} -> {after.get(key, '(none)')}")
+        print(f"  {key.removeprefix('machine.')}: {recorded[key] or '(none)'} -> {after.get(key) or '(none)'}")
     print("so the bits may differ:" if other else "although the machine is identical")
     return bool(other)
 

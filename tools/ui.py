@@ -13,6 +13,7 @@ import sys
 from stages.common import command
 from stages.common.errors import UserError
 from stages.tracking import store, unrecorded
+from stages.tracking.git import clean_environment
 
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # skips MLflow's evaluation workers, which this project does not use
 
@@ -32,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     page = store.table(f"http://127.0.0.1:{args.port}", experiment_id)
     print(f"MLflow starts in about ten seconds: {page}\n(Ctrl-C stops it)", flush=True)
     backend = {"MLFLOW_BACKEND_STORE_URI": uri}  # not on the command line, which every user of the machine can read
-    os.execve(sys.executable, server(args.port), os.environ | LIGHT | backend)
+    os.execve(sys.executable, server(args.port), clean_environment(**LIGHT, **backend))
 
 
 def server(port: int) -> list[str]:

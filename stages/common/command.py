@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stages.common import addresses, inputs, journal
+from stages.common import addresses, inputs, journal, session
 from stages.common.errors import UserError
 from stages.common.terminal import printable, safe_streams
 
@@ -42,6 +42,11 @@ def run(
         add_arguments(parser)
     args = parser.parse_args(argv)
     debug = args.debug or os.environ.get("DEBUG", "") not in ("", "0")
+    with safe_streams():
+        try:
+            session.require_own_dvc()
+        except UserError as error:
+            _fail(str(error), debug)
     with safe_streams(), journal.record_stage() as line:
         try:
             inputs.note()

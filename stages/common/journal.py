@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.common.session import dvc_tmp, session_id
+from stages.common.session import dvc_tmp, rank_and_size, session_id
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def record_stage() -> Iterator[dict[str, Any]]:
     Kept outside data/: a duration differs each time.
     """
     stage, line = os.environ.get("DVC_STAGE"), dict[str, Any]()
-    if stage is None or os.environ.get("RANK", "0") != "0":
+    if stage is None or rank_and_size()[0] != 0:
         yield line
         return
     started, name = time.time(), session_id()
@@ -48,6 +48,11 @@ def finished_stages(name: str) -> dict[str, dict[str, Any]]:
     return {line["stage"]: line for line in _lines() if line["session"] == name}
 
 
+def has_failed(name: str) -> bool:
+    """Whether a stage of the session failed or was interrupted."""
+    return any(line["session"] == name for line in _lines(well=False))
+
+
 def last_entry(stage: str, **facts: Any) -> Mapping[str, Any]:
     """The journal's last line of a stage that ended well with these facts; empty if there is none."""
     lines = [
@@ -56,13 +61,13 @@ def last_entry(stage: str, **facts: Any) -> Mapping[str, Any]:
     return lines[-1] if lines else {}
 
 
-def _lines() -> Iterator[dict[str, Any]]:
-    """The journal's lines of stages that ended well, oldest first."""
+def _lines(well: bool = True) -> Iterator[dict[str, Any]]:
+    """The journal's lines of stages that ended well, or of those that did not, oldest first."""
     with suppress(OSError):
         for text in _journal().read_text(encoding="utf-8").splitlines():
             with suppress(ValueError, KeyError, TypeError):  # a line cut short by a crash
                 line = json.loads(text)
-                if line["exit"] == 0 and line["stage"] and line["session"]:
+                if (line["exit"] == 0) is well and line["stage"] and line["session"]:
                     yield line
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from stages.common.errors import UserError
+
+LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and its like set, all of them
+
 
 def project_root() -> Path:
     """The project's folder in the main checkout.
@@ -35,15 +39,55 @@ def dvc_tmp() -> Path:
 def dvc_pid() -> int:
     """The number of the DVC process above us, or of this process when a stage is run by hand.
 
-    DVC has no name of its own for an invocation of `dvc repro`; its process is one.
+    DVC has no name of its own for an invocation of `dvc repro`; its process is one. Where a program calls DVC as a library, it
+    is that program's.
+
+    Raises:
+        UserError: DVC has ended, killed perhaps: our parent is the system's first process now.
     """
     if "DVC_STAGE" not in os.environ:
         return os.getpid()
     try:
         parents = psutil.Process().parents()
-    except (psutil.Error, OSError):  # a sandbox may hide other processes, or have no /proc
+    except (psutil.Error, OSError):
+        parents = []
+    if not parents and os.getppid() != 1:  # a sandbox may hide other processes, or have no /proc
         return os.getppid()
-    return next((process.pid for process in parents if _is_dvc(process)), os.getppid())
+    callers = [process for process in parents if process.pid != 1 and _is_python(process)]
+    for process in [*(process for process in parents if _is_dvc(process)), *callers]:
+        return process.pid
+    raise UserError("the DVC that started this stage has ended, and nothing would use its result. Run `dvc repro` again")
+
+
+def require_own_dvc() -> None:
+    """Make sure that the DVC above us, if there is one, lives and works on this project. By hand another's DVC_ROOT is ignored.
+
+    Raises:
+        UserError: it has ended, or its variables are those of another project, one of whose stages has started it.
+    """
+    dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
+    foreign = dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp"))
+    if "DVC_STAGE" not in os.environ:
+        if foreign:
+            del os.environ["DVC_ROOT"]
+        return
+    dvc_pid()
+    if foreign:
+        raise UserError(
+            f"DVC_ROOT={dvc_root} is another project's; this one is {top}, and its runs and files would go there. "
+            "Start DVC without that variable: env -u DVC_ROOT -u DVC_STAGE dvc repro"
+        )
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number among those that train together, and how many they are.
+
+    One of one where the variables are not complete, as a platform may leave them: they count for nothing.
+    """
+    values = [os.environ.get(name, "") for name in LAUNCH]
+    if not all(values) or not (values[0].isdigit() and values[1].isdigit()):
+        return 0, 1
+    return int(values[0]), int(values[1])
 
 
 def session_id() -> str:
@@ -86,6 +130,23 @@ def _read(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_python(process: psutil.Process) -> bool:
+    """Whether it is a Python program, but not a launcher of distributed training."""
+    try:
+        words = process.cmdline()
+    except (psutil.Error, OSError):
+        return False
+    return bool(words) and "python" in Path(words[0]).name.lower() and "torch.distributed.run" not in words
 
 
 def _is_dvc(process: psutil.Process) -> bool:

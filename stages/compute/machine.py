@@ -58,8 +58,10 @@ def _use_huge_pages(libc: ctypes.CDLL) -> None:
 
 
 def set_threads(threads: int) -> int:
-    """Use this many CPU threads (0 = all cores this process may use) and return their number."""
-    torch.set_num_threads(threads or usable_cores())
+    """Use this many CPU threads (0 = all cores this process may use), at most as many as OMP_THREAD_LIMIT allows, and return
+    their number. OpenMP keeps its limit in silence: PyTorch would report more threads than there are."""
+    limit = getattr(ctypes.CDLL(None), "omp_get_thread_limit", lambda: usable_cores())()
+    torch.set_num_threads(min(threads or usable_cores(), limit))
     return torch.get_num_threads()
 
 

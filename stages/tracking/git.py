@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 from stages.common.errors import UserError
 
 LEFT_BEHIND = ("GIT_", "DVC_", "PIP_", "PYTHON")  # by hooks, shells, notebooks and an outer DVC; git's win over -C
-WANTED = ("GIT_CONFIG_GLOBAL", "DVC_NO_ANALYTICS")  # a person's own settings
+WANTED = (  # a person's own settings
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+    "DVC_NO_ANALYTICS",
+)
 
 
 class GitError(UserError):
@@ -43,5 +47,14 @@ def git(*words: str, cwd: Path | None = None, **more: str) -> str:
 def clean_environment(**more: str) -> dict[str, str]:
     """This environment for git, DVC or pip: without what would change where or how they work. `python` is this one."""
     kept = {key: value for key, value in os.environ.items() if key in WANTED or not key.startswith(LEFT_BEHIND)}
+    if libraries := _library_paths():
+        kept["PYTHONPATH"] = os.pathsep.join(libraries)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return kept | {"PATH": path} | more
+
+
+def _library_paths() -> list[str]:
+    """The entries of PYTHONPATH that PyTorch comes from, as on clusters whose modules provide it."""
+    found = importlib.util.find_spec("torch")
+    entries = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return [entry for entry in entries if found and found.origin and Path(found.origin).is_relative_to(Path(entry).absolute())]

@@ -2,11 +2,13 @@
 
 Host names and process numbers do not tell: a container has a new name each time, and two may share one. The lock is a file in
 the main checkout, held by a small process of its own that waits for the end of DVC's process (which is not ours to change).
-Whoever gets the lock knows that the session is over, in whatever container or under whatever name it ran.
+Whoever gets the lock knows that the session is over, in whatever container or under whatever name it ran. The process also
+closes the run of an experiment that was to end before `track`.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -27,7 +29,7 @@ def acquire(name: str) -> None:
     if not _free(path):
         return
     holder = subprocess.Popen(
-        [sys.executable, "-m", "stages.tracking.liveness", str(path), name.split(":")[-2]],
+        [sys.executable, "-m", "stages.tracking.liveness", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -70,12 +72,21 @@ def _free(path: Path) -> bool:
         return False
 
 
-def main(path: Path, pid: int) -> None:
-    """Hold the lock until the process ends."""
-    with suppress(Timeout), Lock(path, timeout=PATIENCE):
-        print("held", flush=True)
-        session.wait_for_end(pid)
+def main(name: str) -> None:
+    """Hold the session's lock until its process ends, then close its run, if it is still open."""
+    path = _file(name)
+    try:
+        with Lock(path, timeout=PATIENCE):
+            print("held", flush=True)
+            from stages.tracking import run  # now: the current folder may be a temporary copy, which DVC removes
+
+            os.chdir(session.project_root())
+            session.wait_for_end(int(name.split(":")[-2]))
+    except Timeout:
+        return
+    if path.exists():  # else `track` has completed the run
+        run.close_incomplete(name)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(sys.argv[1])

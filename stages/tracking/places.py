@@ -30,14 +30,15 @@ def relocate_artifacts(database: Path, experiment: str, root: Path) -> None:
         root: the checkout.
     """
     with closing(sqlite3.connect(database)) as store, store:
-        location = store.execute(
+        locations = store.execute(
             "SELECT artifact_location FROM experiments WHERE name = ? OR experiment_id IN "
-            "(SELECT experiment_id FROM experiment_tags WHERE key = ?)",
-            (experiment, PROJECT_TAG),
-        ).fetchone()
-        old = local_path(location[0]) if location else None
-        if old is None or old.name != "mlruns" or old.parent == root:
-            return
+            "(SELECT experiment_id FROM experiment_tags WHERE key = ?) ORDER BY name <> ?",
+            (experiment, PROJECT_TAG, experiment),
+        ).fetchall()
+        found = [local_path(location) for (location,) in locations]
+        old = found[0] if found else None
+        if old is None or old.name != "mlruns" or root in (place.parent for place in found if place):
+            return  # the others are of checkouts that share this store
         before, now = f"{old.as_uri()}/", f"{root.as_uri()}/mlruns/"
         for table, column in COLUMNS:
             store.execute(

@@ -99,6 +99,12 @@ class Provenance:
         apply = " && git apply code.patch" if self.patch else ""
         return f"git checkout {self.commit[:12]}{apply} && {shlex.join(words) if changed else 'dvc repro'}"
 
+    def committed_outputs_that_differ(self, params: Mapping[str, Any]) -> list[str]:
+        """The committed files that the stages have written otherwise here, though code and params are the commit's."""
+        if self.state != "clean" or dict(self.committed) != dict(params):
+            return []
+        return _or_empty("diff", "--name-only", "HEAD", "--", "data", "dvc.lock").splitlines()
+
     def tags(self) -> dict[str, str]:
         """Facts on the code, as tags."""
         name = os.environ.get("DVC_EXP_NAME")

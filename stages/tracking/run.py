@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ SAMPLE_EVERY = 5.0  # seconds between two measurements of CPU, memory and GPU
 FLUSH_EVERY = 5.0  # seconds between two writes of the curve while training
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 5000  # characters that MLflow keeps of a param or tag
+CUT = " ... (cut: MLflow keeps no more; the whole is in params.yaml)"
 
 SESSION, FINGERPRINT, COMPLETE = "pipeline.session", "pipeline.fingerprint", "pipeline.complete"
 CHECKOUT_TAG = "pipeline.checkout"  # the folder that the run began in
@@ -65,14 +68,14 @@ class Run:
         """Set tags; a tag that is set already gets the new value."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.id, tags=[RunTag(key, value[:TAG_LENGTH]) for key, value in tags.items() if value])
+        self.client.log_batch(self.id, tags=[RunTag(key, shorten(value, TAG_LENGTH)) for key, value in tags.items() if value])
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log the params that are not logged yet (MLflow's never change)."""
         from mlflow.entities import Param
 
         known = self.client.get_run(self.id).data.params
-        new = [Param(key, param_text(value)[:PARAM_LENGTH]) for key, value in params.items() if key not in known]
+        new = [Param(key, param_text(value)) for key, value in params.items() if key not in known]
         self.client.log_batch(self.id, params=new)
 
     def samples(self, step: int, texts: Sequence[str]) -> None:
@@ -130,11 +133,8 @@ class Run:
         self.tag({f"stage.{stage}": "cached" for stage in stages if f"stage.{stage}" not in tags})
         if any(key.startswith("machine.") for key in tags):
             return
-        runs = (
-            self.client.search_runs([self.experiment_id], f"tags.`{MODEL_MD5}` = '{model}'")
-            if "stage.train" not in tags
-            else []
-        )
+        same_model = f"tags.`{MODEL_MD5}` = '{model}'"
+        runs = store.search_runs(self.client, self.experiment_id, same_model) if "stage.train" not in tags else []
         for run in sorted(runs, key=lambda run: run.data.tags.get("stage.train") != "ran"):
             if known := {key: value for key, value in run.data.tags.items() if key.startswith("machine.")}:
                 facts = known
@@ -170,8 +170,26 @@ class Run:
 
 
 def param_text(value: Any) -> str:
-    """A param as params.yaml writes it: true, null."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    """A param as params.yaml writes it: true, null; a text that is too long for MLflow is cut, and says so."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return shorten(text, PARAM_LENGTH)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, or as much of it as leaves room to say that it is cut."""
+    return text if len(text) <= length else text[: length - len(CUT)] + CUT
+
+
+def same_params(recorded: Mapping[str, str], params: Mapping[str, Any]) -> bool:
+    """Whether a run's params, which are texts, have these values: 0 is 0.0, and a long text is cut in both."""
+    return recorded.keys() == params.keys() and all(_is_same(recorded[key], value) for key, value in params.items())
+
+
+def _is_same(text: str, value: Any) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(text) == value
+    return text == param_text(value)
 
 
 def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection[str] | None = None) -> Run:
@@ -203,7 +221,9 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
             tags["pipeline.resumed"] = str(int(found.data.tags.get("pipeline.resumed", 0)) + 1)
             for key, value in tags.items():
                 client.set_tag(found.info.run_id, key, value)
-            client.update_run(found.info.run_id, "RUNNING", name)
+            of_experiment = found.data.tags.get("mlflow.source.name", "").startswith("dvc exp run -n")
+            keeps_name = of_experiment and "DVC_EXP_NAME" not in os.environ  # `dvc repro` completes what an experiment began
+            client.update_run(found.info.run_id, "RUNNING", None if keeps_name else name)
             liveness.release(before)
         else:  # a param that training does not read may have been edited since
             client.set_tag(found.info.run_id, FINGERPRINT, tags[FINGERPRINT])
@@ -213,10 +233,25 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
     return ours
 
 
+def close_incomplete(name: str) -> None:
+    """Close the run of a session that has ended after training and before `track`, as `dvc exp run train` does: FINISHED, or
+    FAILED if a stage failed, with the stages that ran. It stays tagged as not complete, and the next `track` completes it."""
+    if (database := store.database()) and not database.exists():
+        return
+    client, experiment_id = store.connect()
+    with store.lock():  # a new session takes the run over, or finds it closed
+        for run in store.search_runs(client, experiment_id, f"tags.`{SESSION}` = '{name}'"):
+            tags = run.data.tags
+            if (tags.get(COMPLETE), run.info.status, tags.get("stage.train")) == ("no", "RUNNING", "ran"):
+                ours = Run(client, experiment_id, run.info.run_id)
+                ours.stages(journal.finished_stages(name))
+                ours.finish("FAILED" if journal.has_failed(name) else "FINISHED")
+
+
 def _left_open(client: Any, experiment_id: str, ours: Mapping[str, str]) -> Any:
     """The run, not complete, that is ours: of this session, or of a dead one in this checkout with our fingerprint."""
     found = None
-    for run in client.search_runs([experiment_id], f"tags.`{COMPLETE}` = 'no'"):
+    for run in store.search_runs(client, experiment_id, f"tags.`{COMPLETE}` = 'no'"):
         tags = run.data.tags
         if tags[SESSION] == ours[SESSION]:
             return run

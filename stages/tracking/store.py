@@ -71,6 +71,12 @@ def is_of_this_checkout() -> bool:
     return path is not None and path.is_relative_to(session.project_root())
 
 
+def _is_of_another_checkout() -> bool:
+    """Whether the store is a file in another checkout: its experiment is that one's."""
+    path = database()
+    return path is not None and not is_of_this_checkout() and any((folder / "dvc.yaml").exists() for folder in path.parents)
+
+
 def connect() -> tuple[Any, str]:
     """MLflow's client and the id of our experiment, which is made if need be.
 
@@ -87,6 +93,23 @@ def connect() -> tuple[Any, str]:
             places.relocate_artifacts(path, EXPERIMENT, session.project_root())
         client = mlflow.MlflowClient(uri)
         return client, _experiment_id(client, uri)
+
+
+def search_runs(client: Any, experiment_id: str, filter_string: str = "", **options: Any) -> list[Any]:
+    """All runs that a search finds: MLflow's client gives a page of 1,000 at most.
+
+    Args:
+        client: MLflow's.
+        experiment_id: of our experiment.
+        filter_string: MLflow's filter.
+        options: of the client's own search_runs.
+    """
+    found: list[Any] = []
+    page = client.search_runs([experiment_id], filter_string, **options)
+    while page:
+        found += page
+        page = client.search_runs([experiment_id], filter_string, page_token=page.token, **options) if page.token else []
+    return found
 
 
 def table(uri: str, experiment_id: str) -> str:
@@ -200,21 +223,30 @@ def _import_mlflow() -> Any:
 def _experiment_id(client: Any, uri: str) -> str:
     """Our experiment's id, made if need be; one that was renamed is known by its tag.
 
-    A server knows where it keeps files; without one they go to mlruns/.
+    A server knows where it keeps files; without one they go to mlruns/. MLflow keeps that place with the experiment, so in a
+    database that several checkouts share each has an experiment of its own, the second with its folder in the name.
     """
-    found = client.get_experiment_by_name(EXPERIMENT)
+    remote, mlruns = uri.partition(":")[0] in ("http", "https", *SERVICES), session.project_root() / "mlruns"
+
+    def is_ours(experiment: Any) -> bool:
+        place = places.local_path(experiment.artifact_location)
+        return remote or place is None or place.name != mlruns.name or place.resolve() == mlruns.resolve()
+
+    name, found = EXPERIMENT, client.get_experiment_by_name(EXPERIMENT)
+    if _is_of_another_checkout() or (found is not None and not is_ours(found)):
+        name = f"{EXPERIMENT} ({mlruns.parent})"
+        found = client.get_experiment_by_name(name)
     if found is None:
         renamed = client.search_experiments(filter_string=f"tags.`{places.PROJECT_TAG}` = 'yes'")
-        if renamed:
-            return str(renamed[0].experiment_id)
-        remote = uri.partition(":")[0] in ("http", "https", *SERVICES)
-        place = None if remote else (session.project_root() / "mlruns").as_uri()
+        for experiment in filter(is_ours, renamed):
+            return str(experiment.experiment_id)
+        place = None if remote else mlruns.as_uri()
         view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
         kind = {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": view}
-        return str(client.create_experiment(EXPERIMENT, place, kind | {places.PROJECT_TAG: "yes"}))
+        return str(client.create_experiment(name, place, kind | {places.PROJECT_TAG: "yes"}))
     if found.lifecycle_stage == "deleted":
         raise UserError(
-            f"the MLflow experiment {EXPERIMENT} was deleted. Bring it back with its runs: mlflow experiments restore "
+            f"the MLflow experiment {name} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
             f"(both with MLFLOW_TRACKING_URI={addresses.shown(uri) or '...'})"
         )

@@ -12,6 +12,8 @@ takes, and decides no bit of the result.
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import sys
 import time
@@ -29,9 +31,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.common.files import Lock, atomic, digest, remove_temporary
+from stages.common.files import Lock, atomic, digest, remove_temporary, write_json
 from stages.training.distributed import full_tensor, shard_like
+from stages.training.identity import differences
 
+FACTS = "facts.json"  # what decides the bits of the training, beside its checkpoints
 KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
 OFTEN = 100  # who sets checkpoint_every lower wants them that often, whatever it costs
 SHARE = 0.03  # of a training's time that checkpoints may cost
@@ -65,11 +69,18 @@ class Checkpoints:
     Args:
         folder: ROOT/.checkpoints/<key>.
         writes: False for the processes that only read (all but rank 0); they take no lock.
+        facts: what the key is made of, see `identity.training_facts`.
         clock: seconds, of any origin.
     """
 
-    def __init__(self, folder: Path, writes: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder, self.writes, self._clock = folder, writes, clock
+    def __init__(
+        self,
+        folder: Path,
+        writes: bool = True,
+        facts: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder, self.writes, self.facts, self._clock = folder, writes, facts or {}, clock
         self._lock = Lock(f"{folder}.lock")
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Path] | None = None
@@ -86,6 +97,7 @@ class Checkpoints:
                 print("the same training runs already in another process; waiting for it", file=sys.stderr)
                 self._lock.acquire()
             remove_temporary(self.folder)  # what a kill left half-written; the other one may have removed all at its end
+            write_json(self.folder / FACTS, self.facts)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,9 +188,42 @@ class Checkpoints:
             with suppress(OSError):
                 Path(self._lock.lock_file).unlink()
 
+    def explain_new_start(self) -> str:
+        """If this training begins at its first step though others have left checkpoints: why these are not continued, how
+        large they are, and how to remove them. Empty if there is nothing to say."""
+        others = [] if self._files() else list(self._left_behind())
+        if not others:
+            return ""
+        lines = []
+        for folder, reason in others:
+            size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+            step = int(_finished(folder)[0].name.split("-")[1])
+            lines.append(f"  {os.path.relpath(folder)}: step {step:,}, {size:,.1f} MB; different: {reason}")
+        remove = shlex.join(["rm", "-r", *(os.path.relpath(folder) for folder, _ in others)])
+        head = "note: there are unfinished trainings, which only the same settings, code and machine continue:"
+        return "\n".join([head, *lines, f"This one begins anew. To remove them: {remove}"])
+
+    def _left_behind(self) -> Iterator[tuple[Path, str]]:
+        """The other trainings' folders that have checkpoints, and what is different there; not those that run now."""
+        for folder in sorted(self.folder.parent.iterdir()):
+            if folder == self.folder or not folder.is_dir() or not _finished(folder):
+                continue
+            try:
+                with Lock(f"{folder}.lock", timeout=0):
+                    before = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+                    yield folder, "; ".join(differences(before, self.facts))
+            except Timeout:
+                continue
+            except (OSError, ValueError, LookupError):
+                yield folder, "the code (it is of an earlier version)"
+
     def _files(self) -> list[Path]:
         """The finished checkpoints, newest first."""
-        return sorted(self.folder.glob("step-*-*.safetensors"), reverse=True)
+        return _finished(self.folder)
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*-*.safetensors"), reverse=True)
 
 
 def _tensors(net: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:

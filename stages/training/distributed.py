@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model import GPT2
+from stages.common import session
 from stages.common.errors import UserError
 
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it in each process that it starts
 LAUNCHED = "GPT2_PIPELINE_LAUNCHED"  # set in a process that its launcher has started
 
 
@@ -61,13 +63,14 @@ class World:
 
 
 def relaunch(launcher: str) -> None:
-    """Replace this process by `launcher ... -m stages.train`, unless it is plain `python` or has been started so already.
+    """Replace this process by `launcher ... -m stages.train`, unless it is plain `python` or has been started so already, by
+    us or by torchrun. RANK alone does not say so: platforms leave it.
 
     `dvc.yaml` cannot do it: with `${launcher}` in a command, DVC reads all of params.yaml as a template, and then a `${` in a
     prompt is taken for a key. `python` and `torchrun` are those of this environment, whatever PATH says.
     """
     program, *options = launcher.split()
-    if launcher == "python" or LAUNCHED in os.environ or "RANK" in os.environ:
+    if launcher == "python" or LAUNCHED in os.environ or TORCHRUN in os.environ:
         return
     module = ["-m", "torch.distributed.run"] if program == "torchrun" else []
     words = [sys.executable, *module, *options, "-m", "stages.train", *sys.argv[1:]]
@@ -78,10 +81,11 @@ def relaunch(launcher: str) -> None:
 @contextmanager
 def init_process_group(device: str) -> Iterator[World]:
     """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs), and leave at the end."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    rank, size = session.rank_and_size()
+    if size == 1:
         yield World()
         return
-    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    world = World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
     if device.startswith("cuda"):
         _take_gpu(device, world)
     # gloo beside NCCL: small questions (shall we stop?) are asked with CPU tensors

@@ -8,7 +8,6 @@ code that logs it, so a change of that code does not train again.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +60,7 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
         facts: more tags, such as the device that training chose.
         logged: whether there is a run at all.
     """
-    if not logged or os.environ.get("RANK", "0") != "0":  # of a distributed run's processes, the first logs
+    if not logged or session.rank_and_size()[0] != 0:  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
     first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}

@@ -13,9 +13,11 @@ from types import FrameType
 from stages.common import inputs, session
 from stages.training.distributed import World
 
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # Slurm and others send them some time before a job's end
+
 
 class Stop:
-    """Whether training is to stop: Ctrl-C, SIGTERM, a terminal that was closed, the end of DVC.
+    """Whether training is to stop: Ctrl-C, SIGTERM, a terminal that was closed, a cluster's warning, the end of DVC.
 
     Attributes:
         signal_name: what asked for it; None while nobody did. The loop looks between steps.
@@ -25,11 +27,14 @@ class Stop:
         self.signal_name: str | None = None
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal. The same one again, or Ctrl-C, stops at once; another one does not: torchrun adds its own."""
+        """Note the signal. The same one again, or Ctrl-C, stops at once; another one does not: torchrun adds its own.
+
+        Nor does a warning that is repeated: the kernel sends SIGXCPU every second.
+        """
         name = signal.Signals(number).name
         if self.signal_name is None:
             self.ask(name)
-        elif name in (self.signal_name, "SIGINT"):
+        elif name == "SIGINT" or (name == self.signal_name and number not in WARNINGS):
             raise KeyboardInterrupt
 
     def ask(self, name: str) -> None:
@@ -48,8 +53,8 @@ def stop_on_signals() -> Iterator[Stop]:
     """Within the block, signals and the end of DVC become a request that the loop looks for."""
     stop = Stop()
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
-        numbers.append(signal.SIGHUP)
+    # SIGHUP is ignored under nohup, and a scheduler may have the others ignored
+    numbers += [number for number in (signal.SIGHUP, *WARNINGS) if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, stop.on_signal) for number in numbers}
     if (dvc := session.dvc_pid()) != os.getpid():
         Thread(target=stop.when_dvc_ends, args=[dvc], daemon=True).start()

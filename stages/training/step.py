@@ -258,3 +258,11 @@ def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
 def pinned(part: Tensor, device: torch.device) -> Tensor:
     """The tensor in pinned memory, from which a GPU copies without the CPU."""
     return part.pin_memory() if device.type == "cuda" else part
+
+
+def divergence_advice(parts: StepParts) -> str:
+    """What helps a training that diverged."""
+    options = ["Lower learning_rate (half of it is a good start)", "raise warmup_steps"]
+    options += ["set grad_clip to 1.0"] if parts.clip == 0.0 else []
+    options += ["set precision to fp32"] if parts.precision != "fp32" else []
+    return f"{', '.join(options[:-1])} or {options[-1]}"

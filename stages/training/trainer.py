@@ -25,9 +25,10 @@ from stages.training.history import History, Mean, Row
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
 from stages.training.signals import Stop
-from stages.training.step import Batch, EagerStep, MicroBatch, TakenStep, to_device
+from stages.training.step import Batch, EagerStep, MicroBatch, TakenStep, divergence_advice, to_device
 
 MOST_PENDING = 20  # steps on a GPU whose results are not read yet: reading waits for the GPU
+DIVERGED = 2.0  # times the loss of guessing: no training that learns is there after its first evaluation
 SKIPS = 30  # steps in a row that fp16 may skip: each halves the loss scale, and after 30 it is practically 0
 
 
@@ -200,6 +201,7 @@ class Trainer:
         """Validation loss on the same windows each time; it draws no random number, so the training stays as it was."""
         val_loss, epochs = self.validation_loss(), self.step / self.schedule.steps_per_epoch
         self.history.validation.append({"step": self.step, "epoch": epochs, "val_loss": val_loss})
+        self._check_progress(val_loss)
         if self.schedule.ends_epoch(self.step):
             epoch, train_loss = round(epochs), self.history.since_epoch.pop()
             self.history.epochs.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
@@ -213,6 +215,19 @@ class Trainer:
             weights = {name: distributed.full_tensor(p).detach() for name, p in self.net.named_parameters()}
             self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()} if self.world.is_main else {}
         self._write_samples()
+
+    def _check_progress(self, val_loss: float) -> None:
+        """Whether the training is better than guessing by far. Where a gradient is clipped, a loss can be huge and yet finite.
+
+        The loss is the training text's: on other text a network that has learned its own by heart may be as bad.
+        """
+        tokens, rows = self.net.config.vocab_size, self.history.training[-1:]
+        loss = rows[0]["train_loss"] if rows else 0.0
+        if loss > DIVERGED * math.log(tokens) or not math.isfinite(val_loss):
+            raise UserError(
+                f"training diverged: after step {self.step} the loss is {loss:,.4g} nats per token "
+                f"(validation {val_loss:,.4g}), where guessing has {math.log(tokens):.3g}. {divergence_advice(self.step_parts)}"
+            )
 
     def _write_samples(self) -> None:
         """Let the network write, as it is now. With FSDP2 no process has the full network: then it does not."""
@@ -271,8 +286,7 @@ class Trainer:
         windows = ", ".join(str(start // self.batches.stride) for start in self.batches.starts(step.number)[:16])
         return (
             f"training diverged at step {step.number + 1}: loss {loss}, gradient norm {norm}, learning rate "
-            f"{step.lr:g} (training windows {windows}). The last good checkpoint is kept. "
-            f"Lower learning_rate (half of it is a good start), raise warmup_steps, or set precision to fp32"
+            f"{step.lr:g} (training windows {windows}). The last good checkpoint is kept. {divergence_advice(self.step_parts)}"
         )
 
 

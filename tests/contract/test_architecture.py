@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import source_tree
+from repository import committed
 from source_tree import ROOT, STAGES
 
 from stages.common import params
@@ -136,23 +137,19 @@ def test_lock_is_of_this_code() -> None:
         pytest.skip("this copy of the project is no git repository")
     stale = {
         f"{stage}: {dep['path']}"
-        for stage, state in read_yaml(_committed("dvc.lock").decode())["stages"].items()
+        for stage, state in read_yaml(committed("dvc.lock").decode())["stages"].items()
         for dep in state["deps"]
         if dep["path"].startswith(("model", "stages", "requirements")) and _md5(dep["path"]) != dep["md5"]
     }
     assert not stale, "run `make repro` and commit dvc.lock"
 
 
-def _committed(path: str) -> bytes:
-    return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, check=True).stdout
-
-
 def _md5(path: str) -> str:
     """The md5 that DVC gives a committed file or folder."""
     names = subprocess.run(["git", "ls-files", path], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     if names == [path]:
-        return hashlib.md5(_committed(path)).hexdigest()
+        return hashlib.md5(committed(path)).hexdigest()
     entries = [
-        {"md5": hashlib.md5(_committed(name)).hexdigest(), "relpath": name.removeprefix(f"{path}/")} for name in sorted(names)
+        {"md5": hashlib.md5(committed(name)).hexdigest(), "relpath": name.removeprefix(f"{path}/")} for name in sorted(names)
     ]
     return hashlib.md5(json.dumps(sorted(entries, key=lambda entry: entry["relpath"])).encode()).hexdigest() + ".dir"

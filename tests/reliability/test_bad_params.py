@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from refusal import check_message, digests, refused
-from stage_runs import ROOT, TINY, run_stage
+from repository import COMMITTED
+from stage_runs import TINY, run_stage
 
 from stages.common import command
 from stages.common.params import read_yaml, write_yaml
@@ -18,7 +19,7 @@ from stages.tracking import pipeline
 pytestmark = pytest.mark.kind("bad params.yaml")
 
 MISSING = ...
-TEXT: str = write_yaml(read_yaml((ROOT / "params.yaml").read_text(encoding="utf-8")) | TINY)
+TEXT: str = write_yaml(COMMITTED | TINY)
 
 
 def edited(changes: Mapping[str, Any]) -> str:

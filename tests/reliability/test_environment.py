@@ -99,7 +99,7 @@ def test_read_only_folder_is_named(
 NOTEBOOK = {"MPLBACKEND": "module://not_installed.backend_inline", "HOME": "/nonexistent", "PYTHONSAFEPATH": "1"}
 NOTEBOOK |= {"XDG_CACHE_HOME": "/nonexistent/cache", "XDG_CONFIG_HOME": "/nonexistent/config"}
 IDE = {"MPLBACKEND": "TkAgg", "DISPLAY": ":99", "TMPDIR": "/nonexistent", "LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "de"}
-IDE |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "error::UserWarning"}
+IDE |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "error"}
 LEFT = {  # what Jupyter, Colab, an IDE or cron leave in the environment
     "a backend for pictures that is not here, no home, a safe path": NOTEBOOK,
     "a backend for a screen, no folder for temporary files, another language, settings of Python": IDE,

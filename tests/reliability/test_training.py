@@ -128,7 +128,7 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: 
 def test_another_training_has_another_key() -> None:
     """Any change of params, data, code or machine gives another folder: a foreign checkpoint is never picked up."""
     facts = {"params": {"lr": 1}, "tokens": {"a": "b"}, "code": "c", "machine": {"threads": "2"}}
-    keys = {make_key(**facts)} | {make_key(**(facts | {name: "other"})) for name in facts}
+    keys = {make_key(facts)} | {make_key(facts | {name: "other"}) for name in facts}
     assert len(keys) == 5
 
 
@@ -171,11 +171,12 @@ def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signal_saves_and_says_how_to_go_on(
     project: Callable[..., Path], undisturbed: dict[str, str], number: signal.Signals
 ) -> None:
-    """SIGTERM and Ctrl-C save, say what to type, end with a non-zero exit; the next start ends with identical bytes."""
+    """SIGTERM, Ctrl-C and Slurm's warning save, say what to type, end with a non-zero exit; the next start ends with the same
+    bytes."""
     folder = project()
     process = _start(folder)
     _wait_for_checkpoint(folder, process)

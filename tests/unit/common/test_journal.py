@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A journal of the test's own."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.delenv("RANK", raising=False)
+    for name in session.LAUNCH:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(session, "dvc_pid", os.getpid)
 
 
 def test_journal_has_the_stages_that_ended_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,11 +27,13 @@ def test_journal_has_the_stages_that_ended_well(monkeypatch: pytest.MonkeyPatch)
         pass
     for stage, code, rank in (("tokenize", 0, "0"), ("train", 1, "0"), ("evaluate", 0, "1")):
         monkeypatch.setenv("DVC_STAGE", stage)
-        monkeypatch.setenv("RANK", rank)
+        for name, value in zip(session.LAUNCH, (rank, "2", "localhost", "1"), strict=True):
+            monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit), journal.record_stage():
             sys.exit(code)
     ran = journal.finished_stages(session.session_id())
     assert list(ran) == ["tokenize"]
+    assert journal.has_failed(session.session_id()) and not journal.has_failed("another-host:1:1.00")
     assert 0 <= ran["tokenize"]["seconds"] < 5
     assert journal.finished_stages("another-host:1:1.00") == {}
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from stages.common import session
+from stages.common.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +103,65 @@ def test_the_root_is_the_projects(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     (larger / "ml" / ".dvc").mkdir()
     assert root("ml") == root("ml", "ml") == "ml"
     assert session.dvc_tmp() == larger / "ml" / ".dvc" / "tmp"
+
+
+ORPHAN = """
+import os, subprocess, sys, time
+from pathlib import Path
+say = "import time; time.sleep(1); from stages.common import command; command.run(lambda args: print('worked'), '', argv=[])"
+subprocess.Popen([sys.executable, "-c", say], start_new_session=True)
+"""
+
+
+@pytest.mark.kind("DVC, container or terminal gone")
+def test_a_stage_whose_dvc_died_while_it_started_ends_at_once(tmp_path: Path) -> None:
+    """DVC is killed while a stage imports its libraries: the stage does not work for nobody, nor takes process 1 for DVC."""
+    (tmp_path / "dvc").write_text(ORPHAN)
+    environment = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parents[3])}
+    words = ["setsid", "--fork", sys.executable, str(tmp_path / "dvc")]  # its parent ends too: nobody but process 1 is left
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path, timeout=60)
+    assert "error: the DVC that started this stage has ended" in said.stderr
+    assert "worked" not in said.stdout and "Traceback" not in said.stderr
+
+
+@pytest.mark.kind("odd environment")
+def test_the_dvc_of_another_project_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage of another project starts our DVC, which keeps the other's DVC_ROOT: one message. Ours, and a temporary copy of
+    ours, are no other project."""
+    for place in ("outer/.dvc", "ours/.dvc/tmp/exps/copy/.dvc", "ours/.dvc/tmp/exps/copy/deep"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    monkeypatch.setattr(session, "dvc_pid", os.getpid)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "outer"))
+    monkeypatch.chdir(tmp_path / "ours")
+    session.require_own_dvc()  # by hand, no DVC is above
+    assert session.project_root() == tmp_path / "ours"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "outer"))
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(UserError, match=rf"DVC_ROOT={tmp_path}/outer is another project's.*env -u DVC_ROOT"):
+        session.require_own_dvc()
+    for root in ("ours", "link"):
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / root))
+        for place in ("ours", "link", "ours/.dvc/tmp/exps/copy/deep"):
+            monkeypatch.chdir(tmp_path / place)
+            session.require_own_dvc()
+
+
+@pytest.mark.kind("odd environment")
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (("1", "", "", ""), (0, 1)),
+        (("0", "1", "", ""), (0, 1)),
+        (("1", "2", "host", ""), (0, 1)),
+        (("x", "2", "host", "1"), (0, 1)),
+        (("1", "2", "host", "1"), (1, 2)),
+    ],
+)
+def test_only_complete_variables_make_a_rank(
+    values: tuple[str, ...], found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT: all of them, or one process that trains alone."""
+    for name, value in zip(session.LAUNCH, values, strict=True):
+        monkeypatch.setenv(name, value)
+    assert session.rank_and_size() == found

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT
+from repository import ROOT, digests
 
 from stages.common import session
 from stages.common.errors import UserError
@@ -40,6 +40,30 @@ def test_clone_has_the_commit_whatever_repository_is_around_it(commit: str, text
     project = elsewhere.clone(tmp_path / "a clone", commit)
     assert project == tmp_path / "a clone" / "ml"
     assert (project / "dvc.yaml").read_text() == text
+
+
+@pytest.mark.kind("git errors and unusual git settings")
+def test_a_hook_s_variables_do_not_lead_to_the_user_s_repository(
+    larger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what git sets for a hook in a linked worktree, clones and DVC work in the clone: the user's branch, index, files and
+    worktrees stay as they are."""
+    monkeypatch.delenv("GIT_DIR")
+    linked = tmp_path / "linked"
+    git("worktree", "add", "--quiet", "-b", "mine", str(linked), cwd=larger)
+    (linked / "ml" / "staged").write_text("not committed")
+    git("add", "--all", cwd=linked)
+    private = larger / ".git" / "worktrees" / "linked"
+    before = digests(larger), digests(linked)
+    monkeypatch.setattr(session, "project_root", lambda: linked / "ml")
+    for name, value in {"DIR": private, "WORK_TREE": linked, "INDEX_FILE": private / "index", "PREFIX": "ml/"}.items():
+        monkeypatch.setenv(f"GIT_{name}", str(value))
+    project = elsewhere.clone(tmp_path / "clone", "HEAD~1")
+    elsewhere.dvc(project, "init", "--subdir")
+    assert git("rev-parse", "--show-toplevel", cwd=project) == str(tmp_path / "clone")
+    assert (project / ".dvc" / "config").exists() and not (linked / "ml" / ".dvc").exists()
+    assert (project / "dvc.yaml").read_text() == "first"
+    assert (digests(larger), digests(linked)) == before
 
 
 def test_unknown_commit_is_reported(larger: Path, tmp_path: Path) -> None:

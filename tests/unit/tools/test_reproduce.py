@@ -15,6 +15,12 @@ def test_only_facts_that_decide_bits_are_reported(capsys: pytest.CaptureFixture[
     assert not reproduce.show_machines(MACHINE, MACHINE | {"machine.host": "two", "device": "x"})
     assert reproduce.show_machines(MACHINE, MACHINE | {"machine.torch": "2.14"})
     assert "torch: 2.13 -> 2.14" in capsys.readouterr().out
+    setting = {"machine.environment": "MKL_CBWR=COMPATIBLE"}
+    assert reproduce.show_machines(MACHINE, MACHINE | setting)
+    assert reproduce.show_machines(MACHINE | setting, MACHINE)
+    said = capsys.readouterr().out
+    assert "environment: (none) -> MKL_CBWR=COMPATIBLE" in said and "environment: MKL_CBWR=COMPATIBLE -> (none)" in said
+    assert not reproduce.show_machines(MACHINE, MACHINE | {"machine.libc": "glibc 2.36"}), "an older run knows less"
 
 
 @pytest.mark.parametrize(("value", "fits"), [(3.05, True), (3.1, True), (3.2, False), (float("nan"), False), (2.0, False)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 from pathlib import Path
 
@@ -23,6 +25,15 @@ def test_what_hooks_and_shells_leave_is_not_handed_on(tmp_path: Path, monkeypatc
     environment = git.clean_environment(MORE="x")
     assert not environment.keys() & set(HOOK)
     assert (environment["DVC_NO_ANALYTICS"], environment["MORE"]) == ("1", "x")
+
+
+def test_a_python_path_that_pytorch_comes_from_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On clusters PyTorch comes from a module's PYTHONPATH: that entry stays, others do not."""
+    found = importlib.util.find_spec("torch")
+    assert found is not None and found.origin is not None
+    libraries = str(Path(found.origin).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), libraries]))
+    assert git.clean_environment()["PYTHONPATH"] == libraries
 
 
 def test_git_that_refuses_or_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

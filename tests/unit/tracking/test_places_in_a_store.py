@@ -167,3 +167,45 @@ def test_a_renamed_experiment_goes_on(tmp_path: Path, enter: Enter) -> None:
     enter(tmp_path / "after")
     assert read(run) == "old"
     assert len(store.connect()[0].search_experiments()) == 2  # with MLflow's own Default
+
+
+def test_checkouts_that_share_a_store_keep_their_files_apart(
+    enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One database for two checkouts: each one's runs have their files in its own mlruns; the other can be deleted."""
+    enter(tmp_path / "one")
+    shutil.move(tmp_path / "one" / "mlflow.db", tmp_path / "shared.db")
+    runs = {}
+    for name in ("one", "two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        enter(tmp_path / name)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(tmp_path / "shared.db"))
+        runs[name] = make_run(name)
+        assert (tmp_path / name / "mlruns" / runs[name] / "artifacts" / "folder" / "file.txt").read_text() == name
+    client, experiment = store.connect()
+    assert client.get_experiment(experiment).name == store.EXPERIMENT
+    assert len(client.search_experiments(filter_string="name LIKE 'gpt2%'")) == 2
+    shutil.rmtree(tmp_path / "one")
+    enter(tmp_path / "two")
+    assert read(runs["two"]) == "two"
+
+
+def test_a_store_inside_one_of_the_checkouts_that_share_it(
+    enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other's runs are not taken for those of a checkout that was moved."""
+    enter(tmp_path / "one")
+    (tmp_path / "one" / "dvc.yaml").touch()
+    (tmp_path / "two").mkdir()
+    enter(tmp_path / "two")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(tmp_path / "one" / "mlflow.db"))
+    other = make_run("two")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for _ in range(2):
+        enter(tmp_path / "one")
+        ours = make_run("one")
+    assert read(ours) == "one"
+    assert "note" not in capsys.readouterr().err
+    enter(tmp_path / "two")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(tmp_path / "one" / "mlflow.db"))
+    assert read(other) == "two"

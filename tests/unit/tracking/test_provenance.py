@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stages import track
+from stages.common.params import Params
 from stages.tracking import provenance
 from stages.tracking.provenance import Provenance
 
@@ -289,3 +291,27 @@ def test_outputs_of_a_lock_file() -> None:
         "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: data/a\n      md5: aa.dir\n  b: {cmd: y}\n"
     )
     assert provenance.outputs() == {"data/a": "aa.dir"}
+
+
+def test_results_that_differ_from_the_committed_ones_are_known() -> None:
+    """With the commit's code and params: the files that git calls changed, until they are put back. Otherwise none."""
+    for path in ("data/train/metrics.json", "data/generate/samples.md", "dvc.lock"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("1\n")
+    git("add", "-A")
+    git("commit", "-q", "-m", "results")
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS) == []
+    for path in ("data/train/metrics.json", "dvc.lock"):
+        Path(path).write_text("2\n")
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS) == ["data/train/metrics.json", "dvc.lock"]
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS | {"n_embd": 97}) == []
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS | {"n_embd": 96.0}) != [], "the same value"
+    params = Params.model_construct(None, **PARAMS)
+    line = track.explain_git_status(Provenance.gather(), params)
+    assert line.startswith("git status: 2 files of results differ") and line.count("\n") == 1
+    git(*line.rstrip().partition("To go back: git ")[2].split())
+    assert git("status", "--porcelain") == "" and track.explain_git_status(Provenance.gather(), params) == ""
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS) == []
+    Path("dvc.lock").write_text("2\n")
+    Path("stages/train.py").write_text("print(2)\n")
+    assert Provenance.gather().committed_outputs_that_differ(PARAMS) == []

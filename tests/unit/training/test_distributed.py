@@ -11,6 +11,7 @@ import torch
 import torch.multiprocessing as mp
 from step_pair import StopAfter, finished, same, state
 
+from stages.common import session
 from stages.common.errors import UserError
 from stages.training import distributed
 from stages.training.distributed import World
@@ -23,7 +24,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda program, words, env: commands.append([*words, env[distributed.LAUNCHED]]))
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "--debug"])
-    for name in ("RANK", distributed.LAUNCHED):
+    for name in ("RANK", distributed.TORCHRUN, distributed.LAUNCHED):
         monkeypatch.delenv(name, raising=False)
     return commands
 
@@ -41,7 +42,7 @@ def test_the_stage_starts_again_under_its_launcher(started: list[list[str]], lau
     assert started == [[sys.executable, *words, "-m", "stages.train", "--debug", "1"]]
 
 
-@pytest.mark.parametrize("name", ["RANK", distributed.LAUNCHED])
+@pytest.mark.parametrize("name", [distributed.TORCHRUN, distributed.LAUNCHED])
 def test_a_launched_process_is_not_launched_again(started: list[list[str]], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain python needs no start; a process of torchrun, or one that was started so, does not start again."""
     distributed.relaunch("python")
@@ -56,7 +57,7 @@ def test_a_launched_process_is_not_launched_again(started: list[list[str]], name
 def test_each_process_has_a_gpu_of_its_own(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes on one GPU are refused before any work."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+    for name, value in zip((*session.LAUNCH, "LOCAL_RANK"), ("1", "2", "localhost", "1", "1"), strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message), distributed.init_process_group(device):
         pass
@@ -93,3 +94,21 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     for mine, ours in zip(alone.history.training, states["eager 0"]["history"]["training"], strict=True):
         assert mine["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
         assert mine["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "0", "MASTER_ADDR": "h"}],
+)
+def test_variables_that_a_platform_leaves_change_nothing(
+    left: dict[str, str], started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of torchrun's variables: the launcher is started all the same, and without one training is one process that logs."""
+    for name in session.LAUNCH:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with distributed.init_process_group("cpu") as world:
+        assert (world.rank, world.size) == (0, 1)
+    distributed.relaunch("torchrun --nproc-per-node 2")
+    assert len(started) == 1

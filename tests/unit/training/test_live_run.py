@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from stage_runs import ROOT, run_python
 
+from stages.common.session import LAUNCH
+
 TRAINING = """
 import time
 from stages.training import live_run
@@ -45,7 +47,8 @@ def test_without_a_log_no_process_is_started(logged: bool, rank: str, tmp_path: 
     script = TRAINING.replace('{"device": "cpu"}', f'{{"device": "cpu"}}, logged={logged}')
     assert script != TRAINING
     children = "import psutil; print('children', psutil.Process().children())"
-    done = train(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", children, script=script, RANK=rank)
+    environment = dict(zip(LAUNCH, (rank, "2", "localhost", "1"), strict=True))
+    done = train(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", children, script=script, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "children []" in done.stdout
     assert not (tmp_path / "mlflow.db").exists()
@@ -65,14 +68,14 @@ def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "status"),
     [
-        ("pass", "RUNNING"),
+        ("pass", "FINISHED"),
         ("raise ValueError", "FAILED"),
         ("raise KeyboardInterrupt", "KILLED"),
         ("import os; os._exit(9)", "KILLED"),
     ],
 )
 def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
-    """A run whose training ended well waits for `track`; failed, interrupted and killed ones say so, with all their points."""
+    """A training that ended well, without `track`, is finished; failed, interrupted, killed ones say so, with all points."""
     from mlflow import MlflowClient
 
     store = f"sqlite:///{tmp_path}/mlflow.db"
