@@ -43,15 +43,9 @@ class Estimate:
 
 
 def ratio(amounts: ArrayLike, counts: ArrayLike, seed: int = 0) -> Estimate:
-    """sum(amounts) / sum(counts) over stories, such as nats per token.
+    """sum(amounts) / sum(counts) over stories, (S,) each, such as nats per token; the interval of one story is its value alone.
 
-    Args:
-        amounts: (S,), one for each story.
-        counts: (S,), above 0.
-        seed: the same seed draws the same stories, so that quantities of one split are compared draw by draw.
-
-    Returns:
-        the estimate; with fewer than two stories its interval is the value alone.
+    The same seed draws the same stories, so that quantities of one split are compared draw by draw.
     """
     pairs = _grouped(amounts, counts)
     return _bca(_whole(pairs), [pairs], lambda stories, axis=-1: _ratio(pairs, stories, axis), seed)
