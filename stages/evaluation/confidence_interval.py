@@ -33,10 +33,6 @@ class Estimate:
     low: float
     high: float
 
-    def map(self, monotone: Callable[[float], float]) -> Estimate:
-        """The estimate of an increasing function of the quantity."""
-        return Estimate(monotone(self.value), monotone(self.low), monotone(self.high))
-
     def named(self, key: str) -> dict[str, float]:
         """As three metrics."""
         return {key: self.value, f"{key}_low": self.low, f"{key}_high": self.high}
@@ -60,7 +56,7 @@ def difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, Arra
 
 def exp(estimate: Estimate) -> Estimate:
     """A loss in nats as a perplexity."""
-    return estimate.map(math.exp)
+    return Estimate(math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
 
 
 def _grouped(amounts: ArrayLike, counts: ArrayLike) -> Array:
