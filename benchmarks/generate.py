@@ -1,10 +1,9 @@
 """Speed of generation: our `generate` against transformers', with the same weights in fp32, in turns in one process.
 
     python -m benchmarks.generate [--shapes tiny default] [--model FOLDER] [--batch 1 5] [--tokens 100] [--rounds 5]
-                                  [--device cuda] [--threads 1] [--cpu-time]
+                                  [--device cuda] [--threads 1]
 
-Both have a KV cache. On a machine that is never quiet, `--threads 1 --cpu-time` counts this process's time on the processor
-instead of the clock's. A short run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
+Both have a KV cache. A short run is `--shapes default --rounds 3 --tokens 50`. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def theirs(net: GPT2) -> Generate:
     return run
 
 
-def compare(name: str, net: GPT2, batches: list[int], count: int, rounds: int, clock: Callable[[], float]) -> list[list[str]]:
+def compare(name: str, net: GPT2, batches: list[int], count: int, rounds: int) -> list[list[str]]:
     """The table's rows of one network: for each batch size, greedy and sampled."""
     sides, rows = {"ours": ours(net), "theirs": theirs(net)}, []
     for batch in batches:
@@ -72,10 +71,10 @@ def compare(name: str, net: GPT2, batches: list[int], count: int, rounds: int, c
         for sample in (False, True):
 
             def turn(side: Generate, prompt: Tensor = prompt, sample: bool = sample) -> float:
-                start = clock()
+                start = time.perf_counter()
                 tokens = side(prompt, count, sample).cpu()  # a GPU is done only then
                 assert tokens.shape == (prompt.size(0), PROMPT + count)
-                return clock() - start
+                return time.perf_counter() - start
 
             turns = {key: partial(turn, side) for key, side in sides.items()}
             harness.take_turns(turns, 1)  # warms up
@@ -96,11 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU, for both; 0 = all cores")
-    parser.add_argument("--cpu-time", action="store_true", help="count time on the processor; needs --threads 1 and a CPU")
     args = parser.parse_args()
-    if args.cpu_time and (args.threads != 1 or args.device != "cpu"):
-        parser.error("--cpu-time needs --threads 1 and --device cpu: waiting threads count, a GPU's work does not")
-    clock = time.process_time if args.cpu_time else time.perf_counter
     machine.keep_freed_memory()
     device, threads = machine.pick_device(args.device), machine.set_threads(args.threads)
     torch.manual_seed(0)
@@ -109,9 +104,7 @@ def main() -> None:
     what = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {threads} threads"
     print(f"\nGeneration on {what}, PyTorch {torch.__version__}\n")
     head = ["network", "batch", "tokens are", "ours, tokens/s", "transformers, tokens/s", "ratio (of rounds)"]
-    rows = [
-        row for name, net in nets.items() for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds, clock)
-    ]
+    rows = [row for name, net in nets.items() for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds)]
     print(harness.markdown_table(head, rows, "lrlrrl"))
 
 

@@ -38,18 +38,13 @@ def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]], ali
 
 
 class Worker:
-    """A side in a process of its own, which no setting of another side reaches. Calling it is a turn, see `serve`.
-
-    Attributes:
-        ready: whether it could be started; if not, it has said why on standard error.
-        peak: bytes of memory that it has used at most.
-    """
+    """A side in a process of its own, which no setting of another side reaches. Calling it is a turn, see `serve`."""
 
     def __init__(self, module: str, *words: str) -> None:
         command = [sys.executable, "-m", module, *words]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        self.ready = self._read() == "ready"
-        self.peak = 0.0
+        self.ready = self._read() == "ready"  # if not, it has said why on standard error
+        self.peak = 0.0  # bytes of memory that it has used at most
 
     def __call__(self) -> float:
         assert self._process.stdin
@@ -70,11 +65,7 @@ class Worker:
 def serve(run: Callable[[int], None], steps: int, seconds: float, peak: Callable[[], float]) -> None:
     """Be a worker: for each line on standard input take steps for some seconds; the median time of a step is the answer.
 
-    Args:
-        run: takes this many steps, to their end.
-        steps: the clock is read each time that so many have been taken.
-        seconds: of a turn.
-        peak: bytes of memory used at most so far.
+    `run` takes this many steps, to their end. The clock is read each time that `steps` have been taken.
     """
     for _ in range(2):  # what is compiled, recorded or allocated in the first steps
         run(steps)

@@ -22,7 +22,6 @@ from stages.common.progress import bar
 from stages.tracking import provenance
 
 FOLDER = ".dir"  # ends the name of an object that lists a folder's files
-MOST = 10  # objects named in one message
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,15 +38,13 @@ def main(args: argparse.Namespace) -> None:
         return
     outputs = names(places[0])
     lines, away = [], []
-    for path in found[:MOST]:
+    for path in found:
         output = outputs.get(path.parent.name + path.name)
-        lines.append(f"  {path}{f' ({output})' if output else ''}")
-        away += [str(path), *([output] if output else [])]
-    more = f"\n  and {len(found) - MOST:,} more" if len(found) > MOST else ""
+        lines.append(f"  {path}{f' ({output})' if output else ''}\n")
+        away += [str(path), output] if output else [str(path)]
     raise UserError(
         "objects of DVC have other bytes than their names say; they were written into, or the disk is at fault:\n"
-        + "\n".join(lines)
-        + f"{more}\nDelete them, and what came from them: rm -rf {shlex.join(dict.fromkeys(away))}\n"
+        f"{''.join(lines)}Delete them, and what came from them: rm -rf {shlex.join(dict.fromkeys(away))}\n"
         "Then `dvc repro` makes them again (or `dvc pull` fetches them), and `dvc push` brings them back to a remote"
     )
 

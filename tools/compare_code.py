@@ -1,4 +1,4 @@
-"""What a change of the code does to a small run: metrics, params and validation loss of HEAD and another commit, in Markdown.
+"""What a change of the code does to a small run: DVC's comparison of HEAD with another commit, in Markdown.
 
 python -m tools.compare_code BASE      (make compare-code BASE=main)
 
@@ -8,7 +8,6 @@ The workflow for pull requests shows this on the job's page. The clone in which 
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import sys
 from pathlib import Path
@@ -20,18 +19,17 @@ from stages.tracking.git import git
 from tools import elsewhere
 
 FOLDER = Path("build/compare-code")
-SMALL: dict[str, Any] = {  # a pipeline of a minute or two on two cores
+SMALL: dict[str, Any] = elsewhere.TINY | {  # a pipeline of a minute or two on two cores
     "max_samples": 3000,
     "max_val_samples": 300,
     "n_layer": 4,
     "n_head": 4,
     "n_embd": 64,
-    "epochs": 2,
+    "block_size": 128,
+    "stride": 128,
+    "batch_size": 8,
     "eval_every": 40,
     "checkpoint_every": 1000,
-    "threads": 1,
-    "device": "cpu",
-    "precision": "fp32",
 }
 AUTHOR = ("-c", "user.name=compare-code", "-c", "user.email=none")
 
@@ -42,33 +40,22 @@ def main(args: argparse.Namespace) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.parent.mkdir(exist_ok=True)
     project = elsewhere.clone(FOLDER)
-    head = git("rev-parse", "HEAD", cwd=project)
-    base = git("rev-parse", "--verify", f"{args.base}^{{commit}}", cwd=Path())
-    losses, commits = [], []
-    for name, commit in (("base", base), ("head", head)):
+    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}", cwd=Path()) for name in (args.base, "HEAD")]
+    results = []
+    for commit in commits:
         git("checkout", "--quiet", "--detach", commit, cwd=project)
         known = read_yaml((project / "params.yaml").read_text(encoding="utf-8"))  # the other commit may lack a key
         elsewhere.set_params(project, {key: value for key, value in changes.items() if key in known})
         elsewhere.lend_data(project)
         elsewhere.dvc(project, "repro", "--quiet", shown=sys.stderr)
         git("add", "--all", cwd=project)
-        git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", f"small run of {name}", cwd=project)
-        commits.append(git("rev-parse", "HEAD", cwd=project))
-        losses.append(validation_losses(project))
+        git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", f"small run of {commit}", cwd=project)
+        results.append(git("rev-parse", "HEAD", cwd=project))
     print(f"## A small run of this commit and of `{args.base[:12]}`\n")
     print(f"The same settings on both sides: {', '.join(f'`{key}={value}`' for key, value in changes.items())}.")
     for what in ("metrics", "params"):
         print(f"\n### {what.title()}\n")
-        print(elsewhere.dvc(project, what, "diff", "--md", *commits) or "No difference.")
-    print("\n### Validation loss, nats per token\n\n| step | base | head |\n|---:|---:|---:|")
-    for step in sorted({*losses[0], *losses[1]}):
-        print(f"| {step} | {' | '.join(f'{curve[step]:.4f}' if step in curve else '' for curve in losses)} |")
-
-
-def validation_losses(project: Path) -> dict[int, float]:
-    """The validation loss, nats per token, by step."""
-    with open(project / "data/train/validation.csv", encoding="utf-8", newline="") as file:
-        return {int(row["step"]): float(row["val_loss"]) for row in csv.DictReader(file)}
+        print(elsewhere.dvc(project, what, "diff", "--md", *results) or "No difference.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -37,10 +37,7 @@ TINY: dict[str, Any] = {  # a pipeline of seconds, for the tests too
 
 
 def clone(folder: Path, commit: str = "HEAD", *options: str) -> Path:
-    """Clone the repository that this project is in, which may be larger, and check the commit out.
-
-    Returns:
-        the project in the clone.
+    """Clone the repository that this project is in, which may be larger, check the commit out, and return the project there.
 
     Raises:
         UserError: there is no such commit, or git refused.
@@ -82,12 +79,7 @@ def lend_data(project: Path) -> None:
 
 
 def dvc(project: Path, *words: str, shown: Any = None) -> str:
-    """Run a DVC command in a project, with a run store there.
-
-    Args:
-        project: the folder.
-        words: of the command.
-        shown: where its output goes, such as sys.stderr; None = into the result.
+    """Run a DVC command in a project, with a run store there; its output goes to `shown`, or is returned.
 
     Raises:
         UserError: it failed.

@@ -42,26 +42,16 @@ def server(port: int) -> list[str]:
 
 
 def need_port(port: int) -> None:
-    """Return if a server can listen on the port.
+    """Return if no other program listens on the port.
 
     Raises:
-        UserError: it cannot.
+        UserError: one does.
     """
-    why = ""
     with socket.socket() as visitor:
         visitor.settimeout(1)
-        if visitor.connect_ex(("127.0.0.1", port)) == 0:  # a listener of all addresses would let macOS bind this one too
-            why = "another program listens there"
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as error:
-            why = why or str(error.strerror)
-    if why:
-        raise UserError(
-            f"port {port} cannot be used ({why}). Choose another: make ui PORT={port + 1 if port < 65535 else 5001}"
-        )
+        if visitor.connect_ex(("127.0.0.1", port)) == 0:
+            other = port + 1 if port < 65535 else 5001
+            raise UserError(f"port {port} cannot be used (another program listens there). Choose another: make ui PORT={other}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

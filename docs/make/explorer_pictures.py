@@ -29,21 +29,13 @@ NEXT = "document.querySelector('[data-role=next]')?.click()"  # the head that lo
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a page.
+    """One picture of a page."""
 
-    Attributes:
-        name: of the file.
-        panel: the id of the panel; "" = the page's top.
-        width: of the window.
-        dark: whether the reader's system is dark.
-        script: what is done on the page before.
-    """
-
-    name: str
-    panel: str = ""
+    name: str  # of the file
+    panel: str = ""  # its id; "" = the page's top
     width: int = DESKTOP
-    dark: bool = False
-    script: str = ""
+    dark: bool = False  # whether the reader's system is dark
+    script: str = ""  # what is done on the page before
 
 
 MASKED = [

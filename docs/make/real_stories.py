@@ -35,11 +35,6 @@ PANELS = {  # of the picture: which curves are drawn together
 SHOWN = ("width-96", "base", "width-384")  # whose first samples are shown
 
 
-def curve(run: Recorded) -> list[tuple[int, float]]:
-    """Its validation loss by step."""
-    return sorted((point.step, point.value) for point in run.client.get_metric_history(run.id, "val_loss"))
-
-
 def sample(run: Recorded) -> str:
     """Its first sample."""
     table = run.client.load_table(run.experiment_id, "samples/samples.json", [run.id])
@@ -68,7 +63,9 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
         for name in names:
-            axes.plot(*zip(*curve(runs[name]), strict=True), marker=".", label=name)
+            history = runs[name].client.get_metric_history(runs[name].id, "val_loss")
+            points = sorted((point.step, point.value) for point in history)
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set(title=title, ylim=(2.6, 4.5))
         axes.grid(alpha=0.3)
         axes.legend()

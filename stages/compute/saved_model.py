@@ -10,11 +10,7 @@ from stages.common.errors import UserError
 
 
 def load(model: Path, tokens: Path) -> GPT2:
-    """The network, float32 on the CPU, in evaluation mode.
-
-    Args:
-        model: data/train/model.
-        tokens: data/tokenize.
+    """The network in data/train/model, float32 on the CPU, in evaluation mode; `tokens` is data/tokenize.
 
     Raises:
         UserError: a file is missing or damaged, or the network was trained on another vocabulary's tokens.

@@ -45,11 +45,6 @@ def matches(hashes: Hashes, known: Hashes) -> NDArray[np.int64]:
     return maybe[known[place] == hashes[maybe]] if len(known) else maybe
 
 
-def fingerprint(rows: NDArray[np.uint32]) -> Hashes:
-    """Hash of the numbers along the last axis, (..., R) -> (...)."""
-    return _mix((rows * _powers(_BASE, rows.shape[-1])).sum(axis=-1, dtype=np.uint64))
-
-
 def _powers(base: int, count: int) -> Hashes:
     """base^0, base^1, ... modulo 2^64."""
     powers = np.full(count, base, np.uint64)

@@ -110,11 +110,8 @@ class Tokenizer:
         A text whose tokens are all in `used` keeps its token boundaries: BPE reaches each of them by the merges kept,
         in the same order, and merges taken away never come between. Any other text is cut finer, and loses nothing.
 
-        Args:
-            used: (vocab_size,) which tokens occur in the corpus.
-
-        Returns:
-            The pruned tokenizer, and a table (vocab_size,) from this tokenizer's ids to its ids (0 where it has none).
+        `used` (vocab_size,) says which tokens occur in the corpus. The table (vocab_size,) that comes with the pruned tokenizer
+        leads from this one's ids to its ids (0 where it has none).
         """
         model = json.loads(self.to_json())["model"]
         keep = used.copy()
@@ -133,10 +130,7 @@ class Tokenizer:
 def save_for_transformers(tokenizer_json: Path, folder: Path, model_max_length: int) -> None:
     """Put the two files into `folder` from which `transformers.AutoTokenizer` makes the same tokenizer.
 
-    Args:
-        tokenizer_json: what the stage tokenize wrote.
-        folder: the model folder.
-        model_max_length: the model's context in tokens; transformers warns about longer texts.
+    `model_max_length` is the model's context in tokens: transformers warns about longer texts.
     """
     files.write_text(folder / "tokenizer.json", tokenizer_json.read_text(encoding="utf-8"))
     config = {

@@ -33,25 +33,15 @@ class Estimate:
     low: float
     high: float
 
-    def map(self, monotone: Callable[[float], float]) -> Estimate:
-        """The estimate of an increasing function of the quantity."""
-        return Estimate(monotone(self.value), monotone(self.low), monotone(self.high))
-
     def named(self, key: str) -> dict[str, float]:
         """As three metrics."""
         return {key: self.value, f"{key}_low": self.low, f"{key}_high": self.high}
 
 
 def ratio(amounts: ArrayLike, counts: ArrayLike, seed: int = 0) -> Estimate:
-    """sum(amounts) / sum(counts) over stories, such as nats per token.
+    """sum(amounts) / sum(counts) over stories, (S,) each, such as nats per token; the interval of one story is its value alone.
 
-    Args:
-        amounts: (S,), one for each story.
-        counts: (S,), above 0.
-        seed: the same seed draws the same stories, so that quantities of one split are compared draw by draw.
-
-    Returns:
-        the estimate; with fewer than two stories its interval is the value alone.
+    The same seed draws the same stories, so that quantities of one split are compared draw by draw.
     """
     pairs = _grouped(amounts, counts)
     return _bca(_whole(pairs), [pairs], lambda stories, axis=-1: _ratio(pairs, stories, axis), seed)
@@ -66,7 +56,7 @@ def difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, Arra
 
 def exp(estimate: Estimate) -> Estimate:
     """A loss in nats as a perplexity."""
-    return estimate.map(math.exp)
+    return Estimate(math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
 
 
 def _grouped(amounts: ArrayLike, counts: ArrayLike) -> Array:

@@ -16,13 +16,10 @@ WINDOWS = 16
 
 @torch.inference_mode()
 def future_leak(net: GPT2, split: TokenFile, windows: int = WINDOWS) -> float:
-    """Largest change of any logit when only later tokens change; exactly 0 with the mask.
+    """Largest change of any logit, in nats, when only later tokens change: 0 with the mask, or if windows are too short to cut.
 
     Windows are spread over the split. Each is cut at another place, everything from there on is replaced by other text of
     the same split, and the logits before the cut are compared.
-
-    Returns:
-        the change in nats (logits are log-probabilities up to a constant); 0 where a window is too short to be cut.
     """
     context = min(net.config.block_size, len(split))  # T
     if context < 2:

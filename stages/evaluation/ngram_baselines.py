@@ -31,13 +31,7 @@ class _Order:
 
 
 class KneserNey:
-    """An n-gram model of a token stream.
-
-    Args:
-        stream: (N,) token ids, the first one is context only.
-        vocab_size: V; V^order must fit 64 bits (16 bits per token leave room for order 4).
-        order: 1 = unigram, 3 = trigram.
-    """
+    """An n-gram model of a token stream, whose first token is context only; order 1 = unigram, 3 = trigram."""
 
     def __init__(self, stream: NDArray[np.uint16], vocab_size: int, order: int) -> None:
         assert vocab_size**order < 2**64, "n-grams must fit 64 bits"

@@ -79,13 +79,10 @@ def score(
         net: in evaluation mode, on the device to use.
         split: the tokens.
         stride: targets that each window scores, 1 to block_size.
-        stories: segments of story numbers, in order and apart; None = all.
+        stories: segments of story numbers, in order and apart; None = all. The sums are in their order.
         watchers: called with every batch.
-        batch: windows a forward pass (the result does not depend on it beyond float32 rounding); None = what is fast.
+        batch: windows a forward pass; None = what is fast.
         title: for the progress bar.
-
-    Returns:
-        the stories' sums, in the order of `stories`.
 
     Raises:
         UserError: a loss is not a finite number.

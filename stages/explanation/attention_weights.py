@@ -15,12 +15,7 @@ from model import GPT2
 def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
     """softmax(q k' / sqrt(hs) + mask) of every block and head in one forward pass (Vaswani et al. 2017, equation 1).
 
-    Args:
-        net: the network.
-        tokens: (1, T) int64.
-
-    Returns:
-        (L, H, T, T) float32 on the CPU: the share of its attention that query i (row) gives to key j (column); rows sum to 1.
+    (1, T) int64 -> (L, H, T, T) float32 on the CPU: the share of its attention that query i (row) gives to key j (column).
     """
     seen: list[Tensor] = []
 

@@ -30,14 +30,7 @@ LIKELIEST, LENS = 5, 3  # tokens shown of a distribution: beside a token, in a l
 
 
 class Explorer:
-    """Measures a network on a validation split.
-
-    Args:
-        net: the network, on its device.
-        tokenizer: its tokenizer.
-        validation: the validation tokens.
-        from_storybook: whether the true probabilities are known.
-    """
+    """Measures a network on a validation split; of a split from the storybook the true probabilities are known."""
 
     def __init__(self, net: GPT2, tokenizer: Tokenizer, validation: TokenFile, from_storybook: bool) -> None:
         self.net, self.tokenizer, self.validation, self.from_storybook = net, tokenizer, validation, from_storybook

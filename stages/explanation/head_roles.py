@@ -17,15 +17,10 @@ ROLES = ("previous", "same", "induction", "first", "next")
 
 @dataclass(frozen=True)
 class HeadRoles:
-    """Scores of every head, and what a head would score that looks at all tokens alike.
+    """What each role explains of every head's attention, as shares from 0 to 1."""
 
-    Attributes:
-        scores: role -> (L, H), shares from 0 to 1.
-        chance: role -> share.
-    """
-
-    scores: Mapping[str, Tensor]
-    chance: Mapping[str, float]
+    scores: Mapping[str, Tensor]  # role -> (L, H)
+    chance: Mapping[str, float]  # role -> what a head would score that looks at all tokens alike
 
 
 def looked_for(tokens: Tensor) -> dict[str, Tensor]:
@@ -48,11 +43,9 @@ def looked_for(tokens: Tensor) -> dict[str, Tensor]:
 
 
 def head_roles(texts: Iterable[tuple[Tensor, Tensor]], causal: bool) -> HeadRoles:
-    """Measure all heads over texts.
+    """Measure all heads over texts, of each its tokens (T,) and its attention weights (L, H, T, T).
 
-    Args:
-        texts: of each text its tokens (T,) and its attention weights (L, H, T, T).
-        causal: whether later tokens are hidden; then no head can have the role "next", and it is left out.
+    Where attention is causal no head can have the role "next", and it is left out.
     """
     roles = ROLES[:-1] if causal else ROLES
     sums: dict[str, Tensor | float] = dict.fromkeys(roles, 0.0)

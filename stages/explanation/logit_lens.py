@@ -15,15 +15,8 @@ from model import GPT2
 def logit_lens(net: GPT2, tokens: Tensor) -> Iterator[Tensor]:
     """Log-probabilities of every next token, from the residual stream before the first block and after each one.
 
-    The network's own last norm and head are applied to the stream as it is there. What comes last is the network's output.
-    The blocks run once; the logits are made one layer at a time, because all of them are large.
-
-    Args:
-        net: the network.
-        tokens: (T,) int64.
-
-    Yields:
-        (T, V) float32 on the CPU, n_layer + 1 times.
+    (T,) int64 -> (T, V) float32 on the CPU, n_layer + 1 times. The network's own last norm and head are applied to the stream
+    as it is there; what comes last is the network's output. One layer's logits are made at a time, because all are large.
     """
     streams: list[Tensor] = []
 

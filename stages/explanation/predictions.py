@@ -13,19 +13,12 @@ from stages.compute import saved_model
 
 @dataclass(frozen=True)
 class Ranking:
-    """A distribution at each place, cut to its likeliest tokens. N places, any leading shape; nats are -log p.
+    """A distribution at each place, cut to its likeliest tokens. N places, any leading shape; nats are -log p."""
 
-    Attributes:
-        nats: (N,), of the token that came.
-        rank: (N,), of that token; 1 = the likeliest.
-        tokens: (N, K), the K likeliest tokens, likeliest first.
-        token_nats: (N, K), of these tokens.
-    """
-
-    nats: Tensor
-    rank: Tensor
-    tokens: Tensor
-    token_nats: Tensor
+    nats: Tensor  # (N,), of the token that came
+    rank: Tensor  # (N,), of that token; 1 = the likeliest
+    tokens: Tensor  # (N, K), the K likeliest tokens, likeliest first
+    token_nats: Tensor  # (N, K), of these tokens
 
 
 @torch.no_grad()

@@ -15,17 +15,11 @@ SHORTEST = 8  # tokens: below, there is nothing to look at
 
 @dataclass(frozen=True)
 class Story:
-    """A validation story, or its beginning.
+    """A validation story, or its beginning."""
 
-    Attributes:
-        number: its place in the validation split, from 1.
-        tokens: what the network is given: end-of-text, then the story's tokens.
-        targets: what it has to predict at each of these places; a whole story ends with end-of-text.
-    """
-
-    number: int
-    tokens: list[int]
-    targets: list[int]
+    number: int  # its place in the validation split, from 1
+    tokens: list[int]  # what the network is given: end-of-text, then the story's tokens
+    targets: list[int]  # what it has to predict at each of these places; a whole story ends with end-of-text
 
     @property
     def whole(self) -> bool:
@@ -36,14 +30,8 @@ class Story:
 def choose(split: TokenFile, count: int, best: int, most: int) -> list[Story]:
     """`count` stories (fewer if there are not as many), evenly spaced over the split.
 
-    From each of `count` equal parts of the split comes the first story that has at most `best` tokens, else the first that has
-    at most `most`, else the beginning of the part's first story.
-
-    Args:
-        split: the validation tokens.
-        count: how many.
-        best: tokens up to which everything about a story can be shown.
-        most: tokens that the network is given at once.
+    From each of `count` equal parts of the split comes the first story that has at most `best` tokens, all of which can be
+    shown, else the first that has at most `most`, the network's context, else the beginning of the part's first story.
     """
     edges = np.linspace(0, split.stories, min(count, split.stories) + 1).round().astype(int)
     found = []

@@ -14,18 +14,11 @@ def true_distribution(
 ) -> Iterator[dict[int, float]]:
     """The distribution of each of `tokens` given those before it, over all stories that the grammar could be telling.
 
+    Each is token -> probability, summing to 1; the product of the tokens' own is the story's probability.
+
     All derivations that agree with the tokens so far are followed word by word. GPT-2's tokens never reach over a blank, so
-    each word can be encoded by itself, and a derivation agrees if its tokens are the same, not only its letters: " he" is not
-    the beginning of " helped", where that is one token.
-
-    Args:
-        book: the grammar.
-        encode: a word with the blank before it -> its tokens.
-        end_of_text: the token after a story.
-        tokens: a story's tokens, end-of-text included or not.
-
-    Yields:
-        token -> probability, summing to 1, for each of `tokens`; the product of the tokens' own is the story's probability.
+    each word is encoded by itself, with the blank before it, and a derivation agrees if its tokens are the same, not only its
+    letters: " he" is not the beginning of " helped", where that is one token.
 
     Raises:
         ValueError: the grammar never tells a story that begins with these tokens.

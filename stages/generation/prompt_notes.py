@@ -14,13 +14,7 @@ SHOWN = 10  # tokens in a note
 
 
 def notes(tokenizer: Tokenizer, prompts: Sequence[str], stream: NDArray[np.uint16] | None) -> Iterator[str]:
-    """A sentence for each thing to know about each prompt.
-
-    Args:
-        tokenizer: the network's.
-        prompts: what the network is to continue.
-        stream: the training tokens, a memory map of any size; None = they are not here, and not compared.
-    """
+    """A sentence for each thing to know about each prompt; without the training tokens (`stream`) they are not compared."""
     ids = [tokenizer.encode(prompt) for prompt in prompts]
     unseen = set() if stream is None else _not_in(stream, set().union(*ids))
     for prompt, tokens in zip(prompts, ids, strict=True):

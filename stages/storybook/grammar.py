@@ -100,37 +100,6 @@ class Grammar:
                 stack.extend(reversed(node.options[index]))
         return "".join(parts), probability, bindings
 
-    def derivations(self, text: str) -> list[float]:
-        """The probability of every derivation that gives exactly this text: their sum is the text's probability.
-
-        It reads where `sample` writes and shares no code with it, so that each can check the other.
-        """
-        found: list[float] = []
-        agenda: list[tuple[_Todo, int, Bindings, float]] = [((self.start, None), 0, {}, 1.0)]
-        while agenda:
-            todo, at, bindings, probability = agenda.pop()
-            if todo is None:
-                if at == len(text):
-                    found.append(probability)
-                continue
-            node, rest = todo
-            if isinstance(node, str):
-                if text.startswith(node, at):
-                    agenda.append((rest, at + len(node), bindings, probability))
-            elif isinstance(node, Form):
-                known = bindings.get(node.slot)
-                for record, chance in self.slots[node.slot] if known is None else ((known, 1.0),):
-                    word = record[node.form]
-                    if text.startswith(word, at):
-                        agenda.append((rest, at + len(word), {**bindings, node.slot: record}, probability * chance))
-            else:
-                for option, chance in node:
-                    ahead = rest
-                    for part in reversed(option):
-                        ahead = (part, ahead)
-                    agenda.append((ahead, at, bindings, probability * chance))
-        return found
-
     def begin(self) -> State:
         """Nothing is written yet."""
         return (self.start, None), {}, 1.0
@@ -165,19 +134,6 @@ class Grammar:
                     for part in reversed(option):
                         ahead = (part, ahead)
                     agenda.append((ahead, word, bindings, probability * chance))
-
-    def texts(self) -> Iterator[str]:
-        """Every piece of text that a story may contain: the templates' and the slots'."""
-        for wheel in self.slots.values():
-            for record in wheel.options:
-                yield from record.values()
-        nodes: list[Node] = list(self._compiled.values())
-        while nodes:
-            node = nodes.pop()
-            if isinstance(node, str):
-                yield node
-            elif isinstance(node, Wheel):
-                nodes.extend(part for option in node.options for part in option)
 
     def _rule(self, name: str) -> Wheel[Nodes]:
         if name not in self._compiled:

@@ -2,7 +2,7 @@
 
 The stories are in the style of TinyStories (Eldan and Li 2023, arXiv:2305.07759): a named character, a wish or a problem,
 help, an ending. What one sentence states (name, pronoun, colour, toy, friend) stays the same in later sentences. No two
-derivations give the same text (a test parses thousands of stories), so `Story.logprob` is the text's exact log-probability,
+derivations give the same text (a test parses a thousand stories), so `Story.logprob` is the text's exact log-probability,
 and its mean is the floor that no honest model can beat. Only `random.Random` and whole numbers are used, so the stories are
 the same on every platform.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +22,6 @@ from stages.storybook.words import SLOTS
 TRAIN_SEED = 1
 VALIDATION_SEED = 2
 _DECIMALS = 9  # of a log-probability: the last bits of math.log differ between platforms
-_WORD = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -53,17 +51,6 @@ def stories(count: int, seed: int) -> Iterator[Story]:
     for index in range(count):
         generator.seed(f"{seed}/{index}")
         yield _story(book, generator)
-
-
-def logprob(text: str) -> float:
-    """The natural logarithm of the probability that the storybook writes exactly this text; -inf if it never does."""
-    probability = math.fsum(grammar().derivations(text))
-    return round(math.log(probability), _DECIMALS) if probability else -math.inf
-
-
-def words() -> set[str]:
-    """Every word that a story may use, in lower case."""
-    return {word.lower() for text in grammar().texts() for word in _WORD.findall(text)}
 
 
 def _story(book: Grammar, generator: random.Random) -> Story:

@@ -23,11 +23,7 @@ def relocate_artifacts(database: Path, experiment: str, root: Path) -> None:
     """Let the store of this checkout keep its files in this checkout; a note says so if it kept them elsewhere before.
 
     Nothing is read, moved or written at the old place: it may belong to another checkout now, the original of this copy.
-
-    Args:
-        database: a sqlite file in `root`, not open elsewhere.
-        experiment: our experiment's name.
-        root: the checkout.
+    `database` is a sqlite file in `root`, the checkout, and not open elsewhere.
     """
     with closing(sqlite3.connect(database)) as store, store:
         locations = store.execute(

@@ -31,27 +31,16 @@ DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The code as git knows it, asked once.
+    """The code as git knows it, asked once."""
 
-    Attributes:
-        state: `clean`, `dirty`, `no repository`, `no commit` or, where git is there and does not answer, `unknown`.
-        commit: the commit checked out here, in full.
-        branch: the branch checked out here; empty for none, as while `dvc exp run` works.
-        remote: the address of origin, without a token.
-        patch: what the code here has that the commit has not, for `git apply`, which takes its paths from git's top level.
-        committed: params.yaml as it was committed.
-        problem: why the state is unknown, in git's own words, which name the remedy.
-        ignored: source files that git ignores; they are not in the patch.
-    """
-
-    state: str
-    commit: str = ""
-    branch: str = ""
-    remote: str = ""
-    patch: str = ""
-    committed: Mapping[str, Any] = field(default_factory=dict)
-    problem: str = ""
-    ignored: Sequence[str] = ()
+    state: str  # `clean`, `dirty`, `no repository`, `no commit` or, where git is there and does not answer, `unknown`
+    commit: str = ""  # in full
+    branch: str = ""  # empty for none, as while `dvc exp run` works
+    remote: str = ""  # the address of origin, without a token
+    patch: str = ""  # what the code has that the commit has not, for `git apply`, which takes its paths from git's top level
+    committed: Mapping[str, Any] = field(default_factory=dict)  # params.yaml as it was committed
+    problem: str = ""  # why the state is unknown, in git's own words, which name the remedy
+    ignored: Sequence[str] = ()  # source files that git ignores; they are not in the patch
 
     @classmethod
     def gather(cls) -> Provenance:

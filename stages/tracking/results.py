@@ -16,29 +16,17 @@ CURVES = ("train_loss", "val_loss")  # logged by step; metrics.json has their en
 
 @dataclass(frozen=True)
 class Results:
-    """What a pipeline that has run left behind.
+    """What a pipeline that has run left behind."""
 
-    Attributes:
-        metrics: every stage's final metrics, see `metrics`.
-        curve: the training curves as (step, metrics) in the order of steps, then the epochs' means as (epoch, metrics).
-        by_position: the validation loss, nats per token, at each position in the context: (position, loss).
-        samples: the generated samples, a row each, without their token ids.
-        about: where the stories come from, and how many there are.
-        tables: the files behind the plots.
-        report: evaluate's report, Markdown.
-        samples_page: the samples to read, Markdown.
-        explorer: the page to look inside the network.
-    """
-
-    metrics: dict[str, float]
-    curve: list[tuple[int, dict[str, float]]]
-    by_position: list[tuple[int, float]]
-    samples: list[dict[str, Any]]
-    about: dict[str, Any]
-    tables: list[Path]
-    report: Path
-    samples_page: Path
-    explorer: Path
+    metrics: dict[str, float]  # see `metrics`
+    curve: list[tuple[int, dict[str, float]]]  # (step, metrics) in the order of steps, then the means as (epoch, metrics)
+    by_position: list[tuple[int, float]]  # position in the context, validation loss there in nats per token
+    samples: list[dict[str, Any]]  # a row each, without their token ids
+    about: dict[str, Any]  # where the stories come from, and how many there are
+    tables: list[Path]  # the files behind the plots
+    report: Path  # evaluate's, Markdown
+    samples_page: Path  # Markdown
+    explorer: Path  # the page to look inside the network
 
     @classmethod
     def read(cls, data: Path = DATA) -> Results:

@@ -29,17 +29,11 @@ LAUNCHED = "GPT2_PIPELINE_LAUNCHED"  # set in a process that its launcher has st
 
 @dataclass(frozen=True)
 class World:
-    """Who we are among the processes of one training, as torchrun's environment says.
+    """Who we are among the processes of one training, as torchrun's environment says."""
 
-    Attributes:
-        rank: 0 to size - 1; rank 0 alone writes files and logs.
-        size: processes.
-        local_rank: rank on this machine: the number of its GPU.
-    """
-
-    rank: int = 0
+    rank: int = 0  # 0 to size - 1; rank 0 alone writes files and logs
     size: int = 1
-    local_rank: int = 0
+    local_rank: int = 0  # rank on this machine: the number of its GPU
 
     @property
     def is_main(self) -> bool:
@@ -125,12 +119,9 @@ class Loss(nn.Module):
 
 
 def distribute(net: GPT2, world: World, sharding: str) -> nn.Module:
-    """The network's loss as a module for this world.
+    """The loss of the network, which is on its device, as a module for this world.
 
-    Args:
-        net: on its device.
-        world: the processes.
-        sharding: `ddp` = a whole copy in each process; `fsdp` = parameters, gradients and optimizer in shards (FSDP2).
+    `ddp` = a whole copy in each process; `fsdp` = parameters, gradients and optimizer in shards (FSDP2).
     """
     module = Loss(net)
     if world.size > 1 and sharding == "fsdp":

@@ -54,11 +54,8 @@ class LiveRun:
 def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = None, logged: bool = True) -> Iterator[LiveRun]:
     """The experiment's MLflow run while it trains; marked when training fails or is interrupted, resumed by the next attempt.
 
-    Args:
-        params: all params. Those that this stage and those before it read are logged now; of another stage they may be edited
-            until it starts, and are logged at the end.
-        facts: more tags, such as the device that training chose.
-        logged: whether there is a run at all.
+    Of `params`, which are all, those that this stage and those before it read are logged now; those of another stage may be
+    edited until it starts, and are logged at the end. `facts` are more tags, such as the device that training chose.
     """
     if not logged or session.rank_and_size()[0] != 0:  # of a distributed run's processes, the first logs
         yield LiveRun(None)

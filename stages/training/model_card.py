@@ -28,16 +28,7 @@ def write_card(
     params: Mapping[str, Any],
     start: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `folder`/README.md; the same text for the same arguments.
-
-    Args:
-        folder: the model's folder, data/train/model.
-        config: the network's shape.
-        meta: data/tokenize/meta.json.
-        metrics: data/train/metrics.json.
-        params: the training's params, from params.yaml.
-        start: of the network that training started from, data/download/init/about.json; None = random weights.
-    """
+    """Write `folder`/README.md, see `text`."""
     files.write_text(folder / "README.md", text(config, meta, metrics, params, start))
 
 
@@ -48,7 +39,11 @@ def text(
     params: Mapping[str, Any],
     start: Mapping[str, Any] | None = None,
 ) -> str:
-    """The card as Markdown with the Hub's YAML head; see `write_card`."""
+    """The card as Markdown with the Hub's YAML head; the same text for the same arguments.
+
+    `meta` is data/tokenize/meta.json, `metrics` data/train/metrics.json, and `start` data/download/init/about.json: what is
+    known of the network that training started from; None = random weights.
+    """
     storybook = meta["origin"] == "storybook"  # of other people's text only the name is known
     data = "the storybook" if storybook else _code(_public(meta["dataset"]))
     initial = _public(str(start["init_from"])) if start else None  # the network that training started from

@@ -20,17 +20,11 @@ BETAS = (0.9, 0.99)  # GPT-3's 0.95 is for batches of millions of tokens; small 
 
 @dataclass(frozen=True)
 class Controls:
-    """What a step tells its optimizers, in tensors that do not move.
-
-    Attributes:
-        lr: the learning rate of the step.
-        found_inf: 1.0 where loss or gradients are not finite, else 0.0: then a step changes nothing.
-        grad_scale: what a step divides the gradients by as it reads them; None = they are clipped before it.
-    """
+    """What a step tells its optimizers, in tensors that do not move."""
 
     lr: Tensor
-    found_inf: Tensor
-    grad_scale: Tensor | None
+    found_inf: Tensor  # 1.0 where loss or gradients are not finite, else 0.0: then a step changes nothing
+    grad_scale: Tensor | None  # what a step divides the gradients by as it reads them; None = they are clipped before it
 
     @classmethod
     def on(cls, device: torch.device, scaled: bool | None = None) -> Controls:
@@ -67,13 +61,7 @@ class Muon(Optimizer):
     """Muon (Jordan et al. 2024) with Nesterov's momentum; matrices of one shape are made orthogonal as one batch.
 
     The update is scaled to AdamW's size (Liu et al. 2025, "Muon is scalable for LLM training"), so the learning rate means the
-    same for both.
-
-    Args:
-        parameters: matrices.
-        controls: learning rate, and whether a step counts.
-        weight_decay: decoupled, as in AdamW.
-        dtype: of the Newton-Schulz products. bf16 without hardware for it takes 3.6 times as long as float32.
+    same for both. The Newton-Schulz products are of `dtype`: bf16 without hardware for it takes 3.6 times as long.
     """
 
     MOMENTUM = 0.95
@@ -136,10 +124,7 @@ def _unstack(values: Tensor, places: list[Tensor]) -> None:
 def parameter_groups(net: nn.Module, weight_decay: float, others: set[Tensor]) -> list[dict[str, Any]]:
     """AdamW's groups: weight decay on matrices and token embeddings, none on biases, LayerNorm and positions.
 
-    Args:
-        net: the network.
-        weight_decay: of the first group.
-        others: parameters that have another optimizer.
+    The parameters in `others` have another optimizer.
     """
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
@@ -152,15 +137,7 @@ def parameter_groups(net: nn.Module, weight_decay: float, others: set[Tensor]) -
 def make_optimizers(
     net: nn.Module, name: str, weight_decay: float, controls: Controls, dtype: torch.dtype = torch.float32
 ) -> list[Optimizer]:
-    """AdamW alone, or AdamW and Muon.
-
-    Args:
-        net: the network.
-        name: `adamw` or `muon`.
-        weight_decay: on matrices and token embeddings.
-        controls: learning rate, and whether a step counts.
-        dtype: of Muon's products.
-    """
+    """AdamW alone (`adamw`), or AdamW and Muon (`muon`), whose products are of `dtype`."""
     if name == "adamw":
         return [FusedAdamW(parameter_groups(net, weight_decay, set()), controls)]
     matrices: list[Tensor] = [p for key, p in net.named_parameters() if p.requires_grad and p.dim() == 2 and ".h." in f".{key}"]

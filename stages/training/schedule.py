@@ -12,27 +12,16 @@ ROWS = 1_000  # rows of the history at most: longer trainings average over more 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens after which step. Steps done are counted from 1; the number of a step, as `lr` takes it, from 0.
-
-    Attributes:
-        epochs: passes over the training windows.
-        steps_per_epoch: optimizer steps of each.
-        eval_every: steps between evaluations, beside those at each epoch's end; 0 = only those.
-        checkpoint_every: steps between checkpoints.
-        peak_lr: the highest learning rate.
-        min_lr: the learning rate of the last step.
-        warmup_steps: steps in which the learning rate rises.
-        evaluates_start: whether to evaluate before the first step too.
-    """
+    """What happens after which step. Steps done are counted from 1; the number of a step, as `lr` takes it, from 0."""
 
     epochs: int
     steps_per_epoch: int
-    eval_every: int
+    eval_every: int  # steps between evaluations, beside those at each epoch's end; 0 = only those
     checkpoint_every: int
     peak_lr: float
-    min_lr: float
+    min_lr: float  # of the last step
     warmup_steps: int
-    evaluates_start: bool = False
+    evaluates_start: bool = False  # whether to evaluate before the first step too
 
     @classmethod
     def of(cls, params: TrainParams, steps_per_epoch: int, pretrained: bool = False) -> Schedule:
@@ -66,17 +55,9 @@ class Schedule:
 
 
 def learning_rate(step: int, steps: int, peak: float, minimum: float, warmup: int) -> float:
-    """Linear warm-up, then half a cosine (Loshchilov and Hutter 2017) down to `minimum` at the last step.
+    """Linear warm-up to `peak` at step `warmup`, then half a cosine (Loshchilov and Hutter 2017) down to `minimum` at the last.
 
-    Args:
-        step: 0 to steps - 1.
-        steps: of the whole training.
-        peak: the highest learning rate, reached at step `warmup`.
-        minimum: the learning rate of the last step.
-        warmup: steps that rise; more than `steps` are cut to half of the training.
-
-    Returns:
-        the learning rate of this step; never 0 in the warm-up.
+    `step` is 0 to steps - 1. A warm-up longer than the training is cut to half of it. The rate is never 0 in the warm-up.
     """
     if warmup >= steps:
         warmup = steps // 2

@@ -17,14 +17,10 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # Slurm and others 
 
 
 class Stop:
-    """Whether training is to stop: Ctrl-C, SIGTERM, a terminal that was closed, a cluster's warning, the end of DVC.
-
-    Attributes:
-        signal_name: what asked for it; None while nobody did. The loop looks between steps.
-    """
+    """Whether training is to stop: Ctrl-C, SIGTERM, a closed terminal, a cluster's warning, the end of DVC."""
 
     def __init__(self) -> None:
-        self.signal_name: str | None = None
+        self.signal_name: str | None = None  # what asked for it
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Note the signal. The same one again, or Ctrl-C, stops at once; another one does not: torchrun adds its own.
@@ -68,11 +64,8 @@ def stop_on_signals() -> Iterator[Stop]:
 def end_if_edited(save: Callable[[], None], forget: Callable[[], None], world: World) -> None:
     """End the training if what it depends on was edited meanwhile; put back, it is taken up where it has ended.
 
-    Args:
-        save: writes a checkpoint.
-        forget: removes the checkpoints. Tokens are read as they are needed: where new ones were written into the same file, it
-            is not known which the steps have seen.
-        world: the processes, which all do the same.
+    `save` writes a checkpoint, `forget` removes them all. Tokens are read as they are needed: where new ones were written into
+    the same file, it is not known which the steps have seen.
 
     Raises:
         UserError: it was edited.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from tools.elsewhere import TINY
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_commits_side_by_side(finished: Project, tmp_path: Path) -> None:
-    """A commit that changes a param: its value, the metrics of both sides and both validation curves are on the page.
+    """A commit that changes a param: its value and the metrics of both sides are on the page.
 
     The clone uses a cache in which the first commit's results are.
     """
@@ -30,6 +29,3 @@ def test_two_commits_side_by_side(finished: Project, tmp_path: Path) -> None:
     said = project.python("-m", "tools.compare_code", "HEAD~1", *words)
     assert "temperature" in said.split("### Params")[1]
     assert "perplexity" in said.split("### Metrics")[1].split("### Params")[0]
-    rows = re.findall(r"^\| \d+ \| (\d\.\d{4}) \| (\d\.\d{4}) \|$", said.split("| step | base | head |")[1], re.MULTILINE)
-    assert rows
-    assert all(base != head for base, head in rows)

@@ -18,14 +18,11 @@ function attentionPanel(body, data) {
   const mark = make("div", { class: "mark" });
   const cell = make("p", { class: "reading" });
   const grid = headGrid(data.heads.scores.shape, roles, (layer, at) => { head = [layer, at]; draw(); });
-  const side = make("div", { class: "side" }, champions(), grid.element, make("p", { class: "note" }, measuredOn()));
+  const measured = `Scores: the mean share of a head's attention that goes there, over ${number(roles.stories)} validation stories, where there is something to look at.`;
+  const side = make("div", { class: "side" }, champions(), grid.element, make("p", { class: "note" }, measured));
   const cut = make("p", { class: "note" }, "Of this story the first tokens are shown here: the weights of all would make the page large.");
   const picture = make("figure", {}, make("div", { class: "frame" }, canvas, mark), make("figcaption", {}, "Rows look, columns are looked at. ", cell));
   body.append(make("div", { class: "beside heads-first" }, side, make("div", {}, title, scores, text, cut, reading, legend("0 %", "100 % of its attention", "25 %"), picture)));
-
-  function measuredOn() {
-    return `Scores: the mean share of a head's attention that goes there, over ${number(roles.stories)} validation stories, where there is something to look at.`;
-  }
 
   /** A button for each role: the head that does it most. */
   function champions() {

@@ -48,31 +48,35 @@ function choice(label, options, chosen, onChoose) {
 }
 choice.count = 0;
 
+/** A bar as long as a share of its track. */
+function bar(share, kind = "bar") {
+  const element = make("span", { class: kind });
+  element.style.width = `${100 * share}%`;
+  return element;
+}
+
+function tableHead(names) {
+  return make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name))));
+}
+
 /**
  * Probabilities as bars, one line each.
  * Rows: {text, share, truth (or undefined), mark: whether it is the token that came}.
  */
 function bars(rows, caption) {
   const lines = rows.map((row) => {
-    const bar = make("span", { class: "bar" });
-    bar.style.width = `${100 * row.share}%`;
-    const track = make("span", { class: "track" }, bar);
+    const track = make("span", { class: "track" }, bar(row.share));
     const cells = [make("th", { scope: "row" }, tokenName(row.text)), make("td", { class: "bars" }, track)];
     cells.push(make("td", { class: "value" }, percent(row.share)));
     if (row.truth !== undefined) {
-      const truth = make("span", { class: "bar truth" });
-      truth.style.width = `${100 * row.truth}%`;
-      track.append(truth);
+      track.append(bar(row.truth, "bar truth"));
       cells.push(make("td", { class: "value true" }, percent(row.truth)));
     }
     return make("tr", { class: row.mark && "came", "data-share": row.share.toFixed(6) }, ...cells);
   });
-  const head = ["token", "", "network"].map((text) => make("th", { scope: "col" }, text));
+  const names = ["token", "", "network"];
   if (rows.some((row) => row.truth !== undefined)) {
-    head.push(make("th", { scope: "col" }, "truth"));
+    names.push("truth");
   }
-  return make(
-    "table", { class: "probabilities" },
-    make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines),
-  );
+  return make("table", { class: "probabilities" }, make("caption", {}, caption), tableHead(names), make("tbody", {}, ...lines));
 }

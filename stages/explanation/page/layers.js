@@ -31,25 +31,20 @@ function layersPanel(body, data) {
         shade(chip, share);
         return chip;
       });
-      const bar = make("span", { class: "bar" });
       const share = probability(story.lens.nats.at(place, layer));
-      bar.style.width = `${100 * share}%`;
       rows.push(make(
         "tr", { "data-layer": layer, "data-share": share.toFixed(6) },
         make("th", { scope: "row" }, layer === 0 ? "embedding" : `block ${layer}`),
         make("td", { class: "chips" }, ...chips),
-        make("td", { class: "bars" }, make("span", { class: "track" }, bar)),
+        make("td", { class: "bars" }, make("span", { class: "track" }, bar(share))),
         make("td", { class: "value" }, percent(share)),
         make("td", { class: "value" }, number(story.lens.rank.at(place, layer))),
       ));
     }
-    const before = tokenName(data.textAt(story, place));
-    const heads = ["after", "likeliest next tokens", "", "probability", "rank"].map((name) => make("th", { scope: "col" }, name));
-    detail.replaceChildren(make(
-      "table", { class: "lens" },
-      make("caption", {}, "What comes after ", before, "? The answer is ", tokenName(data.textAt(story, index)), ": its probability and rank on the right."),
-      make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows),
-    ));
+    const [before, answer] = [place, index].map((at) => tokenName(data.textAt(story, at)));
+    const caption = make("caption", {}, "What comes after ", before, "? The answer is ", answer, ": its probability and rank on the right.");
+    const head = tableHead(["after", "likeliest next tokens", "", "probability", "rank"]);
+    detail.replaceChildren(make("table", { class: "lens" }, caption, head, make("tbody", {}, ...rows)));
   }
 
   function paint() {

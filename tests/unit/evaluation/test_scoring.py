@@ -90,6 +90,17 @@ def test_damaged_weights_are_reported() -> None:
         score(net, token_file(random_stories(5)), 8)
 
 
+def test_scoring_changes_nothing_but_its_result() -> None:
+    """The weights, and the random state of torch and numpy, are after it what they were before."""
+    net, split = network(), token_file(random_stories(5))
+    weights = {name: weight.clone() for name, weight in net.state_dict().items()}
+    of_torch, of_numpy = torch.get_rng_state(), repr(np.random.get_state())
+    score(net, split, 8)
+    assert torch.equal(torch.get_rng_state(), of_torch)
+    assert repr(np.random.get_state()) == of_numpy
+    assert all(torch.equal(weight, weights[name]) for name, weight in net.state_dict().items())
+
+
 def test_huge_logits_do_not_overflow() -> None:
     """A network that is sure of itself gives large losses, not infinity."""
     net, split = network(), token_file(random_stories(5))

@@ -23,6 +23,20 @@ SMALL = Grammar(
 )
 
 
+def derivations(grammar, text):
+    """The probability of every derivation that gives exactly this text: they are read word by word, and share no code with
+    `Grammar.sample`, so that each checks the other."""
+    found, agenda = [], [(0, grammar.begin())]
+    while agenda:
+        at, state = agenda.pop()
+        for word, ends, after in grammar.next_words(state):
+            if ends and word == text[at:]:
+                found.append(after[2])
+            elif not ends and text.startswith(word, at):
+                agenda.append((at + len(word), after))
+    return found
+
+
 @pytest.fixture(scope="module")
 def book():
     return list(storybook.stories(MANY, storybook.TRAIN_SEED))
@@ -55,36 +69,26 @@ def test_sampled_frequencies_match_the_probabilities_and_the_scorer():
     assert len(expected) == 18
     assert math.fsum(expected.values()) == pytest.approx(1, abs=1e-12)
     for text, probability in expected.items():
-        assert SMALL.derivations(text) == [pytest.approx(probability)]
+        assert derivations(SMALL, text) == [pytest.approx(probability)]
     chi_square = sum((counts[text] - len(draws) * p) ** 2 / (len(draws) * p) for text, p in expected.items())
     assert chi_square < 33.4  # 17 degrees of freedom, 99 %
 
 
 def test_each_story_has_one_derivation_and_its_probability_is_the_storys(book):
     grammar = storybook.grammar()
-    for story in book[:2000]:
-        derivations = grammar.derivations(story.text)
-        assert len(derivations) == 1, story.text
-        assert math.log(derivations[0]) == pytest.approx(story.logprob, abs=2e-9)
-
-
-def test_logprob_scores_any_text(book):
-    story = book[0]
-    assert storybook.logprob(story.text) == pytest.approx(story.logprob, abs=2e-9)
-    assert storybook.logprob(story.text + " The end.") == -math.inf
-    other = next(name for name in HIS_NAMES + HER_NAMES if name != story.name)
-    assert storybook.logprob(other.join(story.text.rsplit(story.name, 1))) < story.logprob - 1
+    for story in book[:1000]:
+        found = derivations(grammar, story.text)
+        assert len(found) == 1, story.text
+        assert math.log(found[0]) == pytest.approx(story.logprob, abs=2e-9)
+    assert not derivations(grammar, book[0].text + " The end.")
 
 
 def test_stories_do_not_repeat(book):
     assert len({story.text for story in book}) > 0.999 * MANY
 
 
-def test_a_thousand_words_and_every_story_keeps_to_them(book):
-    words = storybook.words()
-    used = {word.lower() for story in book for word in re.findall(r"[A-Za-z]+", story.text)}
-    assert used <= words
-    assert len(used) >= 1150
+def test_more_than_a_thousand_words_are_used(book):
+    assert len({word.lower() for story in book for word in re.findall(r"[A-Za-z]+", story.text)}) >= 1150
 
 
 def test_the_floor_and_the_length_are_as_documented(book):
