@@ -82,7 +82,8 @@ def check_loss(sums: StorySums, vocab_size: int) -> None:
     if (loss := float(sums.nll.sum() / sums.tokens.sum())) > MOST_NATS:
         raise UserError(
             f"{TRAIN / 'model'}: the network's loss is {loss:,.5g} nats per token, where guessing has "
-            f"{math.log(vocab_size):.3g}: its training diverged. Lower learning_rate or raise warmup_steps, and train again: dvc repro"
+            f"{math.log(vocab_size):.3g}: its training diverged. Lower learning_rate or raise "
+            "warmup_steps, and train again: dvc repro"
         )
 
 
