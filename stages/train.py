@@ -52,8 +52,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         machine.prefer_exact_cuda()
     with distributed.init_process_group(device) as world:
         facts = identity.machine_facts(device, precision, threads, world.size)
-        tags = {f"machine.{key}": value for key, value in facts.items()}
-        decisive = identity.training_facts(params, TOKENS, initial.FOLDER, facts)
+        tags, decisive = identity.tags(facts), identity.training_facts(params, TOKENS, initial.FOLDER, facts)
         folder = session.project_root() / ".checkpoints" / identity.make_key(decisive)
         net = make_net(params, meta["vocab_size"], started=start is not None).to(device)
         with (
@@ -68,12 +67,10 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             schedule = Schedule.of(params, batches.steps_per_epoch, pretrained=start is not None)
             step = make_step(params, net, precision, world, schedule.steps)
             windows = validation_windows(validation.stream, params.block_size)
-            write_samples = partial(samples, tokenizer)
-            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, write_samples, params.keep == "best")
+            texts, best = partial(samples, tokenizer), params.keep == "best"
+            trainer = Trainer(step, batches, schedule, windows, checkpoints, run, texts, best)
             if world.is_main:
                 print(describe(trainer, facts, start))
-                if note := checkpoints.explain_new_start():
-                    print(note, file=sys.stderr)
             limit = machine.matrix_limit(device, precision) if device.startswith("cuda") else None
             begin = time.perf_counter()
             try:

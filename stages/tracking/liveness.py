@@ -8,7 +8,6 @@ closes the run of an experiment that was to end before `track`.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -24,12 +23,12 @@ PATIENCE = 10.0  # seconds that the holder may take for the lock
 
 def acquire(name: str) -> None:
     """See to it that the session's lock is held until its process ends."""
-    path = _file(name)
+    path = lock_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not _free(path):
         return
     holder = subprocess.Popen(
-        [sys.executable, "-m", "stages.tracking.liveness", name],
+        [sys.executable, "-m", "stages.tracking.lock_holder", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -47,17 +46,18 @@ def is_dead(name: str, ours: bool) -> bool:
         name: the session.
         ours: whether it can only be one of this checkout. Otherwise one without a lock file here is assumed alive.
     """
-    path = _file(name)
+    path = lock_file(name)
     return (ours or path.exists()) and _free(path)
 
 
 def release(name: str) -> None:
     """Remove the lock file of a session whose run is complete, or goes on in another session."""
     with suppress(OSError):
-        _file(name).unlink(missing_ok=True)
+        lock_file(name).unlink(missing_ok=True)
 
 
-def _file(name: str) -> Path:
+def lock_file(name: str) -> Path:
+    """The session's lock."""
     return session.dvc_tmp() / "sessions" / f"{name.replace(':', '-')}.lock"
 
 
@@ -70,23 +70,3 @@ def _free(path: Path) -> bool:
             return True
     except Timeout:
         return False
-
-
-def main(name: str) -> None:
-    """Hold the session's lock until its process ends, then close its run, if it is still open."""
-    path = _file(name)
-    try:
-        with Lock(path, timeout=PATIENCE):
-            print("held", flush=True)
-            from stages.tracking import run  # now: the current folder may be a temporary copy, which DVC removes
-
-            os.chdir(session.project_root())
-            session.wait_for_end(int(name.split(":")[-2]))
-    except Timeout:
-        return
-    if path.exists():  # else `track` has completed the run
-        run.close_incomplete(name)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

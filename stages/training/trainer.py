@@ -7,6 +7,7 @@ weights, the optimizer's moments, the step and the history. A checkpoint holds j
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -265,6 +266,8 @@ class Trainer:
         """Continue from the newest checkpoint; False if there is none."""
         state = self.checkpoints.restore(self.net, self.step_parts.optimizers)
         if state is None:
+            if self.world.is_main and (note := self.checkpoints.explain_new_start()):
+                print(note, file=sys.stderr)
             return False
         self.step, self.history, self.best = state.step, History.from_json(state.history), state.best
         self.resumed = self.history.tokens
