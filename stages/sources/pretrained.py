@@ -22,7 +22,7 @@ from stages.sources.hub_errors import Wanted, explained
 from stages.sources.local_files import HUB_ID, existing, name_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
-SUFFIXES = (".json", ".txt", ".safetensors", ".bin")  # of the files that are read
+DECIDING = (INDEX, ".safetensors", ".bin")  # how the names of a network's files end, config.json and its tokenizer apart
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 
 
@@ -68,7 +68,9 @@ def identify(init_from: str, revision: str | None) -> dict[str, Any]:
     if folder is None:
         with explained(_wanted(init_from, revision)):
             return {"name": init_from, "revision": _hub(init_from, revision).revision}
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    paths = sorted(
+        path for path in folder.iterdir() if path.is_file() and (path.name == CONFIG or path.name.endswith(DECIDING))
+    )
     with checksums.remembered() as sha256:
         return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
 
