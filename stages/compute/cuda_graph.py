@@ -54,12 +54,7 @@ def cuda_graph(device: torch.device) -> Recorder:
 
 
 def recorded_or_plain(record: Recorder, what: str) -> Recorder:
-    """A recorder that returns the function itself where it cannot be recorded, and says so in one line.
-
-    Args:
-        record: raises CaptureFailed.
-        what: is recorded; for the line.
-    """
+    """A recorder that returns the function itself where `record` raises CaptureFailed, and says so in one line."""
 
     def record_or_keep(run: ReplayFn) -> ReplayFn:
         try:

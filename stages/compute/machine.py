@@ -68,11 +68,8 @@ def set_threads(threads: int) -> int:
 def usable_cores(proc: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
     """The cores that this process may use at once: those it is bound to, but no more than a container's quota of time allows.
 
-    More threads than the quota would all stand still for the rest of each period.
-
-    Args:
-        proc: Linux' file with the control groups of this process.
-        groups: where these are mounted.
+    More threads than the quota would all stand still for the rest of each period. `proc` is Linux' file with the control groups
+    of this process, and `groups` is where they are mounted.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
@@ -169,16 +166,9 @@ def pick_precision(name: str, device: str) -> str:
 
 
 def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, steps: int) -> bool:
-    """Whether to compile: `auto` = on a GPU where the training is long enough to pay for it.
+    """Whether to compile: `auto` = on a GPU where so many steps of so many tokens are long enough to pay for it.
 
     The answer follows from params and machine alone, never from what is in the compiler's cache: it decides bits.
-
-    Args:
-        wanted: `auto`, true or false.
-        device: of the training.
-        config: of the network.
-        tokens: of a step.
-        steps: of the training.
 
     Raises:
         UserError: it is to be compiled, and there is no compiler.
@@ -206,12 +196,7 @@ def has_compiler(device: str) -> bool:
 
 @contextmanager
 def enough_memory(device: torch.device, advice: str, work: str) -> Iterator[None]:
-    """Within it, an error that says that memory ran out becomes a message with the numbers that are known.
-
-    Args:
-        device: of the work.
-        advice: what to change.
-        work: what is done.
+    """Within it, an error that says that memory ran out becomes a message with `advice` and the numbers that are known.
 
     Raises:
         UserError: memory ran out.

@@ -175,11 +175,9 @@ def _free_bytes(device: torch.device) -> int:
 
 
 class Predictor:
-    """The network's losses, confidence and hits on windows of tokens.
+    """The losses, confidence and hits of the network, or of its compiled parts, on windows of tokens.
 
-    Args:
-        net: of which compiled parts are used.
-        batch: windows at most; where the network is compiled, fewer are filled up to so many, so that there is one shape.
+    Where parts are compiled, fewer windows than `batch` are filled up to so many, so that there is one shape.
     """
 
     def __init__(self, net: GPT2, batch: int = 0) -> None:

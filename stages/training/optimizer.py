@@ -28,12 +28,7 @@ class Controls:
 
     @classmethod
     def on(cls, device: torch.device, scaled: bool | None = None) -> Controls:
-        """Controls for weights on this device.
-
-        Args:
-            device: of the weights.
-            scaled: whether to clip with `grad_scale`; None = on a GPU, where it saves a pass over all gradients.
-        """
+        """Controls for weights on this device; by default a GPU clips with `grad_scale`: it saves a pass over all gradients."""
         dtype = torch.float64 if device.type == "cpu" else torch.float32  # as PyTorch's fused kernel reads the learning rate
         scaled = device.type == "cuda" if scaled is None else scaled
         grad_scale = torch.ones((), device=device) if scaled else None
