@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common import command
@@ -24,6 +25,15 @@ SPEED_ONLY = {"machine.host", "machine.platform", "machine.memory_gib", "machine
 ENVIRONMENT = "machine.environment"
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """What the experiment gave this time: the outputs' md5s by path, its MLflow run's tags, its metrics."""
+
+    outputs: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
 def main(args: argparse.Namespace) -> None:
     """Rebuild, run, compare."""
     recorded = Recorded(args.run)
@@ -31,22 +41,26 @@ def main(args: argparse.Namespace) -> None:
         project = recorded.checkout(Path(folder))
         before = provenance.outputs(project / "dvc.lock")
         print(f"run {recorded.id}: {recorded.tags.get('command', '')}", flush=True)
-        elsewhere.run_from_nothing(project)  # its run stays out of the real store
-        after, metrics = provenance.outputs(project / "dvc.lock"), results.metrics(project / "data")
-        tags = tags_of_run(project)
-    same = elsewhere.show_outputs(before, after)
+        now = run_again(project)
+    same = elsewhere.show_outputs(before, now.outputs)
     if not same:
-        same = show_machines(recorded.tags, tags) and show_metrics(recorded.metrics, metrics)
+        same = show_machines(recorded.tags, now.tags) and show_metrics(recorded.metrics, now.metrics)
     sys.exit(0 if same else 1)
 
 
-def tags_of_run(project: Path) -> dict[str, str]:
-    """The tags of the run in a checkout's own store."""
+def run_again(project: Path) -> Rerun:
+    """Run the whole pipeline of a checkout, whose run stays out of the real store.
+
+    Raises:
+        UserError: the pipeline failed.
+    """
     from mlflow import MlflowClient
 
+    elsewhere.run_from_nothing(project)
     client = MlflowClient(elsewhere.run_store(project))
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return {key: value for run in runs for key, value in run.data.tags.items()}
+    tags = {key: value for run in runs for key, value in run.data.tags.items()}
+    return Rerun(provenance.outputs(project / "dvc.lock"), tags, results.metrics(project / "data"))
 
 
 def show_machines(before: Mapping[str, str], after: Mapping[str, str]) -> bool:

@@ -122,6 +122,8 @@ class Run:
         self.tag({f"stage.{stage}": "ran" for stage in ran})
         for stage, line in ran.items():
             self.log(0, {f"seconds_{stage}": line["seconds"]})
+        self.flush()
+        self._flushed = float("-inf")  # the first point of the curve is shown at once, too
 
     def cached(self, stages: Sequence[str], model: str, facts: Mapping[str, str]) -> None:
         """Tag the stages that did not run, and the machine that trained, if the live run could not.

@@ -97,7 +97,7 @@ def test_experiment_takes_its_training_from_the_cache(project: Project) -> None:
     assert_complete(run, project)
     assert run.name == "cold"
     ran = {stage for stage, how in run.stages().items() if how == "ran"}
-    assert ran == {"generate"}
+    assert ran - {"identify"} == {"generate"}  # without dvc.lock, identify looks at the data set again
     assert run.params["temperature"] == "0.5"
     assert run.tags["trained_by"] == project.runs()[0].id
     assert run.tags["command"].endswith("dvc exp run -S temperature=0.5")

@@ -76,7 +76,7 @@ def test_without_the_training_tokens_nothing_is_guessed(known: Known) -> None:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(max_size=30))
+@given(st.text(max_size=30).map(str.rstrip))  # a space at the end has a note of its own
 def test_any_prompt_can_be_looked_at(known: Known, prompt: str) -> None:
     """Whatever Unicode it has; what training saw is what is in the tokens, found in chunks of any size."""
     ids = set(known[0].encode(prompt))

@@ -11,6 +11,7 @@ import torch
 from operations import operations, questions
 from step_pair import replayed, same, state, trainer
 
+from model import loss
 from stages.common.errors import UserError
 from stages.training.signals import Stop
 from stages.training.step import CapturedStep
@@ -82,8 +83,11 @@ def test_fp16_gives_up_in_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nothing_in_a_step_asks_the_device(tmp_path: Path, optimizer: str, precision: str) -> None:
+def test_nothing_in_a_step_asks_the_device(
+    tmp_path: Path, optimizer: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The body of a step reads no value on the CPU, so that it can be recorded, and reads each gradient once to clip it."""
+    monkeypatch.setattr(loss, "CPU", loss.GPU)  # a CPU's way to the loss looks for losses that need more precision
     made = trainer(tmp_path, "captured", precision, optimizer=optimizer)
     parts, batch = made.step_parts, made.read(0)
     scaled = replace(parts, controls=replace(parts.controls, grad_scale=torch.ones(())))  # as on a GPU
