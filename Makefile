@@ -78,14 +78,14 @@ finetune: setup ## Train a GPT-2 on your own text: make finetune DATA=my.txt MOD
 .PHONY: gpt2-small
 gpt2-small: setup ## GPT-2 small on 10,000 TinyStories from the Hub, or on DATA=FOLDER (hours on a CPU)
 	dvc exp run -n gpt2-small -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full \
-	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500 -S keep=best
+	  -S learning_rate=0.0003 -S min_learning_rate=1/5 -S warmup_steps=500 -S keep=best
 
 # Not measured yet as a whole. What speaks for it: one epoch of Muon at 0.0003 reached 2.663 nats, one of AdamW 3.042; and AdamW
 # overfits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.
 .PHONY: gpt2-small-muon
 gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not measured yet)
 	dvc exp run -n gpt2-small-muon -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full -S optimizer=muon \
-	  -S learning_rate=0.0003 -S min_learning_rate=0.00003 -S warmup_steps=500 -S dropout=0.1 -S weight_decay=0.1
+	  -S learning_rate=0.0003 -S min_learning_rate=1/10 -S warmup_steps=500 -S dropout=0.1 -S weight_decay=0.1
 
 # -- the runs -----------------------------------------------------------------------------------------
 
