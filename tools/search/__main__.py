@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
+import secrets
 
 from stages.common import command
 from stages.common.errors import UserError
@@ -25,9 +27,18 @@ def main(args: argparse.Namespace) -> None:
             f"{', '.join(lacking)}: not installed. `make search` installs what a search needs; in another environment: "
             "pip install -r requirements-search.txt"
         )
+    os.environ |= {**settings_of_ray(args.address), **os.environ}  # Ray reads them when it is imported
     from tools.search import search
 
     search.run(args)
+
+
+def settings_of_ray(address: str) -> dict[str, str]:
+    """What Ray is told by variables: to report nothing about its use; on this machine, where it listens at all addresses, to
+    want a token; and to leave it to the system which process ends when memory does, because Ray would place that trial again.
+    """
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_memory_monitor_refresh_ms": "0"}
+    return {"RAY_USAGE_STATS_ENABLED": "0", **({} if address else own)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

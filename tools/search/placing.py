@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from configobj import ConfigObj
+from configobj import ConfigObj  # type: ignore[import-untyped]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stages.common import session
@@ -39,14 +38,10 @@ class Placing:
 
     def __init__(self, address: str, cpus: int, gpus: float | None, parallel: int | None) -> None:
         self.is_cluster = bool(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
         if address:
             options["address"] = address
         else:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray listens at all of the machine's addresses
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # it would place what is too large again and again
             cores = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, cpus * (parallel or 1))
             options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 80 * 2**20}
         try:
@@ -158,7 +153,7 @@ def spec(placing: Placing, metric: str) -> dict[str, Any]:
         "clone": ["--shared"],
         "patch": code.patch,
         "place": str(session.dvc_tmp() / "search"),
-        "environment": {**told["environment"], "DVC_ROOT": str((root / top).resolve())},
+        "environment": {**told["environment"], session.HOME: str((root / top).resolve())},
         "files": {name: "\n".join([*shared.write(), ""]), "params.yaml": (root / "params.yaml").read_text(encoding="utf-8")},
         "push": ["--no-cache"],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import warnings
@@ -77,7 +78,7 @@ class Study:
         samplers = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-            "grid": lambda: optuna.samplers.GridSampler(self.grid, seed=seed),
+            "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # never asked: `ask` says which point is next
         }
         pruners = {
             "none": optuna.pruners.NopPruner,
@@ -93,6 +94,9 @@ class Study:
 
     def ask(self) -> FrozenTrial:
         """A new trial."""
+        if self.grid:
+            points = list(itertools.product(*self.grid.values()))
+            self.study.enqueue_trial(dict(zip(self.grid, points[len(self.trials())], strict=True)))
         distributions = {key: _distribution(dimension) for key, dimension in self.space.searched.items()}
         number = self.study.ask(fixed_distributions=distributions).number
         return self.trials()[number]
