@@ -114,9 +114,12 @@ def missing() -> list[str]:
         from dvc.repo import Repo
 
         with Repo() as repo:
-            remote = repo.cloud.get_remote_odb()
+            remote = repo.cloud.get_remote()
             if remote.fs.protocol == "local" and not Path(remote.path).is_dir():
-                found.append(f"the folder of the DVC remote, {remote.path}, is not there")
+                found.append(
+                    f"the folder of the DVC remote, {remote.path}, is not there. The remote must be one that all nodes reach: "
+                    "dvc remote add --local -d (docs/experiments.md)"
+                )
             else:
                 remote.fs.exists(remote.path)
     except Exception as error:  # whatever a remote's library raises
@@ -128,11 +131,11 @@ def main() -> None:
     """Read what to do, do it, and print the outcome."""
     if os.fork():  # Ray ends its children with its process; this one is to save itself first
         os._exit(0)
-    trial = Trial(json.loads(sys.stdin.readline()))
-    os.environ.update(trial.spec["environment"])
+    spec = json.loads(sys.stdin.readline())
     if "--check" in sys.argv:
         outcome: dict[str, Any] = {"missing": missing()}
     else:
+        trial = Trial(spec)
         Thread(target=trial.stop_with, args=[sys.stdin], daemon=True).start()
         try:
             outcome = trial.run()
