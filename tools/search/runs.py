@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ class Runs:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self.client, self.experiment_id = store.as_user_error(store.connect)
         self._ids: dict[str, str] = {}  # of the trials' runs, by the name of the experiment
         self._parent = ""
