@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,7 @@ def experiments(folder: Path) -> set[str]:
     return {line.rpartition("/")[2] for line in git(folder, "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()}
 
 
+@pytest.mark.readme("make search")
 def test_on_this_machine(finished: Project, tmp_path: Path) -> None:
     """A point that is the current one, another one, and two that the stages refuse: two complete runs, two experiments.
 
@@ -58,7 +60,11 @@ def test_on_this_machine(finished: Project, tmp_path: Path) -> None:
     path = project.folder / "stages" / "generation" / "sampler.py"
     path.write_text(path.read_text(encoding="utf-8") + "# a change\n", encoding="utf-8")
     words = ["-S", "temperature=choice(1.0, 0.7)", "-S", "n_head=choice(2, 3)", "--sampler", "grid", "--metric", "mean_tokens"]
-    first = search(project, "-n", "warm", "--trials", "2", *words)
+    (project.folder / ".venv" / ".ready-search").touch()  # installed already
+    command = ["make", "search", f"ARGS={shlex.join(['-n', 'warm', '--trials', '2', *words])}"]
+    done = subprocess.run(command, cwd=project.folder, env=project.environment(), capture_output=True, text=True)
+    first = done.stdout + done.stderr
+    assert done.returncode == 0, first
     assert "n_head: 3 does not divide n_embd (16); take a divisor" in first
     said = search(project, "-n", "warm", "--trials", "9")
     assert "4 trials, 2 of them done" in said, "the grid has no more"

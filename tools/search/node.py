@@ -40,6 +40,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         outcome = {"error": f"on its node: {error}"}
     shutil.rmtree(place, ignore_errors=True)
+    Path(f"{place}.lock").unlink(missing_ok=True)
     return outcome
 
 
