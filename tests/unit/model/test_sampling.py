@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.sampling import SamplingParams, choose, exponential_noise, exponential_race, token_weights
+from model.sampling import SamplingParams, exponential_noise, exponential_race, token_weights
 
 
 def truncate(weights: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -46,8 +46,8 @@ def test_each_row_draws_as_if_alone() -> None:
     assert max(sizes[1], sizes[3]) < 100
     for seed in range(20):
         noise = exponential_noise(4, 3000, [torch.Generator().manual_seed(4 * seed + row) for row in range(4)])
-        together = choose(logits, params, noise).tolist()
-        alone = [int(choose(logits[row : row + 1], params, noise[row : row + 1])) for row in range(4)]
+        together = exponential_race(token_weights(logits, params), noise).tolist()
+        alone = [int(exponential_race(token_weights(logits[row : row + 1], params), noise[row : row + 1])) for row in range(4)]
         assert together == alone
 
 
