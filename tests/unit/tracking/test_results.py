@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from stages.common.errors import UserError
 from stages.tracking import figures
 from stages.tracking.results import Results
 
@@ -62,7 +61,7 @@ def test_curve_is_every_point_once() -> None:
     ]
 
 
-def test_summary() -> None:
+def test_the_summary_gives_size_perplexity_and_floor() -> None:
     """Size, perplexity with its interval, and how far it is from the floor, if that is known and the network is masked."""
     text = Results.read().summary()
     for part in (
@@ -78,13 +77,6 @@ def test_summary() -> None:
     assert "means nothing" in text and "times the floor" not in text
     write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))
     assert "floor" not in Results.read().summary()
-
-
-def test_a_missing_stage_is_named() -> None:
-    """Without evaluate's metrics: the file, and the stage that makes it."""
-    Path("data/evaluate/metrics.json").unlink()
-    with pytest.raises(UserError, match=r"data/evaluate/metrics\.json.*evaluate"):
-        Results.read().summary()
 
 
 def test_figures_draw_all_curves() -> None:
