@@ -115,6 +115,10 @@ register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register 
 drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
 	@python -m docs.make.gpt2_figures
 
+.PHONY: references
+references: setup ## Write docs/params.md and docs/metrics.md from params.yaml and the code
+	@python -m docs.make.references
+
 .PHONY: bench
 bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)
 	python -m benchmarks.train
