@@ -9,7 +9,7 @@ from project import Project, assert_complete, ran
 from repository import git
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
-FURTHER = ("init_from=data/train/model", "keep=best", "epochs=1", "learning_rate=0.001", "min_learning_rate=0.0001")
+FURTHER = ("init_from=data/train/model", "keep=best", "epochs=1", "learning_rate=0.001", "min_learning_rate=1/10")
 
 
 def test_a_finished_network_is_trained_further(finished: Project, tmp_path: Path) -> None:
