@@ -54,3 +54,29 @@ def test_every_side_trains(side: str) -> None:
     """Ours and theirs, compiled or not, take the steps that they are asked for."""
     with torch.compiler.set_stance("force_eager"):  # the same calls without the minutes of compiling
         train.SIDES[side](SHAPE, "cpu", "fp32")(2)
+
+
+def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each side that works: its speed, its ratio to each side of theirs, its memory and its share of the limit."""
+
+    class Fake:
+        def __init__(self, module: str, *words: str) -> None:
+            self.side = words[-2]
+            assert words[words.index("--precision") + 1] == "fp32", "all sides compute in the same precision"
+            self.ready, self.peak = self.side != "transformers, compiled", 2.0**30
+
+        def __call__(self) -> float:
+            return 0.002 if self.side.startswith("ours") else 0.004
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(harness, "Worker", Fake)
+    monkeypatch.setitem(train.SHAPES, "test", SHAPE)
+    monkeypatch.setattr(train, "seconds_at_the_limit", lambda shape, device, precision: 0.001)
+    rows = train.compare("test", list(train.SIDES), "cpu", "fp32", rounds=3, seconds=0.0)
+    shape, faster = str(SHAPE), "2.00 (2.00 to 2.00)"
+    assert rows == [
+        [shape, "ours", "8,000", "2.00", faster, "–", "1.00", "50%"],
+        [shape, "ours, compiled", "8,000", "2.00", faster, "–", "1.00", "50%"],
+        [shape, "transformers", "4,000", "4.00", "1", "–", "1.00", "25%"],
+    ]
