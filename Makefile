@@ -64,6 +64,18 @@ $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
 	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
 
+# CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
+compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
+.PHONY: pins
+pins: setup ## Upgrade all pins to the newest versions that pyproject.toml allows (needs the internet)
+	@mkdir -p build && rm -f build/*.pins build/*.sorted
+	$(compile) pyproject.toml --group dev --output-file build/all.pins
+	$(compile) pyproject.toml --constraints build/all.pins --output-file build/run.pins
+	@export LC_ALL=C; for pins in all run; do grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$pins.pins | sort > build/$$pins.sorted; done
+	@{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt
+	@{ grep '^[#-]' requirements-dev.txt; LC_ALL=C comm -13 build/run.sorted build/all.sorted; } > build/requirements-dev.txt
+	@mv build/requirements*.txt . && git --no-pager diff --stat requirements*.txt
+
 # -- the pipeline -------------------------------------------------------------------------------------
 
 .PHONY: repro
@@ -129,6 +141,10 @@ register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register 
 .PHONY: drawings
 drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
 	@python -m docs.make.gpt2_figures
+
+.PHONY: references
+references: setup ## Write docs/params.md and docs/metrics.md from params.yaml and the code
+	@python -m docs.make.references
 
 .PHONY: bench
 bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)

@@ -16,7 +16,7 @@ from stages.tracking import provenance, store
 from stages.tracking.git import git
 from stages.tracking.run import COMPLETE, OUTPUTS, Run, same_params
 
-OF_A_STAGE_THAT_RAN = ("system/", "seconds_", "tokens_per_second")  # metrics
+OF_A_STAGE_THAT_RAN = ("system/", "machine/")  # metrics
 MOST_SECONDS = 120  # between the end of `track` and DVC's commit of the experiment
 OWN_TAGS = ("mlflow.runName", "mlflow.parentRunId", "mlflow.log-model", "pipeline.session", "pipeline.resumed", COMPLETE)
 
