@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--name", required=True, type=name, help="its experiments are NAME-0, NAME-1 ...")
     parser.add_argument("--trials", required=True, type=count, help="how many there are to be in all, earlier ones included")
     parser.add_argument("-S", dest="words", action="append", metavar="KEY=VALUES", help=f"a param and what to try{new}")
-    parser.add_argument("--metric", help=f"which of data/*/metrics.json (default: nats_per_token){new}")
+    parser.add_argument("--metric", help=f"one of docs/metrics.md (default: evaluate/nats_per_token){new}")
     parser.add_argument("--direction", choices=["minimize", "maximize"], help=f"default: minimize{new}")
     parser.add_argument("--sampler", choices=["tpe", "random", "grid"], help=f"default: tpe{new}")
     parser.add_argument("--prune", choices=["median", "hyperband"], help=f"stop bad trials early, by their val_loss{new}")

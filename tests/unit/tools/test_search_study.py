@@ -39,7 +39,7 @@ def test_a_search_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
     assert again.point(two) == {"threads": 1, "epochs": 2, "learning_rate": two.params["learning_rate"]}
     assert again.ask().params != one.params, "it does not begin again"
     study(tmp_path, words=WORDS)
-    for other in ({"words": ("epochs=1,2",)}, {"metric": "nats_per_token"}, {"sampler": "grid"}):
+    for other in ({"words": ("epochs=1,2",)}, {"metric": "evaluate/nats_per_token"}, {"sampler": "grid"}):
         with pytest.raises(UserError, match="the search one began with"):
             study(tmp_path, **other)
 
@@ -113,6 +113,22 @@ def test_a_trial_worse_than_the_median_is_stopped(direction: str, tmp_path: Path
     ours.prune(bad)
     assert ours.trials()[bad.number].state == PRUNED
     assert [trial.number for trial in ours.left_running()] == [good.number]
+
+
+def test_a_metric_is_known_without_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name alone is enough where one stage has it; else the message has names that there are."""
+    pytest.importorskip("ray", reason="Ray is not installed (`make search` installs it)")
+    from tools.search.search import whole_name
+
+    for stage, names in {"train": ("steps", "tokens"), "evaluate": ("perplexity", "tokens"), "generate": ("finished",)}.items():
+        files.write_json(tmp_path / "data" / stage / "metrics.json", dict.fromkeys(names, 1.0))
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert whole_name("perplexity") == whole_name("evaluate/perplexity") == "evaluate/perplexity"
+    with pytest.raises(UserError, match="several stages write it.*train/tokens, evaluate/tokens"):
+        whole_name("tokens")
+    with pytest.raises(UserError, match="no stage writes it.*evaluate/perplexity"):
+        whole_name("perplexities")
 
 
 def test_a_pruned_trial_leaves_no_checkpoint(tmp_path: Path) -> None:
