@@ -81,7 +81,7 @@ def test_on_this_machine(finished: Project, tmp_path: Path) -> None:
     assert "warm-2" in page and "<script src" not in page, "it works offline"
     assert {entry.suffix for entry in (project.folder / ".dvc" / "tmp" / "search").iterdir()} <= {".log", ".lock"}
     assert "began with" in search(project, "-n", "warm", "--trials", "9", "-S", "seed=1,2", ok=False)
-    project.dvc("exp", "apply", "warm-2", "--force")
+    project.dvc("exp", "apply", "warm-2")
     assert "temperature: 0.7" in (project.folder / "params.yaml").read_text(encoding="utf-8")
 
 
