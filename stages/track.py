@@ -121,11 +121,18 @@ def check_unedited() -> None:
         UserError: something was edited since.
     """
     inputs.check()
-    ran = journal.finished_stages(session.session_id())
-    if "DVC_STAGE" in os.environ and (found := pipeline.edited() + pipeline.recorded_otherwise(ran)):
+    if "DVC_STAGE" not in os.environ:
+        return
+    if found := pipeline.edited():
         raise UserError(
             f"edited since a stage ran: {', '.join(found)}. The run is not recorded as complete. Put it back, or leave it "
             "as it is, and run `dvc repro` again"
+        )
+    if wrong := pipeline.recorded_otherwise(journal.finished_stages(session.session_id())):
+        texts = "; ".join(f"{stage} with {', '.join(found)}" for stage, found in wrong.items())
+        raise UserError(
+            f"edited in the instant between a stage's end and DVC's look at it, so that DVC has recorded {texts}. The run is "
+            f"not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
         )
 
 
