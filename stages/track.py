@@ -78,10 +78,11 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
         run.log(step, metrics)
     run.log(0, results.metrics)
     run.flush()
-    run.stages(journal.finished_stages(now))
+    ran = journal.finished_stages(now)
+    run.stages(ran)
     by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
     outputs = provenance.outputs() if by_dvc else {}
-    trained = journal.last_entry("train", params=params.model_dump())
+    trained = ran.get("train") or journal.last_entry("train", params=params.model_dump())
     facts = provenance.machine() | trained["facts"] if trained else {}
     others = [stage for stage in pipeline.stages() if stage != "track"] if by_dvc else []
     run.cached(others, outputs.get("data/train/model", ""), facts)
