@@ -38,7 +38,7 @@ def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     for stage, line in ran.items():
         values, given = lock.get(stage, {}).get("params", {}).get("params.yaml", {}), line.get("ran_with", {})
         texts = [f"{key} {values[key]} (it was {given[key]})" for key in values if key in given and given[key] != values[key]]
-        texts += ["its code"] if "code" in line and stage in lock and line["code"] != inputs.Inputs.read(stage).code() else []
+        texts += ["other code"] if "code" in line and stage in lock and line["code"] != inputs.Inputs.read(stage).code() else []
         if texts:
             found[stage] = f"{stage} with {', '.join(texts)}"
     return found

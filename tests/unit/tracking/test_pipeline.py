@@ -36,4 +36,4 @@ def test_what_dvc_recorded_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "train": "train with epochs 4 (it was 5)"
     }
     (tmp_path / "code.py").write_text("one = 2\n", encoding="utf-8")
-    assert pipeline.recorded_otherwise({"train": {"ran_with": {}, "code": code}}) == {"train": "train with its code"}
+    assert pipeline.recorded_otherwise({"train": {"ran_with": {}, "code": code}}) == {"train": "train with other code"}
