@@ -129,7 +129,7 @@ def check_unedited() -> None:
         )
     if by_dvc and (wrong := pipeline.recorded_otherwise(journal.finished_stages(session.session_id()))):
         raise UserError(
-            f"edited in the instant between a stage's end and DVC's look at it: recorded is {'; '.join(wrong.values())}. The run "
+            f"edited in the instant before DVC looked at it: recorded is {'; '.join(wrong.values())}. The run "
             f"is not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
         )
 
