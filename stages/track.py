@@ -115,11 +115,7 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
 
 
 def check_unedited() -> None:
-    """The run is to say what ran: params, code and data are what they were for every stage.
-
-    Raises:
-        UserError: something was edited since.
-    """
+    """Fail unless params, code and data are what they were for every stage: the run is to say what ran."""
     inputs.check()
     by_dvc = "DVC_STAGE" in os.environ
     if by_dvc and (found := pipeline.edited()):

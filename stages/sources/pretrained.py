@@ -28,34 +28,21 @@ TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a network lies.
+    """Where a network lies."""
 
-    Attributes:
-        name: as `init_from` says it; of an absolute path its last part.
-        revision: a commit of the Hub; None for a folder.
-        names: its files.
-        fetch: makes one of them a local file.
-    """
-
-    name: str
-    revision: str | None
-    names: Collection[str]
-    fetch: Callable[[str], Path]
+    name: str  # as `init_from` says it; of an absolute path its last part
+    revision: str | None  # a commit of the Hub; None for a folder
+    names: Collection[str]  # its files
+    fetch: Callable[[str], Path]  # makes one of them a local file
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network that was fetched and checked.
+    """A network that was fetched and checked."""
 
-    Attributes:
-        about: what about.json says of it.
-        paths: its files, by the names that they get in data/download/init.
-        tokenizer: its own.
-    """
-
-    about: dict[str, Any]
-    paths: dict[str, Path]
-    tokenizer: Tokenizer
+    about: dict[str, Any]  # what about.json says of it
+    paths: dict[str, Path]  # its files, by the names that they get in data/download/init
+    tokenizer: Tokenizer  # its own
 
 
 def identify(init_from: str, revision: str | None) -> dict[str, Any]:
@@ -205,11 +192,7 @@ def _shape(config: GPT2Config, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _tokenizer(repository: Repository, config: GPT2Config) -> Tokenizer:
-    """The network's own tokenizer: GPT-2's, or a part of it.
-
-    Raises:
-        ValueError: it is another one, or has more tokens than the network.
-    """
+    """The network's own tokenizer: GPT-2's, or a part of it."""
     whole = Tokenizer.gpt2()
     if TOKENIZER in repository.names:
         raw = _json(repository.fetch(TOKENIZER))

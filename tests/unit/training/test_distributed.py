@@ -117,7 +117,13 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "left",
-    [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "0", "MASTER_ADDR": "h"}],
+    [
+        {"RANK": "1"},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2"},
+        {"RANK": "0", "MASTER_ADDR": "h"},
+        {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+    ],
 )
 def test_variables_that_a_platform_leaves_change_nothing(
     left: dict[str, str], started: list[list[str]], monkeypatch: pytest.MonkeyPatch

@@ -106,7 +106,7 @@ def test_zero_epochs_score_the_network_as_transformers_does(project: Project, mo
 
 def test_fifty_steps_have_transformers_losses(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same batches and AdamW: each of fifty losses equals that of a plain loop around transformers' network, to 1e-4."""
-    folder = project(epochs=3, learning_rate=0.001, min_learning_rate=0.0001)
+    folder = project(epochs=3, learning_rate=0.001, min_learning_rate="1/10")
     ran(folder, train)
     monkeypatch.chdir(folder)
     params = load_params(TrainParams)
@@ -154,11 +154,11 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`keep: best` gives the weights of the lowest validation loss: here those before the first step, which only harm."""
-    ran(project(epochs=1, learning_rate=0.1, min_learning_rate=0.1), train)
+    ran(project(epochs=1, learning_rate=0.1, min_learning_rate="1/1"), train)
     learned = Path(shutil.move(tmp_path / "project/data/train/model", tmp_path / "learned"))
 
     def harmed(**changes: Any) -> Path:
-        folder = project(epochs=1, learning_rate=0.8, min_learning_rate=0.8, **changes)
+        folder = project(epochs=1, learning_rate=0.8, min_learning_rate="1/1", **changes)
         for name in ("config.json", "model.safetensors"):
             shutil.copyfile(learned / name, folder / "data/download/init" / name)
         return folder
