@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from benchmarks import harness
 from model import GPT2, GPT2Config
+from stages.common import files
 from stages.common.errors import UserError
 from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
@@ -281,7 +282,7 @@ def main() -> None:
     head = ["layers/heads/width, vocabulary, batch", "side", "tokens/s", "ms per step"]
     head += [*(f"times {base} (of rounds)" for base in bases(sides)), "peak memory, GiB", "of the limit"]
     rows = [row for name in args.shapes or usual_shapes for row in compare(name, sides, device, args.rounds, args.seconds)]
-    print(harness.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
+    print(files.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
 
 
 if __name__ == "__main__":

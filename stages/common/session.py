@@ -59,7 +59,10 @@ def dvc_pid() -> int:
 def require_own_dvc() -> None:
     """Make sure that the DVC above us, if any, lives and works on this project. By hand, another's DVC_ROOT is ignored."""
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
-    foreign = dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp"))
+    foreign = False
+    if dvc_root and top:
+        main, copies = Path(dvc_root).resolve(), Path(dvc_root, ".dvc", "tmp").resolve()
+        foreign = top.resolve() != main and not top.resolve().is_relative_to(copies)
     if "DVC_STAGE" not in os.environ:
         if foreign:
             del os.environ["DVC_ROOT"]
@@ -123,14 +126,6 @@ def _read(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_python(process: psutil.Process) -> bool:

@@ -65,37 +65,17 @@ def set_threads(threads: int) -> int:
     return torch.get_num_threads()
 
 
-def usable_cores(proc: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """The cores that this process may use at once: those it is bound to, but no more than a container's quota of time allows.
 
-    More threads than the quota would all stand still for the rest of each period. `proc` is Linux' file with the control groups
-    of this process, and `groups` is where they are mounted.
+    More threads than the quota would all stand still for the rest of each period. `groups` is where Linux mounts the control
+    groups; in a container its top is the container's own.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
-        for line in proc.read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            top = groups / "cpu" if controllers else groups  # version 1 of control groups has a folder for each controller
-            place = top / name.strip("/")
-            for group in (place, *place.parents):
-                if quota := _quota(group):
-                    cores = min(cores, max(1, int(quota)))
-                if group == top:
-                    break
+        most, period = (groups / "cpu.max").read_text().split()
+        cores = min(cores, max(1, int(most) // int(period)))  # `max` is no limit
     return cores
-
-
-def _quota(group: Path) -> float | None:
-    """The cores' worth of time that a control group may use; None = no limit, or none that can be read."""
-    with suppress(OSError, ValueError):
-        if (group / "cpu.max").exists():
-            most, period = (group / "cpu.max").read_text().split()
-        else:
-            most, period = ((group / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-        return int(most) / int(period) if int(most) > 0 else None  # `max`, or -1, is no limit
-    return None
 
 
 def pick_device(name: str) -> str:

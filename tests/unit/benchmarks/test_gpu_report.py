@@ -1,4 +1,4 @@
-"""The GPU report: each result is written as soon as it is known, and nothing takes longer than it may."""
+"""The GPU report: each measurement's results are written when it ends, and nothing takes longer than it may."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_was_found_before_the_time_was_over_is_kept(tmp_path: Path) -> None
 
 
 def test_a_failure_gives_its_reason(tmp_path: Path) -> None:
-    """The last line of a measurement that failed is in the report, what it says in a file."""
+    """The last line of a measurement that failed is in the report, what it says in files."""
     [row] = measure(python("print('on the way'); raise RuntimeError('no such kernel')"), 60.0, tmp_path / "log")
     assert row == {"what": "ended", "value": "no: RuntimeError: no such kernel", "met": False}
     assert (tmp_path / "log.out").read_text() == "on the way\n"
