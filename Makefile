@@ -38,7 +38,7 @@ check = $(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch' || $(call
 .PHONY: setup
 setup: $(VENV)/.ready ## Install the pinned packages into .venv
 
-# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

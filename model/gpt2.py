@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalised itself (pre-norm)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalized itself (pre-norm)."""
 
     def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__()
@@ -123,9 +123,9 @@ class GPT2(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """GPT-2's initialisation: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
+        """GPT-2's initialization: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
 
-        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalised vector
+        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalized vector
         begins at the same size at every width (LeCun et al. 1998, "Efficient BackProp", section 4.6).
         """
         std = INITIAL_STD * math.sqrt(INITIAL_WIDTH / self.config.n_embd)
@@ -172,7 +172,7 @@ class GPT2(nn.Module):
         return self.wpe.weight[at]
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it."""
+        """(B, T) token ids -> (B, T, C), normalized, ready for the head. With a cache they follow the tokens that are in it."""
         T = tokens.size(1)
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")

@@ -81,7 +81,7 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
         weights["lm_head.weight"] = weights["wte.weight"]
     if config.position == "sinusoidal":
         weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd) * POSITION_SCALE
-    with torch.device("meta"), _NoInitialisation():
+    with torch.device("meta"), _NoInitialization():
         net = GPT2(config)
     net.load_state_dict(weights, assign=True)
     if config.tie_embeddings:
@@ -90,7 +90,7 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
     return net.eval()
 
 
-class _NoInitialisation(TorchFunctionMode):
+class _NoInitialization(TorchFunctionMode):
     """Skips `torch.nn.init`. On the meta device it costs only the import of `torch._dynamo`: a second of each start."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     """Write source.json and the link. A data set that cannot be read changes nothing."""
     params = load_params(IdentifyParams)
     if is_missing(params.dataset, known_source()):
-        print(f"note: {params.dataset} is not here: the stories that were downloaded from it are used")
+        print(f"note: {params.dataset} does not exist here: the stories that were downloaded from it are used")
         link_to(changing_file())
         return
     path = None if params.dataset == "storybook" else local_files.find(params.dataset)
@@ -60,8 +60,8 @@ def is_missing(dataset: str, known: Mapping[str, Any]) -> bool:
         return False
     if any(map(checksums.has_seen, places)):
         raise UserError(
-            f"dataset: {dataset} was here and is gone. Put it back, or give another data set. To go on with the stories that "
-            f"were downloaded from it, remove {os.path.relpath(checksums.memory())}"
+            f"dataset: {dataset} was here and is gone. Put it back, or give another data set. To continue with "
+            f"the stories that were downloaded from it, remove {os.path.relpath(checksums.memory())}"
         )
     return "files" in known and known["dataset"] == local_files.name_of(dataset)
 

@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     splits = {"train": train, "validation": validation}
     for split, facts in splits.items():
         facts["sha256"] = files.digest(FOLDER / f"{split}.npy")
-    data = {"dataset": about["dataset"], "origin": origin(about), "licence": about["licence"]}  # for the model card
+    data = {"dataset": about["dataset"], "origin": origin(about), "license": about["license"]}  # for the model card
     files.write_json(FOLDER / "meta.json", meta | data | {"splits": splits})
     print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {GPT2_SIZE:,} tokens")
 

@@ -61,7 +61,7 @@ def run(
                 raise
             _fail(_explain(OSError(int(number[1]), os.strerror(int(number[1])))), debug)  # Rust's way to say it (safetensors)
         except KeyboardInterrupt:
-            print("\ninterrupted; run the same command to go on", file=sys.stderr)
+            print("\ninterrupted; run the same command to resume", file=sys.stderr)
             sys.exit(130)
     _end()
 
@@ -94,7 +94,7 @@ def _explain(error: OSError) -> str:
         errno.EROFS: "the file system is read-only. Work in a writable copy",
         errno.EISDIR: "a folder stands where a file is expected. Move it away",
         errno.ENOTDIR: "a file stands where a folder is expected. Move it away",
-        errno.ELOOP: "the symbolic links lead in a circle. Give the real path",
+        errno.ELOOP: "the symbolic links are circular. Give the real path",
         errno.ENAMETOOLONG: "the file name is too long. Give a shorter one",
     }.get(error.errno or 0)
     return where + (todo or f"{error.strerror or error}") + ". (--debug shows the traceback)"

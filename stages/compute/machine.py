@@ -85,7 +85,7 @@ def pick_device(name: str) -> str:
         return "cpu"
     index = int(name.partition(":")[2] or 0)
     if index >= count:
-        raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
+        raise UserError(f"device: {name} is not available (CUDA devices found: {count}). Set device to auto or cpu")
     if reason := _unsupported(index):
         if name == "auto":
             print(f"{reason}: taking the CPU", file=sys.stderr)
@@ -148,7 +148,7 @@ def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, s
     if wanted is True:
         if not has_compiler(device):
             needed = "Triton and a C compiler (cc, gcc or clang)" if device.startswith("cuda") else "a C++ compiler (g++)"
-            raise UserError(f"compile: true needs {needed}, which are not here. Install them, or set compile to false")
+            raise UserError(f"compile: true needs {needed}, which were not found. Install them, or set compile to false")
         return True
     if not device.startswith("cuda") or not has_compiler(device) or torch.cuda.get_device_capability() < COMPILED_FROM:
         return False

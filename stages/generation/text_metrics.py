@@ -15,7 +15,7 @@ NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
 def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
     """What can be said about the samples alone (of the continuations, unless said otherwise):
 
-    distinct_2: different pairs of neighbouring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
+    distinct_2: different pairs of neighboring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
     mean_tokens: tokens per sample, end-of-text not counted.
     eos_fraction: share that ended by itself, with end-of-text.
     name_consistency: share of texts that name one character and never another, as each story of the storybook does.
@@ -32,7 +32,7 @@ def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
 
 
 def distinct_2(texts: Sequence[str]) -> float:
-    """Different pairs of neighbouring words within a text, of all such pairs; 0 if there are none."""
+    """Different pairs of neighboring words within a text, of all such pairs; 0 if there are none."""
     words = [text.split() for text in texts]
     pairs = [pair for text in words for pair in pairwise(text)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0

@@ -36,7 +36,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
         raise UserError(f"dataset: {dataset} has no split `train`, only {', '.join(names)}. Give another data set")
     splits = splits_of(names)
     reader = _reader(dataset, config, list(splits.values()))
-    licence = info.card_data.get("license") if info.card_data else None
+    license = info.card_data.get("license") if info.card_data else None
 
     def tables(split: str, limit: int | None) -> Iterator[pa.Table]:
         with _explained(dataset, revision):
@@ -50,7 +50,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
                     path = hf_hub_download(dataset, inside, repo_type="dataset", revision=commit)
                     yield from formats.tables(DataFile(name, Path(path)), reader)
 
-    return Source(dataset, commit, licence, TEXT, splits, tables)
+    return Source(dataset, commit, license, TEXT, splits, tables)
 
 
 def commit(dataset: str, revision: str | None) -> str:

@@ -213,7 +213,7 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
         CHECKOUT_TAG: str(session.project_root()),
         COMPLETE: "no",
     }
-    with store.lock():  # to find none and to make one is one step
+    with store.lock():  # search and create must be atomic
         liveness.acquire(now)
         found = _left_open(client, experiment_id, tags)
         before = found.data.tags[SESSION] if found else now

@@ -133,11 +133,11 @@ def explain(error: Exception) -> str:
     if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and "exceeds" in reason:
         return f"it does not take what the run has to log ({reason[:300]}). Its store is in order: report this."
     if database():
-        todo = "Put back a copy, or move it away: a new one is made"
+        todo = "Restore a backup, or move the file away and a new one will be created"
     else:
         todo = "If it is right, start its server; or unset MLFLOW_TRACKING_URI to use mlflow.db here"
     shown = f"{type(error).__name__}: {reason[:300]}{'...' if len(reason) > 300 else ''}"
-    return f"the store {shown_uri()} does not answer as it should ({shown}). {todo}."
+    return f"the store {shown_uri()} returned an error ({shown}). {todo}."
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
@@ -178,7 +178,7 @@ def _try_sqlite(path: Path) -> bool:
     except sqlite3.Error as error:
         raise UserError(
             f"the MLflow store {path} cannot be used: {error}. End the program that holds it, make it writable for this user, "
-            f"put back a copy, or move it away (a new one is made). {NOTHING_LOST}"
+            f"restore a backup, or move it away (a new one is created). {NOTHING_LOST}"
         ) from error
     return bool(tables)
 

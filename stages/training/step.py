@@ -191,7 +191,7 @@ class CapturedStep(EagerStep):
             self.forget_gradients()
             advice = ". To capture it uncompiled, set compile to false" if self.parts.net.compiled else ""
             tqdm.write(
-                f"warning: the training step could not be captured ({reason or 'in another process'}); training goes on with "
+                f"warning: the training step could not be captured ({reason or 'in another process'}); training continues with "
                 f"eager steps, which are slower on a GPU{advice}",
                 file=sys.stderr,
             )

@@ -56,7 +56,7 @@ def test_download_keeps_its_contract(tokenized: Path) -> None:
     """Two parquet files with text and log-probability, and about.json with counts and checksums."""
     folder = tokenized / "data/download"
     about = json.loads((folder / "about.json").read_text())
-    assert (about["dataset"], about["revision"], about["licence"]) == ("storybook", None, "MIT")
+    assert (about["dataset"], about["revision"], about["license"]) == ("storybook", None, "MIT")
     for split, seed in (("train", storybook.TRAIN_SEED), ("validation", storybook.VALIDATION_SEED)):
         table, facts = pq.read_table(folder / f"{split}.parquet"), about["splits"][split]
         expected = list(storybook.stories(facts["stories"], seed))
@@ -70,7 +70,7 @@ def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
     """Each story's tokens decode to its text, and meta.json counts tokens, bytes and words."""
     folder = tokenized / "data/tokenize"
     tokenizer, meta = Tokenizer.load(folder / "tokenizer.json"), json.loads((folder / "meta.json").read_text())
-    assert (meta["dataset"], meta["origin"], meta["licence"]) == ("storybook", "storybook", "MIT")
+    assert (meta["dataset"], meta["origin"], meta["license"]) == ("storybook", "storybook", "MIT")
     assert (meta["vocab_size"], meta["end_of_text"]) == (tokenizer.vocab_size, tokenizer.end_of_text)
     assert (meta["vocabulary"], meta["dataset"]) == ("corpus", "storybook")
     for split in ("train", "validation"):

@@ -138,7 +138,7 @@ def test_a_gpu_by_its_number_is_the_one_that_cuda_means(gpus: list[int]) -> None
     assert machine.pick_device("cuda") == machine.pick_device("auto") == "cuda"
     assert machine.pick_device("cpu") == "cpu"
     assert gpus == [2]
-    with pytest.raises(UserError, match=r"device: cuda:3 is not here \(CUDA devices: 3\)"):
+    with pytest.raises(UserError, match=r"device: cuda:3 is not available \(CUDA devices found: 3\)"):
         machine.pick_device("cuda:3")
 
 
