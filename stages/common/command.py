@@ -26,11 +26,7 @@ def run(
 ) -> None:
     """Run a stage as a command and exit: 0 done, 1 a problem in one message, 130 or 143 interrupted.
 
-    Args:
-        main: the stage; receives the parsed arguments. What it returns goes into its line of the journal, for `track`.
-        doc: the stage's docstring, shown by `--help`.
-        add_arguments: adds the stage's own options, if it has any.
-        argv: the arguments; None = the command line's.
+    What `main`, the stage, returns goes into its line of the journal, for `track`. `doc` is shown by `--help`.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}",

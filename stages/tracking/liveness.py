@@ -40,12 +40,7 @@ def acquire(name: str) -> None:
 
 
 def is_dead(name: str, ours: bool) -> bool:
-    """Whether the session is known to have ended.
-
-    Args:
-        name: the session.
-        ours: whether it can only be one of this checkout. Otherwise one without a lock file here is assumed alive.
-    """
+    """Whether the session is known to have ended; one without a lock file here is assumed alive, unless it is surely `ours`."""
     path = lock_file(name)
     return (ours or path.exists()) and _free(path)
 

@@ -27,11 +27,8 @@ def edited() -> list[str]:
 
 
 def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Params that dvc.lock has with another value than the stages ran with: edited in the instant before DVC looked at them.
-
-    Args:
-        ran: the journal's lines of the stages that ran.
-    """
+    """Params that dvc.lock has with another value than the stages ran with, as the journal's lines say: edited in the instant
+    before DVC looked at them."""
     lock = read_yaml(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
     found = []
     for stage, line in ran.items():

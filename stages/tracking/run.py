@@ -199,12 +199,7 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
 
     The one that this invocation of DVC has begun; else one that an interrupted attempt at the same experiment left, to resume;
     else a new one. Runs that died at other experiments are marked as killed.
-
-    Args:
-        params: all params, by key.
-        now: the current session.
-        name: the run's name.
-        settled: the params to log; None = all.
+    `settled` are the params to log; None = all of them.
     """
     client, experiment_id = store.connect()
     tags = {

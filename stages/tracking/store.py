@@ -92,14 +92,7 @@ def connect() -> tuple[Any, str]:
 
 
 def search_runs(client: Any, experiment_id: str, filter_string: str = "", **options: Any) -> list[Any]:
-    """All runs that a search finds: MLflow's client gives a page of 1,000 at most.
-
-    Args:
-        client: MLflow's.
-        experiment_id: of our experiment.
-        filter_string: MLflow's filter.
-        options: of the client's own search_runs.
-    """
+    """All runs that a search finds, by MLflow's filter: its client gives a page of 1,000 at most."""
     found: list[Any] = []
     page = client.search_runs([experiment_id], filter_string, **options)
     while page:
