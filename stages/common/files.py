@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -79,6 +79,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is the same for the same value: keys in the given order, indented, no NaN."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Metric(NamedTuple):
+    """What a stage says of a number that it measures; docs/metrics.md is made from this."""
+
+    meaning: str  # with its formula
+    unit: str
+    good: str  # which values are
+    interval: bool = False  # the number has a 95 % interval: two more numbers, <name>_low and <name>_high
+
+
+def write_metrics(path: Path, values: Mapping[str, float], declared: Mapping[str, Metric]) -> None:
+    """Write a metrics.json. A number that nobody has said the meaning of is a mistake of the code."""
+    ends = {key: ("", "_low", "_high") if metric.interval else ("",) for key, metric in declared.items()}
+    known = {f"{key}{end}" for key in declared for end in ends[key]}
+    assert values.keys() <= known, f"{path}: not declared: {', '.join(sorted(values.keys() - known))}"
+    write_json(path, values)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -16,6 +16,8 @@ from stages.common.errors import UserError
 
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and its like set, all of them
 
+HOME = "GPT2_PIPELINE_HOME"  # set for a clone that a tool has put into a checkout's .dvc/tmp: that checkout, its main one
+
 
 def project_root() -> Path:
     """The project's folder in the main checkout.
@@ -58,6 +60,8 @@ def dvc_pid() -> int:
 
 def require_own_dvc() -> None:
     """Make sure that the DVC above us, if any, lives and works on this project. By hand, another's DVC_ROOT is ignored."""
+    if "DVC_STAGE" in os.environ and HOME in os.environ:
+        os.environ["DVC_ROOT"] = os.environ[HOME]  # `dvc exp run` has named the clone
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
     foreign = False
     if dvc_root and top:

@@ -22,8 +22,9 @@ from stages.sources.hub_errors import Wanted, explained
 from stages.sources.local_files import HUB_ID, existing, name_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
-DECIDING = (INDEX, ".safetensors", ".bin")  # how the names of a network's files end, config.json and its tokenizer apart
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+DECIDING = {CONFIG, TOKENIZER, VOCABULARY, MERGES}  # the files that are read beside the weights
+WEIGHT_ENDINGS = (INDEX, ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def identify(init_from: str, revision: str | None) -> dict[str, Any]:
     if folder is None:
         with _repository(init_from, revision) as repository:
             return {"name": init_from, "revision": repository.revision}
-    paths = sorted(
-        path for path in folder.iterdir() if path.is_file() and (path.name == CONFIG or path.name.endswith(DECIDING))
-    )
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and _decides(path.name))
     with checksums.remembered() as sha256:
         return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
 
@@ -96,6 +95,10 @@ def write(network: Pretrained | None, folder: Path) -> None:
     files.write_text(folder / TOKENIZER, network.tokenizer.to_json())
     sums = {name: files.digest(folder / name) for name in [*network.paths, TOKENIZER]}
     files.write_json(folder / "about.json", network.about | {"files": sums})
+
+
+def _decides(name: str) -> bool:
+    return name in DECIDING or name.endswith(WEIGHT_ENDINGS)
 
 
 def _folder(init_from: str) -> Path | None:

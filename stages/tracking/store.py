@@ -24,7 +24,7 @@ NOTHING_LOST = "Nothing else is lost: `dvc repro` then logs the run without trai
 SERVICES = ("databricks", "databricks-uc", "uc")  # tracking URIs without a scheme
 VIEW = "comparison"  # a view of the runs table that MLflow's pages offer under this name, with these columns
 COLUMNS = [f"params.`{key}`" for key in ("dataset", "max_samples", "n_embd", "learning_rate", "epochs", "temperature")] + [
-    f"metrics.`{key}`" for key in ("perplexity", "floor_ratio", "final_val_loss")
+    f"metrics.`evaluate/{key}`" for key in ("perplexity", "floor_ratio", "bits_per_byte")
 ]
 
 

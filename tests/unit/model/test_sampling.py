@@ -51,17 +51,6 @@ def test_each_row_draws_as_if_alone() -> None:
         assert together == alone
 
 
-def test_a_row_s_noise_is_its_own_generator_s() -> None:
-    """With a generator for each row, a row's random numbers do not depend on the other rows; torch's own is not touched."""
-    before = torch.get_rng_state()
-    together = exponential_noise(3, 50, [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)])
-    assert together.shape == (3, 2 * 8), "8 blocks of 8 tokens hold 50"
-    assert torch.equal(together[1:2], exponential_noise(1, 50, [torch.Generator().manual_seed(2)]))
-    exponential_noise(2, 50, torch.Generator().manual_seed(2))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert bool((together > 0).all())
-
-
 def test_a_random_number_of_zero_chooses_nothing_odd(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.rand may return exactly 0; a token of weight 0 is not drawn even then."""
     rand = torch.rand
