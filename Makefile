@@ -30,11 +30,15 @@ or_pip = $(if $(filter auto,$(TORCH)),|| { echo "uv failed: installing with pip"
 install = $(VENV)/bin/python -m pip install --quiet uv && $(VENV)/bin/uv pip install --python $(VENV) $(backend) -r $(1) $(or_pip)
 endif
 fail = { echo 'error: '$(1) >&2; exit 1; }
+# an installer may end well and have installed nothing here; without the packages of PYTHONPATH (-I) that shows
+lacks := "the installer ended without an error, but $(VENV) lacks packages (see above). Was it told to install elsewhere, or nothing? \
+  Look at pip config list and PIP_*, delete $(VENV), and run the same command again"
+check = $(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch' || $(call fail,$(lacks))
 
 .PHONY: setup
 setup: $(VENV)/.ready ## Install the pinned packages into .venv
 
-# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,13 +51,13 @@ $(VENV)/.ready: requirements.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
 	@$(call install,requirements.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt
+	@$(check)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@$(call install,requirements-dev.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
+	@$(check)
 	@touch $(VENV)/.ready $@
 
 # An interruption may damage .venv, so .ready goes first, here too; requirements-dev.txt need not be installed again afterwards.

@@ -108,7 +108,7 @@ def _state(step: int) -> tuple[State, GPT2, list[torch.optim.Optimizer]]:
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "emptied"])
 def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A truncated or changed checkpoint is recognised, said, and the one before it is used."""
+    """A truncated or changed checkpoint is recognized, said, and the one before it is used."""
     with Checkpoints(tmp_path / "ck") as checkpoints:
         checkpoints.save(*_state(1))
         checkpoints.save(*_state(2))
@@ -187,7 +187,7 @@ def test_signal_saves_and_says_how_to_go_on(
     assert "Traceback" not in err
     again = _run(folder)
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stdout
+    assert "resuming from step" in again.stdout
     assert digests(folder / "data" / "train") == undisturbed
 
 

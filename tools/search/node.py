@@ -54,11 +54,7 @@ def check(spec: dict[str, Any]) -> list[str]:
 
 
 def fetch(spec: dict[str, Any], place: Path) -> None:
-    """Clone the commit, whole or not at all.
-
-    Raises:
-        ValueError: git refused. The address, which may hold a password, is not in the message.
-    """
+    """Clone the commit, whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
 

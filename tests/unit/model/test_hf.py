@@ -110,11 +110,10 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
     hf.save(make(), tmp_path, END)
     before = digests(tmp_path)
 
-    def half(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        path.write_bytes(b"half")
+    def full(handle: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(hf, "save_file", half)
+    monkeypatch.setattr(hf.os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         hf.save(make(n_layer=1), tmp_path, END)
     assert digests(tmp_path) == before

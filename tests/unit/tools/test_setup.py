@@ -78,7 +78,7 @@ def test_a_build_that_was_asked_for_is_not_replaced(folder: Path) -> None:
     assert calls(folder)[-1] == UV.replace("auto", "cu126")
 
 
-@pytest.mark.parametrize("broken", ["pip install", "tools/installed.py"])
+@pytest.mark.parametrize("broken", ["pip install", "import datasets"])
 def test_an_unfinished_installation_begins_again(broken: str, folder: Path) -> None:
     """What an interruption leaves, or what cannot be imported in the end, is not taken for an installation."""
     assert make(folder, fails=broken).returncode != 0
