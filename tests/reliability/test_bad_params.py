@@ -141,14 +141,16 @@ def folder(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("changes", "words"), VALUES, ids=[str(next(iter(changes.items())))[:40] for changes, _ in VALUES])
-def test_wrong_value(folder: Path, changes: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_value_is_refused_by_its_key(
+    folder: Path, changes: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A value that is missing, unknown, of another type, out of range or against another one is named, with what to do."""
     (folder / "params.yaml").write_text(edited(changes), encoding="utf-8")
     refused(folder, "download", ["params.yaml has", *words], capsys)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_wrong_file(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_mapping_is_refused(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A params.yaml that is no flat YAML mapping is refused in one sentence."""
     content, words = FILES[name]
     (folder / "params.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -156,13 +158,13 @@ def test_wrong_file(folder: Path, name: str, capsys: pytest.CaptureFixture[str])
     assert not (folder / "owned").exists()
 
 
-def test_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_says_where_to_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without params.yaml, as when started from another folder, the message says where to start."""
     (folder / "params.yaml").unlink(missing_ok=True)
     refused(folder, "download", ["params.yaml is missing", "Run from the project's folder"], capsys)
 
 
-def test_folder_in_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_its_place_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder named params.yaml is not a file."""
     (folder / "params.yaml").unlink(missing_ok=True)
     (folder / "params.yaml").mkdir()
@@ -180,7 +182,7 @@ def test_every_stage_checks_all_of_it(folder: Path, stage: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize("how", ["--debug", "DEBUG"])
-def test_traceback_when_asked(
+def test_debug_shows_the_traceback(
     folder: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--debug` or DEBUG=1 shows the traceback before the message."""
@@ -197,7 +199,7 @@ def test_traceback_when_asked(
     assert message.splitlines()[-1].startswith("error: params.yaml must hold")
 
 
-def test_as_a_command(folder: Path) -> None:
+def test_a_command_shows_one_message_and_nothing_else(folder: Path) -> None:
     """What the cases above see from inside is what a user sees: exit code 1, one message on standard error, nothing else."""
     (folder / "params.yaml").write_text(edited({"top_p": 0}), encoding="utf-8")
     before = digests(folder)

@@ -76,7 +76,7 @@ def test_each_prompt_has_its_own_notes(known: Known) -> None:
     assert "'Once 日'" in note
 
 
-def test_without_the_training_tokens_nothing_is_guessed(known: Known) -> None:
+def test_no_note_where_the_training_tokens_are_missing(known: Known) -> None:
     """A model alone does not tell what it was trained on."""
     assert list(prompt_notes.notes(known[0], ["Once 日"], None)) == []
 
