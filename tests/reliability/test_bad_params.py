@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 import pytest
 from refusal import check_message, digests, refused
 from repository import COMMITTED
-from stage_runs import TINY, run_stage
+from stage_runs import TINY, call_stage, run_stage
 
-from stages.common import command
 from stages.common.params import read_yaml, write_yaml
 from stages.tracking import pipeline
 
@@ -135,8 +135,6 @@ FILES: dict[str, tuple[str | bytes, list[str]]] = {  # what the whole file is
 @pytest.fixture(scope="module")
 def folder(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with outputs, for all cases: none may change them."""
-    import shutil
-
     return Path(shutil.copytree(tokenized, tmp_path_factory.mktemp("params") / "project"))
 
 
@@ -182,19 +180,12 @@ def test_every_stage_checks_all_of_it(folder: Path, stage: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize("how", ["--debug", "DEBUG"])
-def test_debug_shows_the_traceback(
-    folder: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debug_shows_the_traceback(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--debug` or DEBUG=1 shows the traceback before the message."""
-    from stages import download
-
-    monkeypatch.chdir(folder)
     (folder / "params.yaml").write_text("[]")
     if how == "DEBUG":
         monkeypatch.setenv("DEBUG", "1")
-    with pytest.raises(SystemExit):
-        command.run(download.main, download.__doc__, argv=["--debug"] if how == "--debug" else [])
-    message = capsys.readouterr().err
+    message = call_stage(folder, "download", *(["--debug"] if how == "--debug" else [])).stderr
     assert "Traceback" in message
     assert message.splitlines()[-1].startswith("error: params.yaml must hold")
 
