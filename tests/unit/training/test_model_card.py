@@ -62,7 +62,7 @@ def test_a_local_path_is_not_on_the_card(dataset: str) -> None:
     assert "secret" not in text
 
 
-def test_nothing_is_said_about_other_people_s_text() -> None:
+def test_the_card_claims_nothing_about_other_people_s_text() -> None:
     """Of a data set that is not the project's own neither the language nor the kind of its texts is claimed."""
     own, other = (model_card.text(CONFIG, meta, METRICS, PARAMS) for meta in (META, ESSAYS))
     for claim in ("language: en", "license: mit", "mini-stories", "no facts"):
