@@ -1,10 +1,11 @@
 """Speed of training: the step of the stage `train` against transformers' GPT2LMHeadModel with AdamW, in turns in one run.
 
-    python -m benchmarks.train [--device cuda] [--shapes small default] [--sides ours transformers] [--rounds 5] [--seconds 4]
+    python -m benchmarks.train [--device cuda] [--precision fp32] [--shapes small default] [--sides ours transformers]
+                               [--rounds 5] [--seconds 4]
 
-Shape, batch and random tokens are the same for all sides, and none has dropout. On a CPU theirs is what its documentation
-shows: fp32 and PyTorch's default AdamW. On a GPU it has the precision of ours, the fused AdamW and any kernel, while ours
-keeps to kernels that give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
+Shape, batch, random tokens and precision (theirs by autocast) are the same for all sides, and none has dropout. On a CPU theirs
+has PyTorch's default AdamW, as in its documentation; on a GPU the fused AdamW and any kernel, while ours keeps to kernels that
+give the same bits each time. Prints Markdown; a side that fails is left out, and says why.
 """
 
 from __future__ import annotations
@@ -81,11 +82,7 @@ SHAPES = {
 
 
 def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
-    """The Trainer of the stage `train`, with its reader thread, on random tokens.
-
-    Raises:
-        RuntimeError: on a GPU, the step could not be captured.
-    """
+    """The Trainer of the stage `train`, with its reader thread, on random tokens."""
     machine.keep_freed_memory()
     machine.set_threads(0)
     if device == "cuda":
@@ -176,7 +173,7 @@ def _usual_loop(
         for _ in range(steps):
             batch = batches[count % len(batches)]
             count += 1
-            with torch.autocast(device, DTYPES[precision], enabled=device == "cuda" and precision != "fp32"):
+            with torch.autocast(device, DTYPES[precision], enabled=precision != "fp32"):
                 loss = loss_of(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
@@ -202,9 +199,9 @@ USUAL = {  # shapes and sides that are measured unless others are asked for
 }
 
 
-def work(side: str, shape: Shape, device: str, seconds: float) -> None:
+def work(side: str, shape: Shape, device: str, precision: str, seconds: float) -> None:
     """Be the worker for one side."""
-    run = SIDES[side](shape, device, machine.pick_precision("auto", device))
+    run = SIDES[side](shape, device, precision)
 
     def run_to_the_end(steps: int) -> None:
         run(steps)
@@ -218,9 +215,8 @@ def work(side: str, shape: Shape, device: str, seconds: float) -> None:
     harness.serve(run_to_the_end, 10 if device == "cuda" else 1, seconds, peak)
 
 
-def seconds_at_the_limit(shape: Shape, device: str) -> float:
+def seconds_at_the_limit(shape: Shape, device: str, precision: str) -> float:
     """Seconds of a step if it were matrix products alone: those of the faster of an MLP's two shapes, the best of many."""
-    precision = machine.pick_precision("auto", device)
     if device == "cuda":
         return shape.flops / machine.matrix_limit(device, precision)
     best = 0.0
@@ -233,12 +229,12 @@ def seconds_at_the_limit(shape: Shape, device: str) -> float:
     return shape.flops / best
 
 
-def compare(name: str, sides: list[str], device: str, rounds: int, seconds: float) -> list[list[str]]:
+def compare(name: str, sides: list[str], device: str, precision: str, rounds: int, seconds: float) -> list[list[str]]:
     """The table's rows of one shape, one for each side that works."""
-    shape, common = SHAPES[name], ["--device", device, "--seconds", str(seconds), "--worker"]
+    shape, common = SHAPES[name], ["--device", device, "--precision", precision, "--seconds", str(seconds), "--worker"]
     workers = {side: harness.Worker("benchmarks.train", *common, side, name) for side in sides}
     working = {side: worker for side, worker in workers.items() if worker.ready}
-    times = harness.take_turns(working | {"limit": partial(seconds_at_the_limit, shape, device)}, rounds)
+    times = harness.take_turns(working | {"limit": partial(seconds_at_the_limit, shape, device, precision)}, rounds)
     limit = min(times.pop("limit"))
     for worker in workers.values():
         worker.close()
@@ -261,6 +257,7 @@ def main() -> None:
     """Print the table, or work for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("auto", *DTYPES), default="auto", help="of all sides")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--sides", nargs="+", choices=SIDES, metavar="SIDE", help=f"of {'; '.join(SIDES)}")
     parser.add_argument("--rounds", type=int, default=5)
@@ -269,22 +266,24 @@ def main() -> None:
     args = parser.parse_args()
     try:
         device = machine.pick_device(args.device)
+        precision = machine.pick_precision(args.precision, device)
     except UserError as error:
         sys.exit(f"error: {error}")
     if args.worker:
         side, name = args.worker
         try:
-            work(side, SHAPES[name], device, args.seconds)
+            work(side, SHAPES[name], device, precision, args.seconds)
         except (RuntimeError, ImportError) as error:
             sys.exit(f"{side} at {SHAPES[name]} failed: {str(error).splitlines()[0]}")
         return
     usual_shapes, usual_sides = USUAL[device]
     sides = args.sides or usual_sides
     what = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {machine.set_threads(0)} threads"
-    print(f"\nTraining on {what}, PyTorch {torch.__version__}, {machine.pick_precision('auto', device)}\n")
+    print(f"\nTraining on {what}, PyTorch {torch.__version__}, {precision}\n")
     head = ["layers/heads/width, vocabulary, batch", "side", "tokens/s", "ms per step"]
     head += [*(f"times {base} (of rounds)" for base in bases(sides)), "peak memory, GiB", "of the limit"]
-    rows = [row for name in args.shapes or usual_shapes for row in compare(name, sides, device, args.rounds, args.seconds)]
+    names, settings = args.shapes or usual_shapes, (sides, device, precision, args.rounds, args.seconds)
+    rows = [row for name in names for row in compare(name, *settings)]
     print(harness.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
 
 

@@ -34,11 +34,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def fetch(recorded: Recorded, folder: Path) -> Path:
-    """The run's model folder, from DVC's cache.
-
-    Raises:
-        UserError: the cache does not have it.
-    """
+    """The run's model folder, from DVC's cache."""
     project = recorded.checkout(folder)
     try:
         fetch_output(project, Path(MODEL))

@@ -113,11 +113,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 
 def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that the stage `made_by` writes.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in it.
-    """
+    """Read a JSON object that the stage `made_by` writes."""
     require(path, made_by)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -131,11 +127,7 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; with `keys`, only these of each row.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
-    """
+    """The rows of a JSON lines file; with `keys`, only these of each row."""
     require(path, made_by)
     try:
         rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
@@ -145,11 +137,7 @@ def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
 
 
 def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
-    """The rows of a table of numbers, without the empty cells.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
-    """
+    """The rows of a table of numbers, without the empty cells."""
     try:
         with open(require(path, made_by), encoding="utf-8", newline="") as file:
             rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
@@ -172,11 +160,7 @@ def damaged(path: Path, error: object, made_by: str) -> UserError:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """Return `path` if it exists.
-
-    Raises:
-        UserError: it does not; the message names the stage that makes it.
-    """
+    """Return `path`, which must exist."""
     if not path.exists():
         raise UserError(
             f"{path} is missing. The stage {made_by} makes it: "
@@ -192,14 +176,10 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 class Lock(FileLock):
-    """A lock.
-
-    Raises:
-        UserError: its file system has no locks.
-    """
+    """A lock. A file system that has none is an error, not a lock by the file's existence, which a kill would leave forever."""
 
     def __init__(self, path: Path | str, timeout: float = -1) -> None:
-        super().__init__(path, timeout, fallback_to_soft=False)  # a file that merely exists would be held for ever
+        super().__init__(path, timeout, fallback_to_soft=False)
 
     def _acquire(self) -> None:
         try:

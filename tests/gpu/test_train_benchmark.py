@@ -12,6 +12,6 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 def test_no_side_fails() -> None:
     """Ours and theirs, compiled or not, give a row each, with a ratio to both of theirs."""
-    rows = train.compare("tiny", list(train.SIDES), "cuda", rounds=2, seconds=0.1)
+    rows = train.compare("tiny", list(train.SIDES), "cuda", "auto", rounds=2, seconds=0.1)
     assert [row[1] for row in rows] == list(train.SIDES)
     assert not [row for row in rows if "–" in row]

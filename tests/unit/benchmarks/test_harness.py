@@ -62,6 +62,7 @@ def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) ->
     class Fake:
         def __init__(self, module: str, *words: str) -> None:
             self.side = words[-2]
+            assert words[words.index("--precision") + 1] == "fp32", "all sides compute in the same precision"
             self.ready, self.peak = self.side != "transformers, compiled", 2.0**30
 
         def __call__(self) -> float:
@@ -71,8 +72,8 @@ def test_rows_compare_every_side_with_theirs(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(harness, "Worker", Fake)
     monkeypatch.setitem(train.SHAPES, "test", SHAPE)
-    monkeypatch.setattr(train, "seconds_at_the_limit", lambda shape, device: 0.001)
-    rows = train.compare("test", list(train.SIDES), "cpu", rounds=3, seconds=0.0)
+    monkeypatch.setattr(train, "seconds_at_the_limit", lambda shape, device, precision: 0.001)
+    rows = train.compare("test", list(train.SIDES), "cpu", "fp32", rounds=3, seconds=0.0)
     shape, faster = str(SHAPE), "2.00 (2.00 to 2.00)"
     assert rows == [
         [shape, "ours", "8,000", "2.00", faster, "–", "1.00", "50%"],

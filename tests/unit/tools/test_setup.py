@@ -100,7 +100,7 @@ def test_an_activated_environment_with_the_pins_is_used(variable: str, used: boo
     if used:
         assert not calls(folder)
         dev = make(folder, target="lint", env=active)
-        assert f"error: {folder}/mine lacks packages of the tests: pip install -r requirements-dev.txt" in dev.stderr
+        assert f"error: {folder}/mine lacks packages for this: pip install -r requirements-dev.txt" in dev.stderr
 
 
 @pytest.mark.parametrize(("target", "word"), [("reproduce", "RUN"), ("register", "RUN"), ("compare-code", "BASE")])
