@@ -206,6 +206,8 @@ def _experiment_id(client: Any, uri: str) -> str:
     A server knows where it keeps files; without one they go to mlruns/. MLflow keeps that place with the experiment, so in a
     database that several checkouts share each has an experiment of its own, the second with its folder in the name.
     """
+    view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
+    tags = {places.PROJECT_TAG: "yes", f"mlflow.sharedViewState.{VIEW}": view}
     remote, mlruns = uri.partition(":")[0] in ("http", "https", *SERVICES), session.project_root() / "mlruns"
 
     def is_ours(experiment: Any) -> bool:
@@ -221,15 +223,13 @@ def _experiment_id(client: Any, uri: str) -> str:
         for experiment in filter(is_ours, renamed):
             return str(experiment.experiment_id)
         place = None if remote else mlruns.as_uri()
-        view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
-        kind = {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": view}
-        return str(client.create_experiment(name, place, kind | {places.PROJECT_TAG: "yes"}))
+        return str(client.create_experiment(name, place, {"mlflow.experimentKind": "custom_model_development"} | tags))
     if found.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {name} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
             f"(both with MLFLOW_TRACKING_URI={addresses.shown(uri) or '...'})"
         )
-    if places.PROJECT_TAG not in found.tags:
-        client.set_experiment_tag(found.experiment_id, places.PROJECT_TAG, "yes")
+    for key in (key for key, value in tags.items() if found.tags.get(key) != value):  # an older store's view has other columns
+        client.set_experiment_tag(found.experiment_id, key, tags[key])
     return str(found.experiment_id)

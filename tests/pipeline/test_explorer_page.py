@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import network, token_file
 
-from docs.make import explorer_pictures
+from docs.make import pictures
 from model import GPT2
 from stages.common.errors import UserError
 from stages.corpus.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
     """A Chromium without a window, which writes down its console and every request."""
     with ExitStack() as stack:
         try:
-            window = stack.enter_context(explorer_pictures.browser())
+            window = stack.enter_context(pictures.browser())
         except UserError as missing:
             pytest.skip(str(missing))
         yield window
@@ -49,7 +49,7 @@ class Page:
         self.browser, self.address = browser, file.as_uri()
         for kind in ("browser", "performance"):
             browser.get_log(kind)  # forget the last page's
-        explorer_pictures.open_page(browser, file)
+        pictures.open_page(browser, file)
 
     def run(self, script: str, *values: Any) -> Any:
         return self.browser.execute_script(script, *values)
@@ -227,9 +227,9 @@ def test_fits_the_window_and_can_be_read(width: int, scheme: str, shown: Page) -
 
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    explorer_pictures.resize(shown.browser, width, 900)
+    pictures.resize(shown.browser, width, 900)
     try:
-        WebDriverWait(shown.browser, explorer_pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
+        WebDriverWait(shown.browser, pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
         assert shown.run("return document.documentElement.scrollWidth") <= width
         assert shown.run(CONTRAST) == []
     finally:

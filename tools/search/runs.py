@@ -46,7 +46,7 @@ class Runs:
         """The validation losses that a trial has logged."""
         points: list[Any] = []
         if run := self._ids.get(experiment):
-            self._try(lambda: points.extend(self.client.get_metric_history(run, "val_loss")))
+            self._try(lambda: points.extend(self.client.get_metric_history(run, "curves/val_loss")))
         return [point.value for point in sorted(points, key=lambda point: point.step)]
 
     def complete(self, experiment: str, number: int) -> dict[str, float]:

@@ -111,7 +111,7 @@ class Search:
     def _was_done(self, trial: FrozenTrial) -> bool:
         """Whether a trial ended after the search that had begun it."""
         name = self.study.experiment(trial)
-        metrics = self.runs.complete(name, trial.number)
+        metrics = results.by_key(self.runs.complete(name, trial.number))
         with suppress(GitError):
             pushed = git("ls-remote", str(self.told["remote"]), f"refs/exps/*/*/{name}")
             if pushed and self.study.settings.metric in metrics:
@@ -199,7 +199,7 @@ def finish(study: Study, runs: Runs, total: int, is_cluster: bool) -> None:
 def metric_problems(metric: str) -> list[str]:
     """What is wrong with the metric, as far as the last results say which there are."""
     with suppress(UserError):
-        known = results.metrics(session.project_root() / "data")
+        known = results.by_key(results.metrics(session.project_root() / "data"))
         if metric not in known:
             close = difflib.get_close_matches(metric, known, 1) or sorted(known)
             return [f"--metric {metric}: no stage writes it. There is {', '.join(close)}"]
