@@ -56,6 +56,14 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
 	@touch $(VENV)/.ready $@
 
+# An interruption may damage .venv, so .ready goes first, here too; requirements-dev.txt need not be installed again afterwards.
+$(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
+	@rm -f $(VENV)/.ready
+	@echo "Installing what a search needs into $(VENV): 0.4 GB of disk"
+	@$(call install,requirements-search.txt)
+	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
+	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
+
 # CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
 .PHONY: pins
@@ -90,14 +98,21 @@ finetune: setup ## Train a GPT-2 on your own text: make finetune DATA=my.txt MOD
 .PHONY: gpt2-small
 gpt2-small: setup ## GPT-2 small on 10,000 TinyStories from the Hub, or on DATA=FOLDER (hours on a CPU)
 	dvc exp run -n gpt2-small -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full \
-	  -S learning_rate=0.0003 -S min_learning_rate=0.00006 -S warmup_steps=500 -S keep=best
+	  -S learning_rate=0.0003 -S min_learning_rate=1/5 -S warmup_steps=500 -S keep=best
 
 # Not measured yet as a whole. What speaks for it: one epoch of Muon at 0.0003 reached 2.663 nats, one of AdamW 3.042; and AdamW
 # overfits from the fourth epoch on (training loss 1.72), which dropout and a stronger weight decay should delay.
 .PHONY: gpt2-small-muon
 gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not measured yet)
 	dvc exp run -n gpt2-small-muon -S dataset="$(DATA)" -S n_embd=768 -S vocabulary=full -S optimizer=muon \
-	  -S learning_rate=0.0003 -S min_learning_rate=0.00003 -S warmup_steps=500 -S dropout=0.1 -S weight_decay=0.1
+	  -S learning_rate=0.0003 -S min_learning_rate=1/10 -S warmup_steps=500 -S dropout=0.1 -S weight_decay=0.1
+
+# ARGS: the options of `python -m tools.search`, which docs/search.md explains; these are a small search to see how it goes
+ARGS ?= -n try --trials 8 -S 'learning_rate=tag(log, interval(0.0003, 0.03))' -S 'n_embd=choice(48, 96)' \
+  -S n_layer=2 -S n_head=4 -S max_samples=2000 -S epochs=1
+.PHONY: search
+search: $(VENV)/.ready-search ## Search the params, each trial an experiment: make search ARGS="-n lr --trials 20 -S ..."
+	@python -m tools.search $(ARGS)
 
 # -- the runs -----------------------------------------------------------------------------------------
 
@@ -126,6 +141,10 @@ register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register 
 .PHONY: drawings
 drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
 	@python -m docs.make.gpt2_figures
+
+.PHONY: references
+references: setup ## Write docs/params.md and docs/metrics.md from params.yaml and the code
+	@python -m docs.make.references
 
 .PHONY: bench
 bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)

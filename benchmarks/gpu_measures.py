@@ -58,7 +58,7 @@ ORIGINAL = {  # as in `make gpt2-small`
     "n_embd": 768,
     "vocabulary": "full",
     "learning_rate": 0.0003,
-    "min_learning_rate": 0.00006,
+    "min_learning_rate": "1/5",
     "warmup_steps": 500,
 }
 WEIGHTS = "data/train/model/model.safetensors"

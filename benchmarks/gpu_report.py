@@ -102,11 +102,7 @@ def measure(command: list[str], seconds: float, log: Path) -> Iterator[Row]:
 
 
 def _lines(process: subprocess.Popen[bytes], end: float) -> Iterator[str]:
-    """The lines that a process writes.
-
-    Raises:
-        TimeoutError: it has not ended in time.
-    """
+    """The lines that a process writes."""
     assert process.stdout is not None
     rest = b""
     with selectors.DefaultSelector() as selector:

@@ -82,11 +82,7 @@ SHAPES = {
 
 
 def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
-    """The Trainer of the stage `train`, with its reader thread, on random tokens.
-
-    Raises:
-        RuntimeError: on a GPU, the step could not be captured.
-    """
+    """The Trainer of the stage `train`, with its reader thread, on random tokens."""
     machine.keep_freed_memory()
     machine.set_threads(0)
     if device == "cuda":

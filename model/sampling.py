@@ -39,11 +39,6 @@ class SamplingParams:
         return self.temperature < MIN_TEMPERATURE
 
 
-def choose(logits: Tensor, params: SamplingParams, noise: Tensor) -> Tensor:
-    """(B, V) float32 logits -> (B,) tokens. `noise` is (B, 2 side) of `exponential_noise`; a greedy choice ignores it."""
-    return logits.argmax(dim=-1) if params.greedy else exponential_race(token_weights(logits, params), noise)
-
-
 def token_weights(logits: Tensor, params: SamplingParams) -> Tensor:
     """(B, V) logits -> weights to draw by, 1 for the likeliest token, 0 for what top-k or top-p removes."""
     weights = ((logits - logits.amax(dim=-1, keepdim=True)) / params.temperature).exp()

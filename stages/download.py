@@ -24,7 +24,7 @@ from stages.sources.open_source import identify, open_source
 from stages.sources.source import Source, SplitReader
 
 IDENTIFIED, FOLDER = Path("data/identify/source.json"), Path("data/download")
-LINK = Path("data/identify/dataset")  # identify's output, which this stage removes where `identify` must run again
+LINKS = [IDENTIFIED.with_name(name) for name in ("dataset", "init")]  # removed where the stage `identify` must run again
 
 
 def main(args: argparse.Namespace) -> None:
@@ -50,33 +50,36 @@ def main(args: argparse.Namespace) -> None:
 
 
 def open_network(params: DownloadParams, identified: Mapping[str, Any], every: Mapping[str, Any]) -> pretrained.Pretrained:
-    """The network that `identify` saw: of the Hub its commit, of a folder the same files.
-
-    Raises:
-        UserError: it changed since, or cannot be read.
-    """
+    """The network that `identify` saw: of the Hub its commit, of a folder the same files, or else an error."""
     init_from = str(params.init_from)
     if "files" in identified and pretrained.identify(init_from, None) != identified:
-        raise errors.UserError(f"init_from: {init_from} is not what it was when `identify` looked. Run: dvc repro -f identify")
+        look_again()
+        raise errors.UserError(
+            f"init_from: {init_from} is not the network that the stage identify saw. If it was changed while the pipeline ran, "
+            "run `dvc repro` again; if a training has put its own result there, copy the network that you mean elsewhere "
+            f"(cp -r {init_from} my-network) and give that folder"
+        )
     revision = identified.get("revision") if identified.get("name") == init_from else params.init_revision
     return pretrained.open_network(init_from, revision, every)
 
 
 def check_same(dataset: str, identified: Mapping[str, Any]) -> None:
-    """Whether the data set is still the one that `identify` saw; a commit of the Hub is.
-
-    Raises:
-        UserError: it is not. `identify` will look at it again.
-    """
+    """Fail unless the data set is still the one that `identify` saw; a commit of the Hub is. `identify` then looks again."""
     if not identified or ("revision" in identified and identified["dataset"] == dataset):
         return
     if identify(dataset, None) != identified:
-        checksums.forget()
-        LINK.unlink(missing_ok=True)
+        look_again()
         raise errors.UserError(
             f"dataset: {dataset} is not what the stage identify saw: it was changed while the pipeline ran. "
             "When it stays as it is, run `dvc repro` again"
         )
+
+
+def look_again() -> None:
+    """Let the next `dvc repro` start with `identify`, which reads every file anew."""
+    checksums.forget()
+    for link in LINKS:
+        link.unlink(missing_ok=True)
 
 
 def fill(writer: stories.StoryWriter, source: Source, split: str, limit: int | None) -> None:

@@ -20,6 +20,7 @@ from stages.evaluation.calibration import Calibration
 from stages.evaluation.confidence_interval import difference, exp, ratio
 from stages.evaluation.future_leak import future_leak
 from stages.evaluation.loss_by_position import LossByPosition
+from stages.evaluation.metrics import METRICS
 from stages.evaluation.overlap import overlap
 from stages.evaluation.scoring import StorySums
 
@@ -62,23 +63,19 @@ def main(args: argparse.Namespace) -> None:
     metrics |= {"future_leak": leak, "leak_alarm": int(leak > report.LEAK)}
     metrics |= {"overlap_exact": exact, "overlap_near": near}
     metrics |= {"accuracy": calibration.accuracy, "calibration_error": calibration.error}
-    metrics |= {"stories": validation.stories, "validation_tokens": len(validation)}
+    metrics |= {"validation_stories": validation.stories, "validation_tokens": len(validation)}
 
     words = report.text(metrics | trained)
     files.invalidate(FOLDER, "metrics.json")
     files.write_csv(FOLDER / "loss_by_position.csv", position.rows())
     files.write_csv(FOLDER / "calibration.csv", calibration.rows())
     files.write_text(FOLDER / "report.md", words)
-    files.write_json(FOLDER / "metrics.json", metrics)
+    files.write_metrics(FOLDER / "metrics.json", metrics, METRICS)
     print(f"\n{words}")
 
 
 def check_loss(sums: StorySums, vocab_size: int) -> None:
-    """Whether the network's loss has a perplexity.
-
-    Raises:
-        UserError: it is far above that of guessing.
-    """
+    """Fail if the network's loss is far above that of guessing: it has no perplexity to speak of."""
     if (loss := float(sums.nll.sum() / sums.tokens.sum())) > MOST_NATS:
         raise UserError(
             f"{TRAIN / 'model'}: the network's loss is {loss:,.5g} nats per token, where guessing has "
@@ -94,7 +91,7 @@ def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dic
     return {
         **exp(loss).named("perplexity"),
         **exp(ratio(train.nll, train.tokens)).named("train_perplexity"),
-        **difference((validation.nll, validation.tokens), (train.nll, train.tokens)).named("generalisation_gap"),
+        **difference((validation.nll, validation.tokens), (train.nll, train.tokens)).named("generalization_gap"),
         "nats_per_token": loss.value,
         "bits_per_byte": nats / math.log(2) / size["bytes"],
         # above this the text has no spaces (Chinese, say)

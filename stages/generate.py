@@ -21,6 +21,7 @@ from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
 from stages.generation import prompt_notes, sampler, samples_page, text_metrics
 from stages.generation.longest_copy import longest_copy
+from stages.generation.text_metrics import METRICS
 
 MODEL, TOKENS, FOLDER = Path("data/train/model"), Path("data/tokenize"), Path("data/generate")
 OPTIONS: dict[str, type] = {  # params that the command line may replace
@@ -70,7 +71,7 @@ def write(net: GPT2, before: GPT2 | None, tokenizer: Tokenizer, params: Generate
     files.invalidate(FOLDER, "metrics.json")
     files.write_jsonl(FOLDER / "samples.jsonl", rows)
     files.write_text(FOLDER / "samples.md", samples_page.text(found, settings(params), untrained))
-    files.write_json(FOLDER / "metrics.json", metrics)
+    files.write_metrics(FOLDER / "metrics.json", metrics, METRICS)
     print(f"\n{printable(found[0].text)}\n\n{', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
 
 

@@ -115,11 +115,7 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
 
 
 def check_unedited() -> None:
-    """The run is to say what ran: params, code and data are what they were for every stage.
-
-    Raises:
-        UserError: something was edited since.
-    """
+    """Fail unless params, code and data are what they were for every stage: the run is to say what ran."""
     inputs.check()
     ran = journal.finished_stages(session.session_id())
     if "DVC_STAGE" in os.environ and (found := pipeline.edited() + pipeline.recorded_otherwise(ran)):

@@ -25,6 +25,7 @@ from stages.corpus.tokens import TokenFile
 from stages.training import distributed, identity, live_run, model_card, signals
 from stages.training.batches import Batches, validation_windows
 from stages.training.checkpoint import Checkpoints
+from stages.training.history import METRICS
 from stages.training.schedule import Schedule
 from stages.training.step import make_step
 from stages.training.trainer import Stopped, Trainer
@@ -82,8 +83,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             seconds = time.perf_counter() - begin
             flops = net.config.flops_per_token(params.block_size) * trainer.trained_here / seconds / world.size
             gpu = {} if limit is None else machine.gpu_use(flops, limit)
-            if gpu:
-                run.log(schedule.steps, gpu)
+            run.log(schedule.steps, gpu)
             signals.end_if_edited(trainer.save, checkpoints.remove, world)
             net = distributed.full_network(net)
             net.load_state_dict(trainer.best, strict=False)  # empty, where the last weights are the result
@@ -143,7 +143,7 @@ def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any]
     save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
     model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params), start)
     trainer.history.write(FOLDER)
-    files.write_json(FOLDER / "metrics.json", metrics)
+    files.write_metrics(FOLDER / "metrics.json", metrics, METRICS)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def experiment(data: str, model: str, revision: str | None) -> list[str]:
     context = min(CONTEXT, shape["block_size"])
     params: dict[str, Any] = {"init_from": model, "init_revision": revision, "dataset": data, "dataset_revision": None}
     rate = float(f"{RATE * WIDTH / shape['n_embd']:.2g}")
-    params |= {"learning_rate": rate, "min_learning_rate": rate / 10}
+    params |= {"learning_rate": rate, "min_learning_rate": "1/10"}
     params |= shape | {"block_size": context, "stride": context} | SETTINGS
     changes = [f"{key}={override_word(value)}" for key, value in params.items()]
     return ["dvc", "exp", "run", *(word for change in changes for word in ("-S", change))]

@@ -2,8 +2,8 @@
 
 DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
 short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output
-leaves a file with a temporary name beside it, which nothing else would remove. And a local data set that is gone leaves a link
-that leads nowhere, on which DVC fails.
+leaves a file with a temporary name beside it, which nothing else would remove. And a local data set or network that is gone
+leaves a link that leads nowhere, on which DVC fails.
 
     python -m tools.mend
 """
@@ -25,14 +25,15 @@ from stages.common import command, session
 from stages.tracking.git import GitError, git
 
 LOCK, DATA = Path("dvc.lock"), Path("data")
-LINK = DATA / "identify" / "dataset"
+LINKS = [DATA / "identify" / name for name in ("dataset", "init")]
 TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
 
 
 def main(args: argparse.Namespace) -> None:
     """Look at these files, and mend them if no DVC is at work here, which may be writing them now."""
-    if LINK.is_symlink() and not LINK.exists():  # DVC would fail on it; the stage `identify` says what is wrong
-        LINK.unlink()
+    for link in LINKS:
+        if link.is_symlink() and not link.exists():  # DVC would fail on it; the stage `identify` says what is wrong
+            link.unlink()
     rwlock = session.dvc_tmp() / "rwlock"
     if not (empty(rwlock) or damaged(LOCK) or unfinished(DATA)):
         return

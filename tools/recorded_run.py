@@ -43,11 +43,7 @@ class Recorded:
         return Path(store.as_user_error(lambda: self.client.download_artifacts(self.id, name, str(folder))))
 
     def checkout(self, folder: Path) -> Path:
-        """Put the run's code, params and dvc.lock into a new clone in the folder, and return the clone.
-
-        Raises:
-            UserError: the commit is not in this repository, or the patch does not fit on it.
-        """
+        """Put the run's code, params and dvc.lock into a new clone in the folder, and return the clone."""
         commit = self.tags.get("git.commit", "")
         if not commit:
             raise UserError(f"run {self.id} was recorded without its commit ({self._why_no_commit()}); it cannot be rebuilt")
@@ -77,9 +73,6 @@ class Recorded:
     def _full(self, run_id: str) -> str:
         """The run's whole id; its name or its id's first characters will do, in this order. Of several runs of one name the
         newest, complete ones first.
-
-        Raises:
-            UserError: there is no such run, or several ids begin so.
         """
         runs = store.search_runs(self.client, self.experiment_id, order_by=["attributes.start_time DESC"])
         runs = sorted(runs, key=lambda run: run.data.tags.get(COMPLETE) != "yes")

@@ -34,11 +34,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def fetch(recorded: Recorded, folder: Path) -> Path:
-    """The run's model folder, from DVC's cache.
-
-    Raises:
-        UserError: the cache does not have it.
-    """
+    """The run's model folder, from DVC's cache."""
     project = recorded.checkout(folder)
     try:
         fetch_output(project, Path(MODEL))
@@ -99,8 +95,8 @@ def params(context: int) -> dict[str, Any]:
 
 def description(recorded: Recorded, parameters: int, context: int) -> str:
     """What the registry shows of a version: which network it is, how good, and how to make it again."""
-    keys = ("perplexity", "perplexity_low", "perplexity_high")
-    score = "perplexity {:.4g} ({:.4g} to {:.4g})".format(*(recorded.metrics[key] for key in keys))
+    values = (recorded.metrics[f"evaluate/perplexity{end}"] for end in ("", "_low", "_high"))
+    score = "perplexity {:.4g} ({:.4g} to {:.4g})".format(*values)
     return (
         f"GPT-2 trained on {recorded.params['dataset']}: {parameters:,} parameters, context {context:,} tokens, "
         f"validation {score}. Run it again: make reproduce RUN={recorded.id}"

@@ -89,11 +89,7 @@ def resize(window: Any, width: int, height: int) -> None:
 
 
 def open_page(window: Any, file: Path) -> None:
-    """Open the page and wait until it is drawn.
-
-    Raises:
-        UserError: it does not draw itself.
-    """
+    """Open the page and wait until it is drawn."""
     window.get(file.resolve().as_uri())
     end = time.monotonic() + PATIENCE
     while window.execute_script("return document.body.dataset.ready") != "yes":
@@ -104,11 +100,7 @@ def open_page(window: Any, file: Path) -> None:
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A Chromium without a window, which writes down its console and every request.
-
-    Raises:
-        UserError: it, its driver or the package selenium is not installed.
-    """
+    """A Chromium without a window, which writes down its console and every request."""
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not (chromium and driver):
         raise UserError("Chromium or its driver is not here. Install them: apt-get install chromium chromium-driver")

@@ -142,7 +142,7 @@ def attention(net: GPT2, tokenizer: Tokenizer) -> Figure:
 def schedule(params: TrainParams, steps: int) -> Figure:
     """The learning rate of each step."""
     p = params
-    rates = [learning_rate(step, steps, p.learning_rate, p.min_learning_rate, p.warmup_steps) for step in range(steps)]
+    rates = [learning_rate(step, steps, p.learning_rate, p.last_learning_rate, p.warmup_steps) for step in range(steps)]
     figure = Figure(figsize=(6, 2.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(range(1, steps + 1), rates)

@@ -21,11 +21,7 @@ BLOCK = re.compile(r"(<!-- numbers: .*? -->\n).*?(<!-- end of numbers -->)", re.
 
 
 def read_output(path: Path | str, revision: str) -> str:
-    """What a commit or experiment has in an output.
-
-    Raises:
-        UserError: there is none.
-    """
+    """What a commit or experiment has in an output."""
     try:
         return str(dvc.api.read(str(path), rev=revision))
     except (DvcException, OSError) as error:

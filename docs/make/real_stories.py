@@ -48,7 +48,7 @@ def table(runs: Mapping[str, Recorded]) -> str:
         "|---|---|---:|---:|---|---:|---:|",
     ]
     for name, one in runs.items():
-        m = one.metrics
+        m = {key.rpartition("/")[2]: value for key, value in one.metrics.items()}  # without their group
         lines.append(
             f"| {name} | {CHANGES[name]} | {m['parameters'] / 1e6:.1f} M | {m['seconds_train'] / 60:.1f} "
             f"| {m['perplexity']:.2f} ({m['perplexity_low']:.2f} to {m['perplexity_high']:.2f}) "
@@ -63,7 +63,7 @@ def picture(runs: Mapping[str, Recorded]) -> Figure:
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
         for name in names:
-            history = runs[name].client.get_metric_history(runs[name].id, "val_loss")
+            history = runs[name].client.get_metric_history(runs[name].id, "curves/val_loss")
             points = sorted((point.step, point.value) for point in history)
             axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set(title=title, ylim=(2.6, 4.5))
@@ -78,7 +78,8 @@ def main(args: argparse.Namespace) -> None:
     """Write the picture, and the page's block."""
     runs = {name: Recorded(name) for name in CHANGES}
     pages.save(picture(runs), PICTURE)
-    samples = [f"**{name}** ({runs[name].metrics['parameters'] / 1e6:.1f} M):\n\n> {sample(runs[name])}" for name in SHOWN]
+    millions = {name: run.metrics["train/parameters"] / 1e6 for name, run in runs.items()}
+    samples = [f"**{name}** ({millions[name]:.1f} M):\n\n> {sample(runs[name])}" for name in SHOWN]
     tags = runs["base"].tags
     parts = [
         f"Each on one core of {tags['machine.cpu']}, {tags['machine.precision']}:",

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -81,6 +81,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class Metric(NamedTuple):
+    """What a stage says of a number that it measures; docs/metrics.md is made from this."""
+
+    meaning: str  # with its formula
+    unit: str
+    good: str  # which values are
+    interval: bool = False  # the number has a 95 % interval: two more numbers, <name>_low and <name>_high
+
+
+def write_metrics(path: Path, values: Mapping[str, float], declared: Mapping[str, Metric]) -> None:
+    """Write a metrics.json. A number that nobody has said the meaning of is a mistake of the code."""
+    ends = {key: ("", "_low", "_high") if metric.interval else ("",) for key, metric in declared.items()}
+    known = {f"{key}{end}" for key in declared for end in ends[key]}
+    assert values.keys() <= known, f"{path}: not declared: {', '.join(sorted(values.keys() - known))}"
+    write_json(path, values)
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a line of JSON for each row."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -96,11 +113,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 
 def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that the stage `made_by` writes.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in it.
-    """
+    """Read a JSON object that the stage `made_by` writes."""
     require(path, made_by)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -114,11 +127,7 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; with `keys`, only these of each row.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
-    """
+    """The rows of a JSON lines file; with `keys`, only these of each row."""
     require(path, made_by)
     try:
         rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
@@ -128,11 +137,7 @@ def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
 
 
 def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
-    """The rows of a table of numbers, without the empty cells.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
-    """
+    """The rows of a table of numbers, without the empty cells."""
     try:
         with open(require(path, made_by), encoding="utf-8", newline="") as file:
             rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
@@ -155,11 +160,7 @@ def damaged(path: Path, error: object, made_by: str) -> UserError:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """Return `path` if it exists.
-
-    Raises:
-        UserError: it does not; the message names the stage that makes it.
-    """
+    """Return `path`, which must exist."""
     if not path.exists():
         raise UserError(
             f"{path} is missing. The stage {made_by} makes it: "
@@ -175,14 +176,10 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 class Lock(FileLock):
-    """A lock.
-
-    Raises:
-        UserError: its file system has no locks.
-    """
+    """A lock. A file system that has none is an error, not a lock by the file's existence, which a kill would leave forever."""
 
     def __init__(self, path: Path | str, timeout: float = -1) -> None:
-        super().__init__(path, timeout, fallback_to_soft=False)  # a file that merely exists would be held for ever
+        super().__init__(path, timeout, fallback_to_soft=False)
 
     def _acquire(self) -> None:
         try:

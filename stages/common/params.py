@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
@@ -27,6 +28,15 @@ Threads = Annotated[int, Field(ge=0, le=4096, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 FREE_TEXT = ("prompt", "dataset", "dataset_revision")  # keys whose text may look like something else
 Text = Annotated[str, Field(strict=True, max_length=10_000)]
+
+
+def _fraction(value: Any) -> str | int:
+    """A fraction from 0 to 1 as text, such as 1/3, which divides exactly; or 0. An absolute rate is never taken for one."""
+    if value in (0, "0") and not isinstance(value, bool):
+        return 0
+    if (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))) and int(found[1]) <= int(found[2]) > 0:
+        return str(value)
+    raise ValueError("a share of learning_rate is wanted, not a rate: a fraction up to 1/1, as in 1/10 for a tenth, or 0")
 
 
 class _Part(BaseModel):
@@ -78,7 +88,7 @@ class TrainParams(ModelParams):
     grad_accumulation: Size
     stride: Size
     learning_rate: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False, strict=True)]
-    min_learning_rate: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False, strict=True)]
+    min_learning_rate: Annotated[str | int, PlainValidator(_fraction)]
     warmup_steps: Whole
     weight_decay: NotNegative
     grad_clip: NotNegative
@@ -93,6 +103,12 @@ class TrainParams(ModelParams):
     keep: Literal["last", "best"]
     launcher: Annotated[str, Field(strict=True, pattern=r"^(python|torchrun)( [\w.,:=/@-]+)*$")]
     sharding: Literal["ddp", "fsdp"]
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        above, _, below = str(self.min_learning_rate).partition("/")
+        return self.learning_rate * int(above) / int(below or 1)
 
 
 class EvaluateParams(_Part):
@@ -148,8 +164,6 @@ class Params(ExplainParams, GenerateParams, EvaluateParams, TrainParams, Tokeniz
             wrong.append(
                 f"eval_stride: {self.eval_stride} is above block_size ({self.block_size}) and would skip tokens; lower it"
             )
-        if self.min_learning_rate > self.learning_rate:
-            wrong.append(f"min_learning_rate: {self.min_learning_rate} is above learning_rate ({self.learning_rate}); lower it")
         if self.dataset == "storybook" and self.max_samples is None:
             wrong.append("max_samples: the storybook has no end; give a number of stories")
         if self.dataset == "storybook" and self.max_val_samples is None:
@@ -165,11 +179,7 @@ Part = TypeVar("Part", bound=_Part)
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a YAML file, read as DVC reads it: YAML 1.2, where `010` is 10, `yes` is text and 1e-3 is a number.
-
-    Raises:
-        UserError: the text is not YAML, or a key is given twice.
-    """
+    """The value of a YAML file, read as DVC reads it: YAML 1.2, where `010` is 10, `yes` is text and 1e-3 is a number."""
     try:
         return YAML(typ="safe").load(text)
     except DuplicateKeyError as error:
@@ -190,11 +200,7 @@ def write_yaml(values: Mapping[str, Any]) -> str:
 
 
 def load_params(part: type[Part], path: Path = Path("params.yaml")) -> Part:
-    """Read and check the whole file; return the part of it that a stage reads.
-
-    Raises:
-        UserError: the file is missing or not YAML, or any of its keys is missing, unknown or wrong: all in one message.
-    """
+    """Read and check the whole file; return the part of it that a stage reads."""
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -214,11 +220,7 @@ def parse_params(raw: Mapping[Any, Any], source: str = "params.yaml") -> Params:
 
 
 def parse_part(part: type[Part], raw: Mapping[Any, Any], source: str) -> Part:
-    """Check a mapping of one part's keys to values.
-
-    Raises:
-        UserError: a key is missing, unknown or wrong: all in one message, which begins with `source`.
-    """
+    """Check a mapping of one part's keys to values."""
     try:
         return part(**{str(key): value for key, value in raw.items()})
     except ValidationError as error:
@@ -244,7 +246,7 @@ def _explain(error: ValidationError, given: set[str], known: set[str]) -> list[s
             lines[key] = f"{key[:100]}: unknown key; {hint}"
         else:
             shown = _short(item["input"])
-            reason = item["msg"].removeprefix("Input ")
+            reason = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
             if item["type"] == "float_type":
                 reason = "give a number, not true or false" if isinstance(item["input"], bool) else "give a number"
             if key not in lines:

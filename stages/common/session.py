@@ -16,6 +16,8 @@ from stages.common.errors import UserError
 
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and its like set, all of them
 
+HOME = "GPT2_PIPELINE_HOME"  # set for a clone that a tool has put into a checkout's .dvc/tmp: that checkout, its main one
+
 
 def project_root() -> Path:
     """The project's folder in the main checkout.
@@ -41,9 +43,6 @@ def dvc_pid() -> int:
 
     DVC has no name of its own for an invocation of `dvc repro`; its process is one. Where a program calls DVC as a library, it
     is that program's.
-
-    Raises:
-        UserError: DVC has ended, killed perhaps: our parent is the system's first process now.
     """
     if "DVC_STAGE" not in os.environ:
         return os.getpid()
@@ -60,11 +59,9 @@ def dvc_pid() -> int:
 
 
 def require_own_dvc() -> None:
-    """Make sure that the DVC above us, if there is one, lives and works on this project. By hand another's DVC_ROOT is ignored.
-
-    Raises:
-        UserError: it has ended, or its variables are those of another project, one of whose stages has started it.
-    """
+    """Make sure that the DVC above us, if any, lives and works on this project. By hand, another's DVC_ROOT is ignored."""
+    if "DVC_STAGE" in os.environ and HOME in os.environ:
+        os.environ["DVC_ROOT"] = os.environ[HOME]  # `dvc exp run` has named the clone
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
     foreign = dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp"))
     if "DVC_STAGE" not in os.environ:

@@ -34,11 +34,11 @@ def _table(m: Metrics) -> Iterator[str]:
 
 
 def _findings(m: Metrics) -> Iterator[str]:
-    low, high = m["generalisation_gap_low"], m["generalisation_gap_high"]
+    low, high = m["generalization_gap_low"], m["generalization_gap_high"]
     per_word = f"a perplexity of {m['perplexity_per_word']:.4g} per word, " if "perplexity_per_word" in m else ""
     yield (
         f"{m['nats_per_token']:.4f} nats per token, {m['bits_per_byte']:.4f} bits per byte, {per_word}"
-        f"over {m['validation_tokens']:,} tokens of {m['stories']:,} stories; "
+        f"over {m['validation_tokens']:,} tokens of {m['validation_stories']:,} stories; "
         f"the likeliest token is right {m['accuracy']:.1%} of the time"
     )
     if m["future_leak"] > LEAK:
@@ -74,7 +74,7 @@ def _findings(m: Metrics) -> Iterator[str]:
     meaning = "none that can be seen" if low <= 0 <= high else "it knows the text that it was trained on better"
     if high < 0:
         meaning = "the validation text is the easier one"
-    yield f"generalisation gap {m['generalisation_gap']:+.4f} nats per token ({low:+.4f} to {high:+.4f}): {meaning}"
+    yield f"generalization gap {m['generalization_gap']:+.4f} nats per token ({low:+.4f} to {high:+.4f}): {meaning}"
     if m["perplexity"] >= m["trigram_perplexity"]:
         yield "no better than counting trigrams: train longer, or look at the learning rate"
     so = "; they make the perplexity look better than it is" if m["overlap_near"] > 0.01 else ""

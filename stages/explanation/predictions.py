@@ -26,9 +26,6 @@ def log_probabilities(net: GPT2, tokens: Tensor) -> Tensor:
     """The log-probability of every next token at each place: (T,) int64 -> (T, V) float32 on the CPU.
 
     One pass over the text, as in training and evaluation: a network without a mask sees what comes next.
-
-    Raises:
-        UserError: the network's logits are not finite.
     """
     logits: Tensor = net(tokens[None].to(net.wte.weight.device))[0]
     if not bool(logits.isfinite().all()):

@@ -6,20 +6,39 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from stages.common.files import Metric
 from stages.generation.sampler import Sample
 from stages.storybook.words import HER_NAMES, HIS_NAMES
 
 NAME = re.compile(rf"\b(?:{'|'.join(HIS_NAMES + HER_NAMES)})\b")
 
+METRICS = {  # of data/generate/metrics.json; a continuation is a sample without its prompt
+    "distinct_2": Metric(
+        "Different pairs of neighboring words / all such pairs, over all continuations (Li et al. 2016).",
+        "share",
+        "high; low means that the samples repeat themselves or each other",
+    ),
+    "mean_tokens": Metric(
+        "Tokens of the continuations / samples, end-of-text not counted.", "tokens per sample", "as in the training text"
+    ),
+    "eos_fraction": Metric(
+        "Samples that ended with end-of-text, before `max_new_tokens` / samples.", "share", "near 1 where stories are short"
+    ),
+    "name_consistency": Metric(
+        "Samples that name one character of the storybook and no other / samples; only for the storybook.",
+        "share",
+        "1, as in the storybook's own stories",
+    ),
+    "longest_copy": Metric(
+        "The longest run of tokens of any continuation that is in the training text too.",
+        "tokens",
+        "low; as long as a story, the network recites",
+    ),
+}
+
 
 def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
-    """What can be said about the samples alone (of the continuations, unless said otherwise):
-
-    distinct_2: different pairs of neighbouring words, of all pairs (Li et al. 2016); low = the samples repeat each other.
-    mean_tokens: tokens per sample, end-of-text not counted.
-    eos_fraction: share that ended by itself, with end-of-text.
-    name_consistency: share of texts that name one character and never another, as each story of the storybook does.
-    """
+    """What can be said about the samples alone: all of METRICS but `longest_copy`, which needs the training text."""
     count = len(samples)
     found = {
         "distinct_2": distinct_2([sample.continuation for sample in samples]),

@@ -24,11 +24,7 @@ NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "feat
 
 
 def open_source(dataset: str, revision: str | None) -> Source:
-    """Ask the Hub for the data set at `revision` (None = its newest commit).
-
-    Raises:
-        UserError: no network, no such data set or revision, no access, no training split, or files that cannot be read.
-    """
+    """Ask the Hub for the data set at `revision` (None = its newest commit)."""
     with _explained(dataset, revision):
         library = _datasets()
         from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
@@ -60,11 +56,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
 
 
 def commit(dataset: str, revision: str | None) -> str:
-    """The commit that `revision` names (None = the newest). One that is a whole commit already is not asked for.
-
-    Raises:
-        UserError: no network, no such data set or revision, or no access.
-    """
+    """The commit that `revision` names (None = the newest). One that is a whole commit already is not asked for."""
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     with _explained(dataset, revision):
@@ -87,11 +79,7 @@ def _datasets() -> Any:
 
 
 def _reader(dataset: str, config: Any, splits: list[str]) -> formats.Reader:
-    """Which of our readers the data set's files need.
-
-    Raises:
-        UserError: they are of another kind, or the data set's card asks for options of a reader that ours has not.
-    """
+    """Which of our readers the data set's files need."""
     endings = {formats.ending(Path(address)) for split in splits for address in config.data_files[split]}
     readers = {formats.READERS[ending] for ending in endings if ending}
     plain = type(config)(name=config.name)

@@ -12,23 +12,14 @@ from stages.common.errors import UserError
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked of the Hub.
+    """What was asked of the Hub."""
 
-    Attributes:
-        key: in params.yaml, that names it.
-        revision_key: that of its revision.
-        noun: what it is, in words.
-        name: its id.
-        revision: as params.yaml has it.
-        without: how to do without the Hub.
-    """
-
-    key: str
-    revision_key: str
-    noun: str
-    name: str
-    revision: str | None
-    without: str
+    key: str  # in params.yaml, that names it
+    revision_key: str  # that of its revision
+    noun: str  # what it is, in words
+    name: str  # its id
+    revision: str | None  # as params.yaml has it
+    without: str  # how to do without the Hub
 
 
 @contextmanager

@@ -22,40 +22,28 @@ from stages.sources.hub_errors import Wanted, explained
 from stages.sources.local_files import HUB_ID, existing, name_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
-DECIDING = (INDEX, ".safetensors", ".bin")  # how the names of a network's files end, config.json and its tokenizer apart
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+DECIDING = {CONFIG, TOKENIZER, VOCABULARY, MERGES}  # the files that are read beside the weights
+WEIGHT_ENDINGS = (INDEX, ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a network lies.
+    """Where a network lies."""
 
-    Attributes:
-        name: as `init_from` says it; of an absolute path its last part.
-        revision: a commit of the Hub; None for a folder.
-        names: its files.
-        fetch: makes one of them a local file.
-    """
-
-    name: str
-    revision: str | None
-    names: Collection[str]
-    fetch: Callable[[str], Path]
+    name: str  # as `init_from` says it; of an absolute path its last part
+    revision: str | None  # a commit of the Hub; None for a folder
+    names: Collection[str]  # its files
+    fetch: Callable[[str], Path]  # makes one of them a local file
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network that was fetched and checked.
+    """A network that was fetched and checked."""
 
-    Attributes:
-        about: what about.json says of it.
-        paths: its files, by the names that they get in data/download/init.
-        tokenizer: its own.
-    """
-
-    about: dict[str, Any]
-    paths: dict[str, Path]
-    tokenizer: Tokenizer
+    about: dict[str, Any]  # what about.json says of it
+    paths: dict[str, Path]  # its files, by the names that they get in data/download/init
+    tokenizer: Tokenizer  # its own
 
 
 def identify(init_from: str, revision: str | None) -> dict[str, Any]:
@@ -68,9 +56,7 @@ def identify(init_from: str, revision: str | None) -> dict[str, Any]:
     if folder is None:
         with explained(_wanted(init_from, revision)):
             return {"name": init_from, "revision": _hub(init_from, revision).revision}
-    paths = sorted(
-        path for path in folder.iterdir() if path.is_file() and (path.name == CONFIG or path.name.endswith(DECIDING))
-    )
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and _decides(path.name))
     with checksums.remembered() as sha256:
         return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
 
@@ -119,6 +105,10 @@ def write(network: Pretrained | None, folder: Path) -> None:
     files.write_text(folder / TOKENIZER, network.tokenizer.to_json())
     sums = {name: files.digest(folder / name) for name in [*network.paths, TOKENIZER]}
     files.write_json(folder / "about.json", network.about | {"files": sums})
+
+
+def _decides(name: str) -> bool:
+    return name in DECIDING or name.endswith(WEIGHT_ENDINGS)
 
 
 def _folder(init_from: str) -> Path | None:
@@ -195,11 +185,7 @@ def _shape(config: GPT2Config, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _tokenizer(repository: Repository, config: GPT2Config) -> Tokenizer:
-    """The network's own tokenizer: GPT-2's, or a part of it.
-
-    Raises:
-        ValueError: it is another one, or has more tokens than the network.
-    """
+    """The network's own tokenizer: GPT-2's, or a part of it."""
     whole = Tokenizer.gpt2()
     if TOKENIZER in repository.names:
         raw = _json(repository.fetch(TOKENIZER))

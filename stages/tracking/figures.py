@@ -18,14 +18,15 @@ MARGINS = {"left": 0.1, "right": 0.98, "bottom": 0.13, "top": 0.97}  # fixed: to
 
 def all_figures(results: Results) -> dict[str, Figure]:
     """The pictures by name: loss by step, by epoch and by position in the context. Loss in nats per token."""
-    curves: defaultdict[str, Points] = defaultdict(list)  # a training of 0 epochs has no training loss
+    curves: defaultdict[str, Points] = defaultdict(list)  # by name; a training of 0 epochs has no training loss
     for step, metrics in results.curve:
         for key, value in metrics.items():
             curves[key].append((step, value))
-    floor = results.metrics.get("perplexity_floor")
+    floor = results.metrics.get("evaluate/perplexity_floor")
     return {
-        "loss": _lines({"training": curves["train_loss"], "validation": curves["val_loss"]}, "optimizer step", floor),
-        "epochs": _lines({"training": curves["epoch_train_loss"], "validation": curves["epoch_val_loss"]}, "epoch", floor),
+        name: _lines({"training": curves[f"{group}/train_loss"], "validation": curves[f"{group}/val_loss"]}, below, floor)
+        for name, group, below in (("loss", "curves", "optimizer step"), ("epochs", "epochs", "epoch"))
+    } | {
         "position": _lines({"validation": results.by_position}, "position in the context, tokens"),
     }
 

@@ -28,9 +28,6 @@ def git(*words: str, cwd: Path | None = None, **more: str) -> str:
         words: the command.
         cwd: where; None = the current folder.
         more: variables of its environment.
-
-    Raises:
-        GitError: git failed.
     """
     try:
         done = subprocess.run(

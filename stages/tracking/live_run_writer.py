@@ -16,7 +16,7 @@ from stages.common.errors import UserError, warn_of_tracking
 from stages.common.inputs import Inputs
 from stages.common.params import Params, load_params
 from stages.common.terminal import safe_streams
-from stages.tracking import provenance, store
+from stages.tracking import provenance, results, store
 from stages.tracking.provenance import Provenance
 from stages.tracking.run import open_run
 
@@ -34,7 +34,7 @@ def feed(lines: Iterator[str]) -> None:
     for line in lines:
         message = json.loads(line)
         if "metrics" in message:
-            run.log(message["step"], message["metrics"])
+            run.log(message["step"], results.by_step(message["metrics"]))
         elif "samples" in message:
             run.samples(message["step"], message["samples"])
         else:

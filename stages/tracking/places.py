@@ -27,11 +27,13 @@ def relocate_artifacts(database: Path, experiment: str, root: Path) -> None:
     """
     with closing(sqlite3.connect(database)) as store, store:
         locations = store.execute(
-            "SELECT artifact_location FROM experiments WHERE name = ? OR experiment_id IN "
+            "SELECT name, artifact_location FROM experiments WHERE name = ? OR experiment_id IN "
             "(SELECT experiment_id FROM experiment_tags WHERE key = ?) ORDER BY name <> ?",
             (experiment, PROJECT_TAG, experiment),
         ).fetchall()
-        found = [local_path(location) for (location,) in locations]
+        places = [(name, local_path(location)) for name, location in locations]
+        # a checkout that uses another's store has its folder in its experiment's name
+        found = [place for name, place in places if not (place and name == f"{experiment} ({place.parent})")]
         old = found[0] if found else None
         if old is None or old.name != "mlruns" or root in (place.parent for place in found if place):
             return  # the others are of checkouts that share this store

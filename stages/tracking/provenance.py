@@ -25,7 +25,7 @@ from stages.common.params import read_yaml
 from stages.tracking.git import GitError, git
 
 CODE = ("dvc.yaml", "requirements.txt", "model", "stages")  # with the params, all that decides a run's bytes
-LINK = "data/identify/dataset"
+LINKS = ("data/identify/dataset", "data/identify/init")
 DIRTY = {"clean": "no", "dirty": "yes"}  # the tag git.dirty; the other answers are tagged as they are
 
 
@@ -147,7 +147,7 @@ def checksum(lock: str) -> str:
 
 
 def _outputs(lock: str) -> dict[str, str]:
-    """Not that of `track`, which logs dvc.lock before DVC has written its own line there, nor a checkout's link to its data."""
+    """Not that of `track`, which logs dvc.lock before DVC has written its own line there, nor a checkout's own links."""
     try:
         stages: dict[str, Any] = read_yaml(lock)["stages"]
     except (UserError, TypeError, KeyError):
@@ -157,7 +157,7 @@ def _outputs(lock: str) -> dict[str, str]:
         for name, stage in stages.items()
         if name != "track"
         for out in stage.get("outs", [])
-        if out["path"] != LINK
+        if out["path"] not in LINKS
     }
 
 

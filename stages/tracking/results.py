@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from stages.common import files
 from stages.tracking.pipeline import measured
 
 DATA = Path("data")
-CURVES = ("train_loss", "val_loss")  # logged by step; metrics.json has their ends
+LOSSES, SPEEDS = ("train_loss", "val_loss"), ("tokens_per_second", "mfu", "peak_gpu_memory_gib")  # measured by step
 
 
 @dataclass(frozen=True)
 class Results:
     """What a pipeline that has run left behind."""
 
-    metrics: dict[str, float]  # see `metrics`
-    curve: list[tuple[int, dict[str, float]]]  # (step, metrics) in the order of steps, then the means as (epoch, metrics)
+    metrics: dict[str, float]  # under MLflow's names, see `metrics`
+    curve: list[tuple[int, dict[str, float]]]  # (step, metrics) by step, then (epoch, means of the epoch); MLflow's names
     by_position: list[tuple[int, float]]  # position in the context, validation loss there in nats per token
     samples: list[dict[str, Any]]  # a row each, without their token ids
     about: dict[str, Any]  # where the stories come from, and how many there are
@@ -52,33 +52,41 @@ class Results:
     def summary(self) -> str:
         """The pipeline's result in a few lines of Markdown."""
         found = self.metrics
-        lines = [f"{found['parameters']:,} parameters, {found['steps']:,} steps, {found['tokens'] / 1e6:,.2f} million tokens"]
-        line = f"validation perplexity **{found['perplexity']:.3f}** {_interval(found, 'perplexity')}"
-        lines.append(f"{line}; on the training text {found['train_perplexity']:.3f}")
-        if found["leak_alarm"]:
+        parameters, steps, tokens = (found[f"train/{key}"] for key in ("parameters", "steps", "tokens"))
+        lines = [f"{parameters:,} parameters, {steps:,} steps, {tokens / 1e6:,.2f} million tokens"]
+        perplexity, low, high = (found[f"evaluate/perplexity{end}"] for end in ("", "_low", "_high"))
+        line = f"validation perplexity **{perplexity:.3f}** (95 % interval {low:.3f} to {high:.3f})"
+        lines.append(f"{line}; on the training text {found['evaluate/train_perplexity']:.3f}")
+        if found["evaluate/leak_alarm"]:
             lines.append("**that perplexity means nothing: the network sees the tokens it predicts** (causal: false)")
-        elif "perplexity_floor" in found:
-            floor, ratio = found["perplexity_floor"], found["perplexity"] / found["perplexity_floor"]
+        elif floor := found.get("evaluate/perplexity_floor"):
             known = f"the floor, the perplexity of this text's true distribution, is {floor:.3f}"
-            lines.append(f"{known}: the model is at {ratio:.3f} times the floor")
+            lines.append(f"{known}: the model is at {perplexity / floor:.3f} times the floor")
         return "\n".join(f"- {line}" for line in lines)
 
 
 def metrics(data: Path = DATA) -> dict[str, float]:
-    """Every stage's final metrics together.
-
-    If two stages share a metric name, the later one is prefixed with its stage; the ends of the curves are called `final_…`.
+    """Every stage's final metrics together, each as <stage>/<its name in metrics.json>.
 
     Raises:
         UserError: a stage has not run.
     """
     found: dict[str, float] = {}
     for stage in measured():
-        for key, value in files.read_json(data / stage / "metrics.json", stage).items():
-            if isinstance(value, int | float):
-                name = f"final_{key}" if key in CURVES else f"{stage}_{key}" if key in found else key
-                found[name] = value
+        values = files.read_json(data / stage / "metrics.json", stage)
+        found |= prefixed(stage, {key: value for key, value in values.items() if isinstance(value, int | float)})
     return found
+
+
+def prefixed(group: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as MLflow names them: its chart view has a section for each group, in alphabetical order ("curves" first)."""
+    return {f"{group}/{key}": value for key, value in values.items()}
+
+
+def by_step(values: Mapping[str, float]) -> dict[str, float]:
+    """What training measures by step, as MLflow names it."""
+    groups = dict.fromkeys(LOSSES, "curves") | dict.fromkeys(SPEEDS, "machine")
+    return {f"{groups.get(key, 'train')}/{key}": value for key, value in values.items()}
 
 
 def _curve(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
@@ -87,10 +95,6 @@ def _curve(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
         for row in files.read_csv(folder / f"{name}.csv", "train", "step"):
             row.pop("tokens", None)  # they count up with the steps: no curve
             points.setdefault(int(row.pop("step")), {}).update(row)
-    yield from sorted(points.items())
+    yield from ((step, by_step(values)) for step, values in sorted(points.items()))
     for row in files.read_csv(folder / "epochs.csv", "train", "epoch"):
-        yield int(row.pop("epoch")), {f"epoch_{key}": value for key, value in row.items() if key != "tokens"}
-
-
-def _interval(found: dict[str, float], key: str) -> str:
-    return f"(95 % interval {found[f'{key}_low']:.3f} to {found[f'{key}_high']:.3f})"
+        yield int(row.pop("epoch")), prefixed("epochs", row)

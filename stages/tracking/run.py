@@ -121,7 +121,7 @@ class Run:
         """Log which stages ran, and how long."""
         self.tag({f"stage.{stage}": "ran" for stage in ran})
         for stage, line in ran.items():
-            self.log(0, {f"seconds_{stage}": line["seconds"]})
+            self.log(0, {f"machine/seconds_{stage}": line["seconds"]})
         self.flush()
         self._flushed = float("-inf")  # the first point of the curve is shown at once, too
 

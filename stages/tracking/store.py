@@ -24,7 +24,7 @@ NOTHING_LOST = "Nothing else is lost: `dvc repro` then logs the run without trai
 SERVICES = ("databricks", "databricks-uc", "uc")  # tracking URIs without a scheme
 VIEW = "comparison"  # a view of the runs table that MLflow's pages offer under this name, with these columns
 COLUMNS = [f"params.`{key}`" for key in ("dataset", "max_samples", "n_embd", "learning_rate", "epochs", "temperature")] + [
-    f"metrics.`{key}`" for key in ("perplexity", "floor_ratio", "final_val_loss")
+    f"metrics.`evaluate/{key}`" for key in ("perplexity", "floor_ratio", "bits_per_byte")
 ]
 
 
@@ -44,11 +44,7 @@ def store_uri() -> str:
 
 
 def database() -> Path | None:
-    """The file of a sqlite store; None for another kind of store.
-
-    Raises:
-        UserError: the store would be kept in memory, and the runs lost.
-    """
+    """The file of a sqlite store; None for another kind of store."""
     with suppress(ArgumentError):
         url = make_url(_given())
         if url.drivername == "sqlite":
@@ -145,11 +141,7 @@ def explain(error: Exception) -> str:
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
-    """Do the action; a store that fails is the user's to put right.
-
-    Raises:
-        UserError: MLflow or its store failed.
-    """
+    """Do the action; what MLflow or its store raises becomes a UserError."""
     try:
         return action()
     except UserError:
@@ -172,8 +164,7 @@ def _given() -> str:
 def _try_sqlite(path: Path) -> bool:
     """Whether a store that is a file has something in it already.
 
-    Raises:
-        UserError: it cannot be used. MLflow would try again and again, for minutes; or write into another program's file.
+    With one that cannot be used, MLflow would try again for minutes, or write into another program's file.
     """
     try:
         with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)) as database:
@@ -193,11 +184,7 @@ def _try_sqlite(path: Path) -> bool:
 
 
 def _try_database(uri: str) -> None:
-    """Connect to a database server once: where that fails, MLflow would try for two minutes.
-
-    Raises:
-        Exception: what SQLAlchemy or the database's driver raises.
-    """
+    """Connect to a database server once: where that fails, MLflow would try for two minutes."""
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # seconds, for MLflow's own connections too
     engine = create_engine(uri)
     try:

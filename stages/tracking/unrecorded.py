@@ -16,7 +16,7 @@ from stages.tracking import provenance, store
 from stages.tracking.git import git
 from stages.tracking.run import COMPLETE, OUTPUTS, Run, same_params
 
-OF_A_STAGE_THAT_RAN = ("system/", "seconds_", "tokens_per_second")  # metrics
+OF_A_STAGE_THAT_RAN = ("system/", "machine/")  # metrics
 MOST_SECONDS = 120  # between the end of `track` and DVC's commit of the experiment
 OWN_TAGS = ("mlflow.runName", "mlflow.parentRunId", "mlflow.log-model", "pipeline.session", "pipeline.resumed", COMPLETE)
 
@@ -80,7 +80,8 @@ def _same(runs: list[Any], commit: str) -> list[Any]:
 def _copy(client: Any, run: Any, name: str) -> None:
     """A complete run of this name with all that the other one has, but for what was measured while its stages ran."""
     source, tags = run.info.run_id, run.data.tags
-    kept = {key: "cached" if key.startswith("stage.") else value for key, value in tags.items() if key not in OWN_TAGS}
+    own = {key for key in tags if key in OWN_TAGS or key.startswith("search.")}  # a search's trial, which the copy is not
+    kept = {key: "cached" if key.startswith("stage.") else value for key, value in tags.items() if key not in own}
     made = client.create_run(run.info.experiment_id, run_name=name, tags={"trained_by": source} | kept).info.run_id
     copy = Run(client, run.info.experiment_id, made)
     copy.params(run.data.params)

@@ -51,25 +51,15 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Batches:
-    """The training batches over one token stream.
+    """The training batches over one token stream."""
 
-    Attributes:
-        stream: the tokens, memory-mapped; every token but the first is a target.
-        block_size: tokens per window.
-        stride: tokens from a window's start to the next one's; block_size makes each token a target exactly once per epoch.
-        batch_size: windows per micro-batch, over all processes together.
-        accumulation: micro-batches per optimizer step.
-        seed: of the order.
-        padded: whether an epoch's smaller last step gets windows without targets, so that all steps have one shape.
-    """
-
-    stream: Stream
-    block_size: int
-    stride: int
-    batch_size: int
-    accumulation: int
-    seed: int
-    padded: bool = False
+    stream: Stream  # the tokens, memory-mapped; every token but the first is a target
+    block_size: int  # tokens per window
+    stride: int  # tokens from a window's start to the next one's; block_size makes each token a target exactly once per epoch
+    batch_size: int  # windows per micro-batch, over all processes together
+    accumulation: int  # micro-batches per optimizer step
+    seed: int  # of the order
+    padded: bool = False  # whether an epoch's smaller last step gets windows without targets, so that all steps have one shape
 
     @classmethod
     def of(cls, params: TrainParams, stream: Stream, padded: bool = False) -> Batches:

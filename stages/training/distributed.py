@@ -136,6 +136,11 @@ def distribute(net: GPT2, world: World, sharding: str) -> nn.Module:
     return module
 
 
+def reshard(module: nn.Module) -> None:
+    """Put the outermost parameters in shards again, which FSDP2 leaves whole after a forward pass without a backward one."""
+    getattr(module, "reshard", lambda: None)()
+
+
 def sum_gradients(loss: Tensor, parameters: Sequence[Tensor], world: World) -> Tensor:
     """Sum a loss, which is returned, and the parameters' gradients over all processes, in one all-reduce."""
     if world.size == 1:

@@ -7,12 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import files
+from stages.common.files import Metric
 
 Row = dict[str, float]
 COLUMNS = {  # of a table without rows
     "history": ("step", "tokens", "epoch", "train_loss", "learning_rate", "grad_norm"),
     "validation": ("step", "epoch", "val_loss"),
     "epochs": ("epoch", "train_loss", "val_loss"),
+}
+METRICS = {  # of metrics.json
+    "train_loss": Metric(
+        "-Σ log p(x) / tokens over the last epoch, each step with the weights of that moment.", "nats per token", "low"
+    ),
+    "val_loss": Metric(
+        "The same over at most 128 windows of the validation text after the last step; `nats_per_token` is that of all of it.",
+        "nats per token",
+        "low; rising while train_loss falls is overfitting",
+    ),
+    "best_step": Metric("The step with the lowest val_loss, whose weights are kept; only with `keep: best`.", "step", "-"),
+    "best_val_loss": Metric("val_loss at best_step; only with `keep: best`.", "nats per token", "low"),
+    "steps": Metric("Optimizer steps that were taken.", "steps", "-"),
+    "tokens": Metric("Tokens that were trained on, each counted as often as it was a target.", "tokens", "-"),
+    "parameters": Metric("Trainable numbers of the network; weights that two matrices share count once.", "numbers", "-"),
+}
+CURVES = {  # by step; a row of history.csv covers several steps of a long training
+    "train_loss": Metric("-Σ log p(x) / tokens of the row's steps.", "nats per token", "low, and falling"),
+    "val_loss": METRICS["val_loss"]._replace(meaning="-Σ log p(x) / tokens of at most 128 windows of the validation text."),
+    "epoch": Metric("Passes over the training text so far.", "epochs", "-"),
+    "learning_rate": Metric("The optimizer's learning rate in the row's last step.", "1", "as the schedule says"),
+    "grad_norm": Metric(
+        "Length of the gradient of all parameters before it is clipped, in the row's last step.",
+        "nats per token, per unit of a parameter",
+        "steady; often above `grad_clip`, the learning rate is too high",
+    ),
+    "skipped_steps": Metric(
+        "Steps so far that changed nothing, because their gradient did not fit; only in fp16.", "steps", "a few, at the start"
+    ),
+    "tokens_per_second": Metric("Tokens trained on / seconds, without evaluation and checkpoints.", "tokens/s", "high"),
+    "mfu": Metric(
+        "Floating-point operations that the network needs / those that this GPU does at most, measured before the training "
+        "(model FLOPs utilization); only on a GPU.",
+        "share",
+        "high; small networks cannot reach much",
+    ),
+    "peak_gpu_memory_gib": Metric("The most GPU memory that training held; only on a GPU.", "GiB", "below the GPU's memory"),
+}
+BY_EPOCH = {  # the rows of epochs.csv
+    "train_loss": METRICS["train_loss"]._replace(meaning="-Σ log p(x) / tokens of the epoch's steps."),
+    "val_loss": METRICS["val_loss"]._replace(meaning="The curve's val_loss at the epoch's end."),
 }
 
 

@@ -26,7 +26,7 @@ class Schedule:
     @classmethod
     def of(cls, params: TrainParams, steps_per_epoch: int, pretrained: bool = False) -> Schedule:
         """The schedule that these params describe; `pretrained`: the first weights are a trained network's."""
-        lrs = params.learning_rate, params.min_learning_rate, params.warmup_steps
+        lrs = params.learning_rate, params.last_learning_rate, params.warmup_steps
         start = pretrained or params.epochs == 0
         return cls(params.epochs, steps_per_epoch, params.eval_every, params.checkpoint_every, *lrs, start)
 

@@ -71,8 +71,9 @@ def end_if_edited(save: Callable[[], None], forget: Callable[[], None], world: W
         UserError: it was edited.
     """
     found = inputs.edited()
-    if world.any(inputs.written_into(found, ".npy")):
+    changed, unknown = world.any(bool(found), inputs.written_into(found, ".npy"))
+    if unknown:
         forget()
-    elif world.any(bool(found)):
+    elif changed:
         save()
     inputs.check()

@@ -31,61 +31,36 @@ MicroBatch = tuple[Tensor, Tensor]  # tokens and targets, (n, T) int64 each
 
 @dataclass(frozen=True)
 class Batch:
-    """What one optimizer step works on.
+    """What one optimizer step works on."""
 
-    Attributes:
-        number: of the step; 0 is the first.
-        micro_batches: this process's part of each, on the CPU.
-        total: targets in the step, over all processes.
-        lr: the learning rate.
-    """
-
-    number: int
-    micro_batches: list[MicroBatch]
-    total: int
+    number: int  # of the step; 0 is the first
+    micro_batches: list[MicroBatch]  # this process's part of each, on the CPU
+    total: int  # targets in the step, over all processes
     lr: float
 
 
 @dataclass(frozen=True)
 class TakenStep:
-    """A step that was taken and not read yet.
+    """A step that was taken and not read yet."""
 
-    Attributes:
-        number: of the step; 0 is the first.
-        targets: in it.
-        lr: its learning rate.
-        result: its loss and gradient norm, on the device.
-    """
-
-    number: int
-    targets: int
-    lr: float
-    result: Tensor
+    number: int  # of the step; 0 is the first
+    targets: int  # in it
+    lr: float  # its learning rate
+    result: Tensor  # its loss and gradient norm, on the device
 
 
 @dataclass(frozen=True)
 class StepParts:
-    """What a step is made of.
-
-    Attributes:
-        net: the network.
-        module: its loss, wrapped for the world, see `distributed.distribute`.
-        controls: what the step tells the optimizers.
-        optimizers: see `make_optimizers`.
-        world: the processes.
-        precision: `fp32`, `bf16`, or `fp16`, whose loss is scaled so that small gradients do not become 0.
-        seed: of dropout.
-        clip: the largest gradient norm; 0 = no limit.
-    """
+    """What a step is made of."""
 
     net: GPT2
-    module: nn.Module
-    controls: Controls
+    module: nn.Module  # its loss, wrapped for the world, see `distributed.distribute`
+    controls: Controls  # what the step tells the optimizers
     optimizers: list[Optimizer]
     world: World
-    precision: str
-    seed: int
-    clip: float
+    precision: str  # `fp32`, `bf16`, or `fp16`, whose loss is scaled so that small gradients do not become 0
+    seed: int  # of dropout
+    clip: float  # the largest gradient norm; 0 = no limit
 
 
 class EagerStep:

@@ -250,6 +250,7 @@ class Trainer:
             with self.training_step.autocast, self.net.uncompiled():
                 loss = module(*to_device((tokens, targets), self.device), scored)
             results.append((loss, scored))
+        distributed.reshard(module)
         module.train()
         mean = Mean()
         for loss, scored in results:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,18 +266,3 @@ def test_float32_attention_needs_no_square_of_memory() -> None:
     torch.cuda.reset_peak_memory_stats()
     attention(*qkv).sum().backward()
     assert torch.cuda.max_memory_allocated() < 16_384**2 * 4 / 2
-
-
-def test_speed(tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints the tokens/s of the tests' small network, which is all launches; `python -m benchmarks.train` compares."""
-    made = trainer(tmp_path, "captured", precision, batch_size=6, grad_accumulation=1, **GPU)
-    batch = made.read(0)
-    made.take_step(batch)
-    made.flush_metrics()
-    begin = time.perf_counter()
-    for _ in range(200):
-        made.training_step(batch)
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - begin
-    with capsys.disabled():
-        print(f"\n{torch.cuda.get_device_name()}: {200 * batch.total / seconds:,.0f} tokens/s, {seconds * 5:.2f} ms a step")

@@ -26,7 +26,6 @@ def links(project: Project) -> set[int]:
     return {path.stat().st_nlink for path in outputs(project)}
 
 
-@pytest.mark.xfail(reason="a clone has no link to its data set until identify has run: to be expected or mended")
 def test_stages_replace_links_and_leave_the_cache_alone(finished: Project, tmp_path: Path) -> None:
     """With hard links the outputs are the cache's own files. A stage that is run by hand with other params puts new files in
     their places: what the cache holds stays as it was, and comes back."""
@@ -44,7 +43,7 @@ def test_stages_replace_links_and_leave_the_cache_alone(finished: Project, tmp_p
     assert all(after[name] != before[name] for name in before if name.endswith((".parquet", ".npy")))
 
     project.set(**{key: TINY[key] for key in ("max_samples", "max_val_samples")})
-    project.dvc("checkout", "--force", *STAGES)
+    project.dvc("checkout", "--force", "--relink", *STAGES)
     assert contents(project) == before and links(project) == {2}
     assert "up to date" in project.dvc("status", "tokenize")
 

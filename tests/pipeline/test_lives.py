@@ -59,7 +59,7 @@ def trainings(folder: Path) -> list[psutil.Process]:
 
 def points(project: Project) -> int:
     """How many points of a curve are in the store."""
-    query = "SELECT count(*) FROM metrics WHERE key = 'train_loss'"
+    query = "SELECT count(*) FROM metrics WHERE key = 'curves/train_loss'"
     with closing(sqlite3.connect(project.folder / "mlflow.db", timeout=60)) as store:
         return int(store.execute(query).fetchone()[0])
 

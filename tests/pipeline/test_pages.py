@@ -37,7 +37,7 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
         assert len(found) == 2
         assert EXPERIMENT in {run.info.run_name for run in found}
         for run in found:
-            for curve in ("train_loss", "val_loss"):
+            for curve in ("curves/train_loss", "curves/val_loss"):
                 assert len(client.get_metric_history(run.info.run_id, curve)) > 1
             query = f"path=samples/samples.md&run_uuid={run.info.run_id}"
             with urllib.request.urlopen(f"{address}/get-artifact?{query}", timeout=60) as answer:

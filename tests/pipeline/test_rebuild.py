@@ -116,7 +116,7 @@ def test_reproduce_on_another_machine(
     mine.client.set_tag(mine.id, "machine.torch", torch)
     said = capsys.readouterr().out
     assert f"torch: 1.0.0 -> {torch}" in said
-    assert "perplexity: " in said
+    assert "evaluate/perplexity: " in said
     assert "within the interval" in said
     assert "identical" not in said
 
@@ -160,7 +160,7 @@ def test_register(project: Project, mine: LoggedRun) -> None:
     assert "models:/gpt2-from-scratch/1" in project.python("-m", "tools.register", "mine")
     version = mine.client.get_model_version("gpt2-from-scratch", "1")
     assert version.run_id == mine.id
-    assert f"{mine.metrics['perplexity']:.4g}" in version.description
+    assert f"{mine.metrics['evaluate/perplexity']:.4g}" in version.description
     assert f"make reproduce RUN={mine.id}" in version.description
     assert (version.tags["runName"], version.tags["md5.model"]) == ("mine", mine.tags["md5.model"])
     project.env["HF_HUB_OFFLINE"] = "1"

@@ -49,7 +49,7 @@ def interrupt(project: Project, news: News, number: signal.Signals, *words: str)
     process = project.start(*words)
     wait_for(lambda: project.saved() > before or process.poll() is not None)
     signal_group(process, signal.SIGSTOP)  # training rests while its log is looked at, however fast it is
-    wait_for(lambda: any(run.steps("train_loss") and run.steps(CPU) for run in news.runs()), pause=0.2)
+    wait_for(lambda: any(run.steps("curves/train_loss") and run.steps(CPU) for run in news.runs()), pause=0.2)
     signal_group(process, number)
     signal_group(process, signal.SIGCONT)
     text, _ = process.communicate(timeout=900)
@@ -159,7 +159,7 @@ def test_killed_temporary_experiment_stays_one_run(project: Project) -> None:
     run = news.only()
     assert run.name == "temporary"
     assert run.complete
-    assert sorted(run.steps("train_loss")) == rows_of_history(int(run.metrics["steps"]))
+    assert sorted(run.steps("curves/train_loss")) == rows_of_history(int(run.metrics["train/steps"]))
 
 
 @pytest.mark.readme("dvc exp run --queue -S 'learning_rate=0.0015,0.003,0.006' && dvc queue start")
@@ -195,4 +195,4 @@ def test_failed_training_stays_failed(project: Project) -> None:
     assert (failed.status, failed.complete) == ("FAILED", False)
     assert_complete(good, project, by_dvc=False)
     assert_watched(good)
-    assert sorted(good.steps("train_loss")) == rows_of_history(int(good.metrics["steps"]))
+    assert sorted(good.steps("curves/train_loss")) == rows_of_history(int(good.metrics["train/steps"]))

@@ -45,7 +45,7 @@ def test_server_killed_during_training(project: Project, tmp_path: Path) -> None
         process = project.start("repro")
         wait_for(lambda: project.checkpointed() or process.poll() is not None)
         signal_group(process, signal.SIGSTOP)  # training rests until its first points are stored, however fast it is
-        wait_for(lambda: any(run.steps("train_loss") for run in project.runs(address)), pause=0.2)
+        wait_for(lambda: any(run.steps("curves/train_loss") for run in project.runs(address)), pause=0.2)
         servers.end_group(server, signal.SIGKILL)
         server.wait()
         signal_group(process, signal.SIGCONT)

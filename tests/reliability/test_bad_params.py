@@ -61,7 +61,11 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [  # what is changed; what the 
     ({"init_from": 5}, ["init_from: 5", "string"]),
     ({"init_revision": 5}, ["init_revision: 5", "string"]),
     ({"prompt": ["a", 5]}, ["prompt", "string"]),
+    ({"min_learning_rate": 0.001}, ["min_learning_rate: 0.001", "a share of learning_rate", "1/10"]),  # what it was before
+    ({"min_learning_rate": "tenth"}, ["min_learning_rate: 'tenth'", "a share of learning_rate"]),
+    ({"min_learning_rate": "1/0"}, ["min_learning_rate: '1/0'", "a share of learning_rate"]),
     # out of range
+    ({"min_learning_rate": "3/2"}, ["min_learning_rate: '3/2'", "up to 1/1"]),
     ({"max_samples": -5}, ["max_samples: -5", "greater than or equal to 1"]),
     ({"max_samples": 10**30}, ["max_samples: 1000", "less than or equal to"]),
     ({"n_embd": 10**9}, ["n_embd: 1000000000", "less than or equal to"]),
@@ -95,13 +99,12 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [  # what is changed; what the 
     ({"n_head": 3}, ["n_head: 3 does not divide n_embd (16)", "take a divisor"]),
     ({"stride": 33}, ["stride: 33 is above block_size (32)", "lower it"]),
     ({"eval_stride": 33}, ["eval_stride: 33 is above block_size (32)", "lower it"]),
-    ({"min_learning_rate": 1.0}, ["min_learning_rate: 1.0 is above learning_rate", "lower it"]),
     ({"max_samples": None}, ["max_samples: the storybook has no end", "give a number"]),
     ({"max_val_samples": None}, ["max_val_samples: the storybook has no end", "give a number"]),
     ({"sharding": "fsdp"}, ["sharding: fsdp needs several processes", "set launcher"]),
     # many at once
     ({"seed": MISSING, "colour": 1, "top_p": 0, "n_layer": "x"}, ["4 problems", "seed", "colour", "top_p", "n_layer"]),
-    ({"n_head": 3, "stride": 33, "min_learning_rate": 1}, ["3 problems", "n_head: 3", "stride: 33", "min_learning_rate: 1"]),
+    ({"n_head": 3, "stride": 33, "eval_stride": 33}, ["3 problems", "n_head: 3", "stride: 33", "eval_stride: 33"]),
 ]
 
 FILES: dict[str, tuple[str | bytes, list[str]]] = {  # what the whole file is

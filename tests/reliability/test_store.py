@@ -101,7 +101,7 @@ def complete(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     track.main(argparse.Namespace())
     before, ours = project.runs(tracking.store_uri())
     assert before.complete and ours.complete
-    assert sorted(ours.steps("train_loss")) == sorted(before.steps("train_loss"))
+    assert sorted(ours.steps("curves/train_loss")) == sorted(before.steps("curves/train_loss"))
 
 
 @pytest.mark.parametrize("name", BROKEN)

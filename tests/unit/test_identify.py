@@ -31,9 +31,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
-def run(dataset: str, revision: str | None = COMMIT) -> dict[str, Any]:
+def run(dataset: str = "storybook", revision: str | None = COMMIT, **more: Any) -> dict[str, Any]:
     """Run the stage; what source.json then says."""
-    write_params(Path.cwd(), {"dataset": dataset, "dataset_revision": revision, "max_samples": 5, "max_val_samples": 2})
+    write_params(Path.cwd(), {"dataset": dataset, "dataset_revision": revision, "max_samples": 5, "max_val_samples": 2, **more})
     identify.main(argparse.Namespace())
     return dict(json.loads(identify.SOURCE.read_text(encoding="utf-8")))
 
@@ -176,3 +176,57 @@ def test_a_file_in_the_folder_that_dvc_cannot_read() -> None:
     Path("mine/more.txt").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"more\.txt leads nowhere"):
         run("mine")
+
+
+def network(path: str, text: str = "{}") -> Path:
+    """A folder with the files of a network, as far as this stage looks at them."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "training_args.json"):
+        Path(path, name).write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def test_a_changed_network_is_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    """A local `init_from` has a link and checksums as a data set has: of what decides the network, its tokenizer included. A
+    colleague without it uses what `dvc pull` has brought; gone, it is an error."""
+    network("net")
+    first = run(init_from="net")["init_from"]
+    assert set(first["files"]) == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert (os.readlink(identify.INIT_LINK), os.readlink(identify.LINK)) == ("../../net", "source.json")
+    network("net", "[]")
+    assert run(init_from="net")["init_from"] != first
+    assert "init_from" not in run(init_from=None)
+    assert os.readlink(identify.INIT_LINK) == "source.json"
+    Path("net").rename("away")
+    with pytest.raises(UserError, match="init_from: net was here and is gone"):
+        run(init_from="net")
+    files.write_json(identify.SOURCE, {"dataset": "storybook", "init_from": {"name": "theirs", "files": {"config.json": "0"}}})
+    assert run(init_from="theirs")["init_from"]["files"] == {"config.json": "0"}
+    assert "theirs is not here: the weights that were fetched from it are used" in capsys.readouterr().out
+
+
+def test_a_recorded_commit_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone the commit that `init_revision: null` once was is used, without a request; another revision is looked up."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        identify.pretrained, "identify", lambda *words: asked.append(words) or {"name": words[0], "revision": "2"}
+    )
+    files.write_json(identify.SOURCE, {"dataset": "storybook", "init_from": {"name": "a/b", "revision": "1"}})
+    for revision in (None, "1"):
+        assert run(init_from="a/b", init_revision=revision)["init_from"] == {"name": "a/b", "revision": "1"}
+    assert asked == []
+    assert run(init_from="a/b", init_revision="main")["init_from"]["revision"] == "2"
+    assert asked == [("a/b", "main")]
+
+
+def test_what_training_has_put_in_the_networks_place_changes_nothing() -> None:
+    """`init_from=data/train/model`: the experiment replaces that folder, and stays the one that began with what lay there. If
+    `download` needs the network again, it says what to do."""
+    network("data/train/model")
+    first = run(init_from="data/train/model")
+    assert os.readlink(identify.INIT_LINK) == "source.json", "not the folder, which changes with each training"
+    network("data/train/model", "[]")
+    assert run(init_from="data/train/model") == first
+    with pytest.raises(UserError, match=r"cp -r data/train/model my-network"):
+        download.main(argparse.Namespace())
+    assert not identify.LINK.is_symlink() and not identify.INIT_LINK.is_symlink(), "`identify` looks again"

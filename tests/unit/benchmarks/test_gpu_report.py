@@ -48,35 +48,23 @@ def test_what_was_found_before_the_time_was_over_is_kept(tmp_path: Path) -> None
     assert rows[1]["met"] is False
 
 
-def test_a_failure_gives_its_reason(tmp_path: Path) -> None:
-    """The last line of a measurement that failed is in the report, what it says in a file."""
-    [row] = measure(python("print('on the way'); raise RuntimeError('no such kernel')"), 60.0, tmp_path / "log")
-    assert row == {"what": "ended", "value": "no: RuntimeError: no such kernel", "met": False}
-    assert (tmp_path / "log.out").read_text() == "on the way\n"
-
-
-def test_one_that_fails_does_not_stop_the_others(taken: Callable[..., Any], tmp_path: Path) -> None:
-    """Every result is in both files, with the measurement's name, whatever happens to the one before."""
-    passed, rows = taken({"smoke": SAYS, "train": "exit(3)", "evaluate": SAYS})
-    assert passed
-    assert [(row["measure"], row["value"]) for row in rows] == [
-        ("smoke", 1234.5),
-        ("train", "no: exit 3"),
-        ("evaluate", 1234.5),
-    ]
-    assert "| evaluate | speed | 1,234 tokens/s |" in (tmp_path / "report.md").read_text()
-
-
-def test_a_failed_smoke_test_ends_the_report(taken: Callable[..., Any]) -> None:
-    """Where a capture fails nothing else is measured, and the reason is the last result."""
-    passed, rows = taken({"smoke": "raise SystemExit('the step was not captured')", "train": SAYS})
-    assert not passed
-    assert [row["value"] for row in rows] == ["no: the step was not captured"]
-
-
-def test_without_time_nothing_begins(taken: Callable[..., Any]) -> None:
-    """After the minutes of the whole report each measurement that is left says that it was not begun."""
-    assert [row["value"] for row in taken({"smoke": SAYS, "train": SAYS}, minutes=0.0)[1]] == ["no: no time is left"] * 2
+@pytest.mark.parametrize(
+    ("programs", "minutes", "values"),
+    [
+        ({"smoke": SAYS, "train": "exit(3)", "evaluate": SAYS}, 8.0, [1234.5, "no: exit 3", 1234.5]),
+        ({"smoke": SAYS, "train": "raise RuntimeError('no such kernel')"}, 8.0, [1234.5, "no: RuntimeError: no such kernel"]),
+        ({"smoke": "raise SystemExit('the step was not captured')", "train": SAYS}, 8.0, ["no: the step was not captured"]),
+        ({"smoke": SAYS, "train": SAYS}, 0.0, ["no: no time is left"] * 2),
+    ],
+)
+def test_the_report_has_each_result_or_its_reason(
+    programs: dict[str, str], minutes: float, values: list[object], taken: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One that fails does not stop the others, but for the smoke test; after the minutes of the report nothing begins."""
+    passed, rows = taken(programs, minutes)
+    assert [row["value"] for row in rows] == values
+    assert passed is (len(rows) == len(programs))
+    assert (1234.5 in values) is ("| smoke | speed | 1,234 tokens/s |" in (tmp_path / "report.md").read_text())
 
 
 def test_a_goal_is_met_or_not() -> None:
@@ -104,8 +92,3 @@ def test_measurements_work(name: str) -> None:
     rows = list(gpu_measures.MEASURES[name](Namespace(shapes="tiny", device="cpu", data=None)))
     assert rows
     assert all(row["value"] for row in rows)
-
-
-def test_each_measurement_has_a_limit() -> None:
-    """Names and order are the same in both lists."""
-    assert list(gpu_measures.MEASURES) == list(gpu_measures.LIMITS)

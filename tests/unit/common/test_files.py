@@ -18,14 +18,6 @@ def test_json_lines_hold_any_text(tmp_path: Path) -> None:
     assert (tmp_path / "rows.jsonl").read_bytes().count(b"\n") == 2
 
 
-@pytest.mark.parametrize("content", [b'{"text": 1', b"[1]\n", b"7\n", b'{"other": 1}\n', b'{"text": "\xff"}\n'])
-def test_damaged_json_lines_are_reported(content: bytes, tmp_path: Path) -> None:
-    """A line that is cut, no object, lacks a key or is not UTF-8: the file, and the stage that makes it."""
-    (tmp_path / "rows.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"rows\.jsonl is damaged.*dvc repro -f generate"):
-        files.read_jsonl(tmp_path / "rows.jsonl", "generate", "text")
-
-
 def test_numbers_of_a_csv_file_are_read_as_they_were_written(tmp_path: Path) -> None:
     """Rows keep their numbers, without the empty cells; what is no number is damage; a missing file names its stage."""
     files.write_csv(tmp_path / "rows.csv", [{"step": 1, "loss": 0.1}, {"step": 2, "loss": None}])

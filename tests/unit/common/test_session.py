@@ -6,11 +6,9 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from threading import Thread
 
-import psutil
 import pytest
 
 from stages.common import session
@@ -43,7 +41,7 @@ def test_under_dvc_every_process_has_dvcs_session(tmp_path: Path) -> None:
     )
     environment = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parents[3])}
     words = [sys.executable, str(dvc)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=60).stdout
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=300).stdout
     pid, first, second = said.split()
     assert first == second
     assert first.split(":")[1] == pid
@@ -59,28 +57,15 @@ def test_a_reused_process_number_is_another_session(monkeypatch: pytest.MonkeyPa
     assert session.session_id() == mine
 
 
-def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sandbox that hides all processes costs nothing but the name of the DVC process."""
-
-    def hidden(*_: object) -> None:
-        raise psutil.NoSuchProcess(1)
-
-    monkeypatch.setenv("DVC_STAGE", "train")
-    monkeypatch.setattr(psutil, "Process", hidden)
-    monkeypatch.setattr(session, "_read", lambda path: "")
-    assert session.session_id().split(":")[1] == str(os.getppid())
-
-
 @pytest.mark.parametrize("waiting", [True, False])
-def test_wait_for_the_end_of_a_process(waiting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_the_end_of_a_process(waiting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns when the process has ended, at once when it has long ended, with and without the kernel's own way."""
     if not waiting:
         monkeypatch.delattr(os, "pidfd_open")
-    process = subprocess.Popen(["sleep", "0.5"])
+    process = subprocess.Popen(["sh", "-c", f"sleep 0.5; touch '{tmp_path}/ended'"])
     Thread(target=process.wait, daemon=True).start()
-    began = time.monotonic()
     session.wait_for_end(process.pid)
-    assert 0.3 < time.monotonic() - began < 20
+    assert (tmp_path / "ended").exists()
     session.wait_for_end(process.pid)
 
 
@@ -119,7 +104,7 @@ def test_a_stage_whose_dvc_died_while_it_started_ends_at_once(tmp_path: Path) ->
     (tmp_path / "dvc").write_text(ORPHAN)
     environment = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parents[3])}
     words = ["setsid", "--fork", sys.executable, str(tmp_path / "dvc")]  # its parent ends too: nobody but process 1 is left
-    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path, timeout=60)
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path, timeout=300)
     assert "error: the DVC that started this stage has ended" in said.stderr
     assert "worked" not in said.stdout and "Traceback" not in said.stderr
 
@@ -145,23 +130,3 @@ def test_the_dvc_of_another_project_is_refused(tmp_path: Path, monkeypatch: pyte
         for place in ("ours", "link", "ours/.dvc/tmp/exps/copy/deep"):
             monkeypatch.chdir(tmp_path / place)
             session.require_own_dvc()
-
-
-@pytest.mark.kind("odd environment")
-@pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        (("1", "", "", ""), (0, 1)),
-        (("0", "1", "", ""), (0, 1)),
-        (("1", "2", "host", ""), (0, 1)),
-        (("x", "2", "host", "1"), (0, 1)),
-        (("1", "2", "host", "1"), (1, 2)),
-    ],
-)
-def test_only_complete_variables_make_a_rank(
-    values: tuple[str, ...], found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT: all of them, or one process that trains alone."""
-    for name, value in zip(session.LAUNCH, values, strict=True):
-        monkeypatch.setenv(name, value)
-    assert session.rank_and_size() == found

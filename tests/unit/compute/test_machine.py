@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from exact_kernels import exact_kernels, settings
 from stage_runs import ROOT
 
 from model import GPT2Config
@@ -120,15 +119,6 @@ assert torch.are_deterministic_algorithms_enabled()
 def test_exact_is_not_a_warning() -> None:
     """Exact means exact: an operation without a deterministic kernel is an error, but for what the bits do not depend on."""
     subprocess.run([sys.executable, "-c", EXACT], cwd=ROOT, check=True)
-
-
-def test_tests_on_a_gpu_leave_the_settings_as_they_were() -> None:
-    """After a test with exact kernels the next one has PyTorch's own settings, such as float32 products that are float32."""
-    before = settings()
-    with exact_kernels():
-        assert settings() != before
-        assert torch.get_float32_matmul_precision() == "high"
-    assert settings() == before
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.common.errors import UserError
 from stages.corpus import stories
 from stages.sources.source import TEXT
 
@@ -55,18 +54,3 @@ def test_row_groups_are_bounded(tmp_path: Path) -> None:
         groups = [file.read_row_group(group)["text"].to_pylist() for group in range(file.num_row_groups)]
     assert len(groups) > len(TEXTS) / 64
     assert all(len(group) <= 64 and sum(len(text.encode()) for text in group[:-1]) < 2000 for group in groups)
-
-
-@pytest.mark.parametrize("damage", ["cut", "middle", "bit", "empty"])
-def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
-    """A damaged file is reported with the command that makes it again."""
-    path = tmp_path / "train.parquet"
-    write(path, TEXTS)
-    content = bytearray(path.read_bytes())
-    if damage == "middle":
-        content[10:900] = bytes(890)
-    if damage == "bit":
-        content[500] ^= 1
-    path.write_bytes({"cut": content[:-30], "empty": b""}.get(damage, content))
-    with pytest.raises(UserError, match=r"train\.parquet is damaged.*dvc repro -f download"):
-        list(stories.read(path))

@@ -127,14 +127,6 @@ def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
         Tokenizer.gpt2()
 
 
-@pytest.mark.parametrize("content", ["", "{}", "not json"])
-def test_a_damaged_tokenizer_json_is_reported(tmp_path: Path, content: str) -> None:
-    """A damaged tokenizer.json is named, with the command that makes it again."""
-    (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(UserError, match=r"tokenizer\.json is damaged.*dvc repro -f tokenize"):
-        Tokenizer.load(tmp_path / "tokenizer.json")
-
-
 def test_transformers_reads_the_model_folder(tmp_path: Path) -> None:
     """AutoTokenizer makes of the two files the same tokenizer: ids, end-of-text, context length."""
     from transformers import AutoTokenizer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common import files
-from stages.common.errors import UserError
 from stages.corpus import tokens
 from stages.corpus.tokens import TokenFile
 
@@ -83,30 +80,3 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
         writer.add(np.arange(9), np.array([9]))
         raise RuntimeError
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize("name", ["train.npy", "train.offsets.npy"])
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda path: path.unlink(), "is missing. The stage tokenize makes it"),
-        (lambda path: os.truncate(path, path.stat().st_size - 2), "is damaged"),
-        (lambda path: path.write_bytes(b"no array at all"), "is damaged"),
-        (lambda path: np.save(path, np.zeros((2, 3))), "does not belong to meta.json"),
-    ],
-)
-def test_a_damaged_file_is_reported(tmp_path: Path, name: str, damage: Callable[[Path], None], message: str) -> None:
-    """A missing, cut or strange file is named with the command that makes it again."""
-    write(tmp_path, [[1, 2, 3], [4]])
-    damage(tmp_path / name)
-    with pytest.raises(UserError, match=f"{name}.*{message}"):
-        TokenFile.open(tmp_path, "train")
-
-
-@pytest.mark.parametrize("meta", ["{}", "[]", '{"splits": {}}', '{"splits": {"train": {"stories": 1}}}'])
-def test_a_meta_json_without_counts_is_damaged(tmp_path: Path, meta: str) -> None:
-    """meta.json is written last: token files without its counts are not read."""
-    write(tmp_path, [[1]])
-    (tmp_path / "meta.json").write_text(meta)
-    with pytest.raises(UserError, match=r"meta\.json is damaged"):
-        TokenFile.open(tmp_path, "train")

@@ -20,6 +20,6 @@ def test_an_unmasked_network_looks_ahead(block_size: int) -> None:
     assert future_leak(network(block_size=block_size, causal=False), token_file(random_stories(4))) > 0.01
 
 
-def test_a_leak_is_seen_even_where_all_text_is_the_same() -> None:
+def test_a_leak_is_seen_in_a_text_of_one_token() -> None:
     """A split that repeats one token still gives the network another future to look at."""
     assert future_leak(network(causal=False), token_file([[3] * 40])) > 0.01

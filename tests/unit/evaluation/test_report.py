@@ -11,9 +11,9 @@ HONEST = {
     "perplexity_low": 2.9,
     "perplexity_high": 3.1,
     "train_perplexity": 2.95,
-    "generalisation_gap": 0.01,
-    "generalisation_gap_low": -0.01,
-    "generalisation_gap_high": 0.03,
+    "generalization_gap": 0.01,
+    "generalization_gap_low": -0.01,
+    "generalization_gap_high": 0.03,
     "nats_per_token": 1.0986,
     "bits_per_byte": 0.4,
     "perplexity_per_word": 4.0,
@@ -29,7 +29,7 @@ HONEST = {
     "future_leak": 0.0,
     "overlap_exact": 0.0,
     "overlap_near": 0.0,
-    "stories": 1000,
+    "validation_stories": 1000,
     "validation_tokens": 58000,
 }
 LEAKING = {"future_leak": 3.0, "perplexity": 1.01, "floor_ratio": 0.36, "floor_ratio_high": 0.37, "below_floor": 1}
@@ -48,8 +48,8 @@ def test_an_honest_network_gets_no_alarm() -> None:
     [
         (LEAKING, ["This perplexity means nothing", "Below the floor", "causal: true", "why-1.23-was-wrong.md"]),
         ({"floor_ratio": 0.9, "floor_ratio_high": 0.95, "below_floor": 1}, ["Below the floor", "memorised"]),
-        ({"generalisation_gap_low": 0.005}, ["trained on better"]),
-        ({"generalisation_gap_low": -0.3, "generalisation_gap_high": -0.1}, ["the easier one"]),
+        ({"generalization_gap_low": 0.005}, ["trained on better"]),
+        ({"generalization_gap_low": -0.3, "generalization_gap_high": -0.1}, ["the easier one"]),
         ({"perplexity": 7.0}, ["no better than counting trigrams"]),
         ({"overlap_near": 0.05}, ["5.00% nearly", "look better than it is"]),
     ],

@@ -25,6 +25,12 @@ def known(tokenized: Path) -> Known:
     return Tokenizer.load(folder / "tokenizer.json"), TokenFile.open(folder, "train")
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training tokens are searched in many pieces."""
+    monkeypatch.setattr(prompt_notes, "CHUNK", 7)
+
+
 def notes(known: Known, *prompts: str) -> list[str]:
     return list(prompt_notes.notes(known[0], prompts, known[1].stream))
 
@@ -57,7 +63,7 @@ def test_a_separator_in_a_prompt_is_plain_text(known: Known) -> None:
     assert "<|endoftext|> in it is taken for plain text" in notes(known, "The end.<|endoftext|>Once")[0]
 
 
-def test_a_space_at_the_end_is_told(known: Known) -> None:
+def test_a_space_at_the_end_gets_a_note(known: Known) -> None:
     """It is kept, and hinders the next word; one before a line end does not stand at the end."""
     (note,) = notes(known, "Once upon a ")
     assert "the space at its end is kept" in note and "leave it out" in note
@@ -83,10 +89,3 @@ def test_any_prompt_can_be_looked_at(known: Known, prompt: str) -> None:
     unseen = ids - set(np.unique(known[1].stream).tolist())
     said = [note for note in notes(known, prompt) if "training never saw" in note]
     assert bool(said) == bool(unseen)
-
-
-def test_tokens_are_looked_for_in_the_whole_text(monkeypatch: pytest.MonkeyPatch, known: Known) -> None:
-    """Also those that only the last chunk has."""
-    monkeypatch.setattr(prompt_notes, "CHUNK", 7)
-    stream = np.arange(20, dtype=np.uint16)
-    assert prompt_notes._not_in(stream, {0, 6, 7, 19, 20, 65_535}) == {20, 65_535}

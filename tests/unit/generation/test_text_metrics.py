@@ -29,7 +29,7 @@ def test_each_story_of_the_storybook_keeps_its_name() -> None:
     assert all(keeps_name(story.text) for story in storybook.stories(300, seed=77))
 
 
-def test_a_second_name_is_a_name_lost() -> None:
+def test_a_text_about_somebody_else_has_lost_its_name() -> None:
     """A text that goes on about somebody else, or about nobody, has not kept its name."""
     one, other = (next(iter(storybook.stories(1, seed))).name for seed in (1, 2))
     assert one != other

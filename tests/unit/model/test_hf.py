@@ -1,4 +1,4 @@
-"""The Hugging Face folder: transformers reads it and computes what we compute; a damaged or foreign one is refused in words."""
+"""The Hugging Face folder: transformers reads it and computes what we compute, and it comes back as it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,9 @@ def test_load_gives_the_network_back(tmp_path: Path, position: str, tied: bool, 
     """What is loaded has the config, bits, ties and trained parameters of what was saved; saved again, the same bytes."""
     net = make(position=position, tie_embeddings=tied, causal=causal, dropout=0.1)
     hf.save(net, tmp_path / "one", END)
+    before = torch.get_rng_state()
     again = hf.load(tmp_path / "one")
+    assert torch.equal(torch.get_rng_state(), before), "loading draws no random numbers"
     assert again.config == net.config
     assert not again.training
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in again.state_dict().items())
@@ -88,14 +89,6 @@ def test_load_gives_the_network_back(tmp_path: Path, position: str, tied: bool, 
     again.loss(tokens(), tokens()).backward()
     hf.save(again, tmp_path / "two", END)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-
-
-def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
-    """Loading leaves torch's random state alone."""
-    hf.save(make(), tmp_path)
-    before = torch.get_rng_state()
-    hf.load(tmp_path)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_saved_in_float32_for_everyone(tmp_path: Path) -> None:
@@ -125,24 +118,6 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="disk full"):
         hf.save(make(n_layer=1), tmp_path, END)
     assert digests(tmp_path) == before
-
-
-def test_transformers_own_checkpoint_loads(tmp_path: Path) -> None:
-    """A folder that transformers wrote loads and computes the same, also the bare GPT2Model's with its mask buffers."""
-    import transformers
-
-    torch.manual_seed(0)
-    shape = {"vocab_size": 70, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4}
-    other = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).eval()
-    other.save_pretrained(tmp_path)
-    with torch.no_grad():
-        torch.testing.assert_close(hf.load(tmp_path)(tokens()), other(tokens()).logits, atol=1e-5, rtol=1e-5)
-        weights = load_file(tmp_path / "model.safetensors")
-        bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
-        bare["h.0.attn.bias"] = torch.ones(1, 1, 24, 24).tril()  # as in openai-community/gpt2
-        bare["h.0.attn.masked_bias"] = torch.tensor(-1e4)
-        save_file(bare, tmp_path / "model.safetensors")
-        torch.testing.assert_close(hf.load(tmp_path)(tokens()), other(tokens()).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_positions_that_others_trained_further_are_kept(tmp_path: Path) -> None:
@@ -179,47 +154,3 @@ def test_other_tools_learn_where_the_context_ends(tmp_path: Path) -> None:
     config, generation = (json.loads((tmp_path / name).read_text()) for name in ("config.json", "generation_config.json"))
     assert config["n_positions"] == config["n_ctx"] == generation["max_length"] == CONTEXT
     assert (generation["do_sample"], generation["pad_token_id"]) == (True, END)
-
-
-# -- folders that cannot be read ------------------------------------------------------------------------
-
-
-def in_config(**changes: Any) -> Callable[[Path], None]:
-    """An edit of config.json."""
-
-    def edit(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 60_000), "model.safetensors is damaged"),
-        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{}"), "config.json is damaged"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "model_type is 'list'"),
-        (in_config(activation_function="relu"), "activation_function is 'relu'"),
-        (in_config(layer_norm_epsilon=1e-6), "layer_norm_epsilon is 1e-06"),
-        (in_config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is True"),
-        (in_config(n_inner=100), "n_inner is 100"),
-        (in_config(n_layer="two"), "config.json"),
-        (in_config(n_layer=3), "its n_layer is 2, not 3"),
-        (in_config(n_layer=1), "its n_layer is 2, not 1"),
-        (in_config(vocab_size=71), "its vocab_size is 70, not 71"),
-        (in_config(tie_word_embeddings=False), "missing tensors, such as lm_head.weight"),
-    ],
-)
-def test_what_cannot_be_read_is_told(tmp_path: Path, damage: Callable[[Path], Any], words: str) -> None:
-    """Missing, cut, foreign or inconsistent files raise ValueError that names the file and what is wrong.
-
-    The stages' messages, and more kinds of damage, are in tests/reliability/test_bad_artifacts.py.
-    """
-    hf.save(make(), tmp_path, END)
-    damage(tmp_path)
-    with pytest.raises(ValueError, match=words) as error:
-        hf.load(tmp_path)
-    assert str(tmp_path) in str(error.value)

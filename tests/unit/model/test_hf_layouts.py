@@ -16,7 +16,7 @@ from torch import Tensor
 from model import hf
 
 VOCABULARY, CONTEXT = 70, 24
-Edit = Callable[[Path], None]
+Edit = Callable[[Path], object]
 
 
 def tokens(columns: int = CONTEXT) -> Tensor:
@@ -172,6 +172,11 @@ def shard_missing(folder: Path) -> None:
     (folder / "pytorch_model-00002-of-00002.bin").unlink()
 
 
+def in_utf_16(folder: Path) -> None:
+    """A config.json that is not UTF-8."""
+    (folder / "config.json").write_bytes(b"\xff\xfe{}")
+
+
 def index_damaged(folder: Path) -> None:
     """An index that is no JSON object."""
     pickled_shards(folder)
@@ -189,6 +194,13 @@ def index_damaged(folder: Path) -> None:
         (in_config(add_cross_attention=True), "add_cross_attention is True"),
         (in_config(architectures=["GPT2ForSequenceClassification"]), "architectures is 'GPT2ForSequenceClassification'"),
         (in_config(model_type="gpt_neo"), "model_type is 'gpt_neo'"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "model_type is 'list'"),
+        (in_utf_16, "config.json is damaged"),
+        (in_config(n_layer="two"), "config.json"),
+        (in_config(n_layer=3), "its n_layer is 2, not 3"),
+        (in_config(n_layer=1), "its n_layer is 2, not 1"),
+        (in_config(vocab_size=71), "its vocab_size is 70, not 71"),
+        (in_config(tie_word_embeddings=False), "missing tensors, such as lm_head.weight"),
         (in_config(quantization_config={"load_in_8bit": True}), "quantization_config is"),
         (in_config(pruned_heads={"0": [1]}), "pruned_heads is"),
         (in_weights(lambda w: w | {"transformer.ln_f.bias": torch.zeros(32, dtype=torch.int8)}), "ln_f.bias holds torch.int8"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.sampling import SamplingParams, choose, exponential_noise, exponential_race, token_weights
+from model.sampling import SamplingParams, exponential_noise, exponential_race, token_weights
 
 
 def truncate(weights: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -46,20 +46,9 @@ def test_each_row_draws_as_if_alone() -> None:
     assert max(sizes[1], sizes[3]) < 100
     for seed in range(20):
         noise = exponential_noise(4, 3000, [torch.Generator().manual_seed(4 * seed + row) for row in range(4)])
-        together = choose(logits, params, noise).tolist()
-        alone = [int(choose(logits[row : row + 1], params, noise[row : row + 1])) for row in range(4)]
+        together = exponential_race(token_weights(logits, params), noise).tolist()
+        alone = [int(exponential_race(token_weights(logits[row : row + 1], params), noise[row : row + 1])) for row in range(4)]
         assert together == alone
-
-
-def test_a_row_s_noise_is_its_own_generator_s() -> None:
-    """With a generator for each row, a row's random numbers do not depend on the other rows; torch's own is not touched."""
-    before = torch.get_rng_state()
-    together = exponential_noise(3, 50, [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)])
-    assert together.shape == (3, 2 * 8), "8 blocks of 8 tokens hold 50"
-    assert torch.equal(together[1:2], exponential_noise(1, 50, [torch.Generator().manual_seed(2)]))
-    exponential_noise(2, 50, torch.Generator().manual_seed(2))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert bool((together > 0).all())
 
 
 def test_a_random_number_of_zero_chooses_nothing_odd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,17 +87,10 @@ DOUBTFUL: dict[str, tuple[dict[str, bytes], str]] = {
     "a packed copy": ({"b.jsonl": J, "b.jsonl.gz": J}, r"b\.jsonl and b\.jsonl\.gz seem to be the same stories twice"),
     "two packed copies": ({"sub/b.csv.xz": J, "sub/b.csv.zst": J}, r"sub/b\.csv\.xz and sub/b\.csv\.zst seem to be the same"),
     "a copy in another format": ({"train.json": J, "train.jsonl": J}, r"train\.json and train\.jsonl seem to be the same"),
-    "for two splits": (
-        {"train-validation.jsonl": J, "train.jsonl": J},
-        r"train-validation\.jsonl is named for more than one split",
-    ),
-    "several kinds": ({"a.jsonl": J, "b.csv": table(TEXTS)}, r"mixes \.csv, \.jsonl"),
-    "empty": ({}, "no files to train on"),
     "no stories": (
         {"README.md": NOT_STORIES, "all.zip": NOT_STORIES},
         r"no files to train on.*holds 1 archive \(all\.zip\), 1 of another",
     ),
-    "no training stories": ({"validation.jsonl": J}, "no files to train on"),
 }
 
 

@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_had_is_said(tmp_path: Path, download: Download, case: str) -> None:
+def test_a_hub_or_data_set_that_fails_is_one_message(tmp_path: Path, download: Download, case: str) -> None:
     """Whatever is wrong with the Hub or the data set is reported in one message that names the key, and nothing is written."""
     server, params, message = REFUSED[case]
     with serve(hub(**server)) as running:
@@ -186,7 +186,7 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, download: Download, case: st
     assert not any(name.endswith(".parquet") or name == "about.json" for name in written(tmp_path))
 
 
-def test_offline_mode(tmp_path: Path, download: Download) -> None:
+def test_offline_no_request_is_made(tmp_path: Path, download: Download) -> None:
     """HF_HUB_OFFLINE is respected: no request, and a message that names it."""
     with serve(hub()) as server:
         done = download(server, env={"HF_HUB_OFFLINE": "1"})
@@ -195,7 +195,7 @@ def test_offline_mode(tmp_path: Path, download: Download) -> None:
 
 
 @pytest.mark.parametrize("with_test", [True, False])
-def test_without_a_validation_split(tmp_path: Path, download: Download, with_test: bool) -> None:
+def test_a_missing_validation_split_is_replaced(tmp_path: Path, download: Download, with_test: bool) -> None:
     """The test split is used for validation; without either every tenth story is held out."""
     rows = texts(1, 3000)
     files = {"train.parquet": shard(rows)} | ({"test.parquet": shard(texts(2, 500))} if with_test else {})

@@ -49,33 +49,6 @@ def test_names_give_the_splits(tmp_path: Path, names: tuple[str, str]) -> None:
     assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["a", "b"], ["c"])
 
 
-def test_validation_goes_before_test(tmp_path: Path) -> None:
-    """With both, the test split is left alone; several files of a split are read in the order of their names."""
-    put(
-        tmp_path, train_2_jsonl=jsonl(["b"]), train_1_jsonl=jsonl(["a"]), validation_jsonl=jsonl(["v"]), test_jsonl=jsonl(["t"])
-    )
-    assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["a", "b"], ["v"])
-
-
-def test_about_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source tells its files' checksums, and names itself as given, but never with the machine's own path."""
-    put(tmp_path / "mine", train_jsonl=jsonl(["a"]), sub__validation_jsonl=jsonl(["b"]))
-    monkeypatch.chdir(tmp_path)
-    relative, absolute = open_source("./mine", None), open_source(str(tmp_path / "mine"), None)
-    assert (relative.dataset, absolute.dataset) == ("./mine", "mine")
-    assert relative.files == absolute.files
-    assert list(relative.files) == ["sub/validation.jsonl", "train.jsonl"]
-
-
-def test_found_from_an_experiments_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`dvc exp run --temp` works in another folder: a relative path is then seen from the main checkout too."""
-    put(tmp_path / "main", a_jsonl=jsonl(TEXTS))
-    (tmp_path / "temp").mkdir()
-    monkeypatch.chdir(tmp_path / "temp")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
-    assert local_files.find("a.jsonl") == tmp_path / "main" / "a.jsonl"
-
-
 @pytest.mark.parametrize("name", ["roneneldan/TinyStories", "wikitext", "some/thing-v1.0"])
 def test_what_is_no_path_is_a_hub_id(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no path here may be a data set of the Hub."""
@@ -100,15 +73,6 @@ def test_an_address_is_refused_without_its_secrets(tmp_path: Path, monkeypatch: 
         with pytest.raises(UserError, match=r"no such file or folder") as refused:
             local_files.find(address)
         assert "SECRET" not in str(refused.value)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    """A file without permission to read says so."""
-    (tmp_path / "a.jsonl").write_bytes(jsonl(TEXTS))
-    (tmp_path / "a.jsonl").chmod(0)
-    with pytest.raises(UserError, match="permission denied"):
-        stories_in(tmp_path / "a.jsonl")
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"

@@ -67,7 +67,7 @@ def about(project: Path) -> dict[str, Any]:
     return dict(json.loads((project / "data/download/init/about.json").read_text()))
 
 
-def test_without_it_there_is_only_a_note(project: Path) -> None:
+def test_no_network_to_start_from_is_recorded(project: Path) -> None:
     """init_from: null leaves a folder with an about.json that says so, and nothing else."""
     assert about(project) == {"init_from": None}
     assert [path.name for path in (project / "data/download/init").iterdir()] == ["about.json"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,18 +69,3 @@ def test_stories_with_separators_in_them_are_counted() -> None:
     chosen = SplitReader(source(pa.table({"text": ["a<|endoftext|>b", "c", "<|endoftext|>"]})), "train", None)
     assert texts(chosen) == ["a<|endoftext|>b", "c", "<|endoftext|>"]
     assert chosen.marked == 2
-
-
-@pytest.mark.parametrize(
-    ("tables", "splits", "split", "why"),
-    [
-        ([pa.table({"text": [" ", ""]})], ("train", "validation"), "train", "2 blank ones"),
-        ([], ("train", "validation"), "validation", "none at all"),
-        (numbered(9, 9), ("train",), "validation", "too few stories to hold every 10th out"),
-    ],
-)
-def test_an_empty_split_says_why(tables: list[pa.Table], splits: tuple[str, ...], split: str, why: str) -> None:
-    """A split without stories says whether they were blank, none, or too few to hold some out."""
-    chosen = SplitReader(source(*tables, splits=splits), split, None)
-    assert texts(chosen) == []
-    assert why in chosen.why_none()

@@ -190,7 +190,6 @@ def test_checkouts_that_share_a_store_keep_their_files_apart(
     assert read(runs["two"]) == "two"
 
 
-@pytest.mark.xfail(reason="a note on a moved checkout where another checkout has made the store")
 def test_a_store_inside_one_of_the_checkouts_that_share_it(
     enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,7 +160,9 @@ def test_name_of_a_run_without_an_experiment() -> None:
     assert Provenance.gather().branch == ""
 
 
-def test_without_git(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_is_no_repository_has_no_commit_and_no_patch(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A copy of the project that is no git repository works: no commit, no patch, and it says that nobody was asked.
 
     After `git init` there is nothing to name yet: not clean, not broken.
@@ -207,7 +209,9 @@ def test_the_patch_is_the_same_whatever_git_is_set_to(
     assert not (folder / "model/net.py").exists()
 
 
-def test_in_a_folder_of_a_larger_repository(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_larger_repository_s_other_folders_play_no_part(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The params are compared with this folder's, and the patch is applied from it; an odd path is no obstacle."""
     larger = tmp_path_factory.mktemp("larger") / 'a:b "c" \\ ä%20'
     larger.mkdir()
@@ -242,17 +246,6 @@ def test_a_module_that_git_ignores_is_named() -> None:
     assert (code.patch, code.ignored) == ("", ["model/secret_sauce.py"])
 
 
-def test_what_editors_leave_is_no_code() -> None:
-    """A lock of Emacs (a link that leads nowhere), a file of macOS, a notebook's copy: in neither fingerprint nor patch."""
-    before = provenance.fingerprint(PARAMS)
-    Path("stages/.#train.py").symlink_to("me@host.123")
-    Path("stages/._train.py").write_bytes(b"\0\1")
-    Path("stages/.ipynb_checkpoints").mkdir()
-    Path("stages/.ipynb_checkpoints/train-checkpoint.py").write_text("x = 1\n")
-    assert provenance.fingerprint(PARAMS) == before
-    assert Provenance.gather().state == "clean"
-
-
 @pytest.mark.parametrize("broken", ["HEAD", "objects", "config", "gitfile"])
 def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> None:
     """A repository that cannot be asked: unknown, with git's own words; never clean, never `no repository`."""
@@ -282,15 +275,6 @@ def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     code = Provenance.gather()
     assert (code.state, code.commit) == ("unknown", "")
     assert "dubious ownership" in code.problem and "git config --global --add safe.directory" in code.problem
-
-
-def test_outputs_of_a_lock_file() -> None:
-    """Every output and its md5; nothing where there is no lock file."""
-    assert provenance.outputs() == {}
-    Path("dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: data/a\n      md5: aa.dir\n  b: {cmd: y}\n"
-    )
-    assert provenance.outputs() == {"data/a": "aa.dir"}
 
 
 def test_results_that_differ_from_the_committed_ones_are_known() -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from stages.common.errors import UserError
 from stages.tracking import figures
-from stages.tracking.results import Results
+from stages.tracking.results import Results, by_step
 
 EVALUATED: dict[str, Any] = {
     **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
     **{"perplexity_floor": 2.8, "leak_alarm": 0, "steps": 77},
 }
+
+VAL_LOSS = {"curves/val_loss": 1.2}
 
 
 @pytest.fixture(autouse=True)
@@ -44,25 +45,33 @@ def write(name: str, text: str) -> None:
 
 
 def test_metrics_keep_their_names_apart() -> None:
-    """The curves' names stay free for the curves, and a second stage's metric of a known name hides none."""
+    """Each number has its stage in its name, so that none hides a curve, or another stage's number of the same name."""
     found = Results.read().metrics
-    assert (found["final_train_loss"], found["final_val_loss"]) == (1.0, 1.2)
-    assert "train_loss" not in found
-    assert (found["steps"], found["evaluate_steps"]) == (4, 77)
-    assert "note" not in found
+    assert (found["train/train_loss"], found["train/val_loss"]) == (1.0, 1.2)
+    assert (found["train/steps"], found["evaluate/steps"]) == (4, 77)
+    assert "generate/note" not in found
+
+
+def test_the_loss_curves_are_mlflow_s_first_section() -> None:
+    """MLflow's chart view has a section for each group of metrics, in alphabetical order: the first holds the two losses."""
+    found = Results.read()
+    names = [*found.metrics, *(key for _, metrics in found.curve for key in metrics), *by_step({"mfu": 1.0})]
+    first = min(name.partition("/")[0] for name in names)
+    assert {name for name in names if name.startswith(f"{first}/")} == {"curves/train_loss", "curves/val_loss"}
+    assert all("/" in name for name in names), "MLflow puts the others into a section at the end"
 
 
 def test_curve_is_every_point_once() -> None:
     """All rows of the three tables, those of one step together, in order."""
     assert Results.read().curve == [
-        (2, {"epoch": 0.5, "train_loss": 2.0, "learning_rate": 0.1, "grad_norm": 1.0}),
-        (3, {"epoch": 0.75, "val_loss": 1.5}),
-        (4, {"epoch": 1.0, "train_loss": 1.0, "learning_rate": 0.0, "grad_norm": 1.0, "val_loss": 1.2}),
-        (1, {"epoch_train_loss": 1.5, "epoch_val_loss": 1.2}),
+        (2, {"train/epoch": 0.5, "curves/train_loss": 2.0, "train/learning_rate": 0.1, "train/grad_norm": 1.0}),
+        (3, {"train/epoch": 0.75, "curves/val_loss": 1.5}),
+        (4, {"train/epoch": 1.0, "curves/train_loss": 1.0, "train/learning_rate": 0.0, "train/grad_norm": 1.0} | VAL_LOSS),
+        (1, {"epochs/train_loss": 1.5, "epochs/val_loss": 1.2}),
     ]
 
 
-def test_summary() -> None:
+def test_the_summary_gives_size_perplexity_and_floor() -> None:
     """Size, perplexity with its interval, and how far it is from the floor, if that is known and the network is masked."""
     text = Results.read().summary()
     for part in (
@@ -78,13 +87,6 @@ def test_summary() -> None:
     assert "means nothing" in text and "times the floor" not in text
     write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))
     assert "floor" not in Results.read().summary()
-
-
-def test_a_missing_stage_is_named() -> None:
-    """Without evaluate's metrics: the file, and the stage that makes it."""
-    Path("data/evaluate/metrics.json").unlink()
-    with pytest.raises(UserError, match=r"data/evaluate/metrics\.json.*evaluate"):
-        Results.read().summary()
 
 
 def test_figures_draw_all_curves() -> None:

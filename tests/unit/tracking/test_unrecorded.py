@@ -108,7 +108,7 @@ def test_other_values_are_another_experiment(other: dict[str, Any]) -> None:
     assert unrecorded.record() == []
 
 
-def test_shorten() -> None:
+def test_a_text_that_is_too_long_says_that_it_is_cut() -> None:
     """What fits stays; what does not has the full length and says that it is cut."""
     assert shorten("a" * PARAM_LENGTH, PARAM_LENGTH) == "a" * PARAM_LENGTH
     cut = shorten("a" * (PARAM_LENGTH + 1), PARAM_LENGTH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,42 +64,66 @@ def test_each_process_has_a_gpu_of_its_own(device: str, message: str, monkeypatc
         pass
 
 
+TOGETHER: dict[str, Any] = {"optimizer": "muon", "epochs": 4, "dropout": 0.0, "keep": "best", "eval_every": 3}
+TOGETHER |= {"learning_rate": 0.03}  # random tokens, which it only learns by heart: the best weights are not the last
+
+
 def _train(rank: int, folder: Path) -> None:
-    """One of two processes: a training as it is, and one that is stopped and goes on, with either kind of step."""
+    """One of two processes: a training as it is, and one that is stopped and goes on, with either kind of step; in shards."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     world = World(rank, 2, rank)
-    for kind in ("eager", "captured"):
-        options = {"kind": kind, "world": world, "optimizer": "muon", "epochs": 1, "dropout": 0.0}
-        straight = finished(folder / f"{kind} straight", **options)
+    for name, kind, sharding in (("eager", "eager", "ddp"), ("captured", "captured", "ddp"), ("fsdp", "eager", "fsdp")):
+        options = TOGETHER | {"kind": kind, "world": world, "sharding": sharding, "launcher": "torchrun"}
+        straight = finished(folder / f"{name} straight", **options)
         with pytest.raises(Stopped):
-            finished(folder / f"{kind} broken", stop=StopAfter(3), **options)
+            finished(folder / f"{name} broken", stop=StopAfter(28), **options)
         world.barrier()
-        resumed = finished(folder / f"{kind} broken", **options)
+        resumed = finished(folder / f"{name} broken", **options)
         assert resumed.resumed > 0
+        results = []
         for made in (straight, resumed):
             made.history.samples.clear()  # rank 0's, of which the other process reads those in the checkpoint
-        same(state(straight), state(resumed))
-        torch.save(state(straight), folder / f"{kind} {rank}.pt")
+            weights = {key: distributed.full_tensor(p).detach() for key, p in made.net.named_parameters()}
+            results.append({"weights": weights, "best": made.best if world.is_main else {}, "history": made.history.as_json()})
+            if sharding == "ddp":
+                results[-1] |= {"moments": state(made)["moments"]}
+        assert bool(straight.best) is world.is_main
+        assert straight.history.best["step"] < 28, "long before it was stopped"
+        same(results[0], results[1])
+        torch.save(results[0], folder / f"{name} {rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     """Two processes with one all-reduce a step, eager or captured, have the same weights at each step to the bit, those of one
-    process to rounding, and end with the same bits when they were stopped and started again."""
-    alone = finished(tmp_path / "alone", optimizer="muon", epochs=1, dropout=0.0)
+    process to rounding, and end with the same bits when they were stopped and started again; in shards too. The first one has
+    the best weights."""
+    alone = finished(tmp_path / "alone", **TOGETHER)
     mp.spawn(_train, (tmp_path,), nprocs=2)  # type: ignore[no-untyped-call]
-    states = {name: torch.load(tmp_path / f"{name}.pt") for name in ("eager 0", "eager 1", "captured 0", "captured 1")}
-    for name in states:
+    names = [f"{name} {rank}" for name in ("eager", "captured", "fsdp") for rank in (0, 1)]
+    states = {name: torch.load(tmp_path / f"{name}.pt") for name in names}
+    for name in names[:4]:
         same(states[name]["weights"], states["eager 0"]["weights"])
-    for mine, ours in zip(alone.history.training, states["eager 0"]["history"]["training"], strict=True):
-        assert mine["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
-        assert mine["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
+    same(states["fsdp 0"]["weights"], states["fsdp 1"]["weights"])
+    for name in ("eager 0", "fsdp 0"):
+        for mine, ours in list(zip(alone.history.training, states[name]["history"]["training"], strict=True))[:8]:
+            assert mine["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
+            assert mine["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
+        assert states[name]["best"].keys() == alone.best.keys()
+        for key, value in alone.best.items():
+            assert torch.allclose(states[name]["best"][key], value, atol=1e-2)
 
 
 @pytest.mark.parametrize(
     "left",
-    [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "0", "MASTER_ADDR": "h"}],
+    [
+        {"RANK": "1"},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2"},
+        {"RANK": "0", "MASTER_ADDR": "h"},
+        {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+    ],
 )
 def test_variables_that_a_platform_leaves_change_nothing(
     left: dict[str, str], started: list[list[str]], monkeypatch: pytest.MonkeyPatch

@@ -63,13 +63,3 @@ def test_the_threads_recorded_are_those_that_work(limit: str, threads: str) -> N
     env = kept | {"OMP_DYNAMIC": "true"} | ({"OMP_THREAD_LIMIT": limit} if limit else {})
     said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert said.stdout.split() == [threads, "0"]
-
-
-def test_differences_are_named() -> None:
-    """Params, facts of the machine, tokens and files of code: each by its name, with both values."""
-    before = {"params": {"seed": 1}, "machine": {"threads": "2"}, "data": {"meta.json": "a"}, "code": {"model/gpt2.py": "a"}}
-    now = {"params": {"seed": 2}, "machine": {"threads": "1"}, "data": {"meta.json": "b"}, "code": {"model/gpt2.py": "b"}}
-    named = ["seed: 1 -> 2", "threads: 2 -> 1", "the tokens or the weights to start from", "the code (model/gpt2.py)"]
-    assert list(identity.differences(before, now)) == named
-    assert list(identity.differences(before, before)) == []
-    assert list(identity.differences(before | {"code": {}}, before)) == ["the code (model/gpt2.py)"]

@@ -30,7 +30,9 @@ def leave(folder: Path, facts: dict[str, Any]) -> None:
     [
         ({"machine": {"threads": "1"}}, "threads: 2 -> 1"),
         ({"params": {"seed": 2}}, "seed: 1 -> 2"),
+        ({"data": {"meta.json": "b"}}, "the tokens or the weights to start from"),
         ({"code": {"model/gpt2.py": "b"}}, "the code (model/gpt2.py)"),
+        ({"code": {}}, "the code (a file that is gone)"),
     ],
 )
 def test_why_a_checkpoint_is_not_continued(

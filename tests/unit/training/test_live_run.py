@@ -84,7 +84,7 @@ def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
     client = MlflowClient(store)
     for _ in range(300):  # a process killed outright leaves its feeder some work
         (run,) = client.search_runs([client.get_experiment_by_name("gpt2-from-scratch").experiment_id])
-        points = client.get_metric_history(run.info.run_id, "train_loss")
+        points = client.get_metric_history(run.info.run_id, "curves/train_loss")
         if run.info.status == status and len(points) == 3000:
             break
         time.sleep(0.1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repository import COMMITTED
 
+from stages.common.params import parse_params
 from stages.training.schedule import ROWS, Schedule, learning_rate
 
 
@@ -36,6 +38,17 @@ def test_learning_rate_rises_then_falls_to_the_minimum() -> None:
     assert lrs[10] == 1.0
     assert lrs[10:] == sorted(lrs[10:], reverse=True)
     assert lrs[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("peak", "share", "last"),
+    [(0.003, "1/3", 0.001), (0.0002, "1/3", 0.0002 / 3), (0.5, "1/1", 0.5), (0.5, 0, 0.0), (0.004, "1/10", 0.0004)],
+)
+def test_the_last_rate_is_a_share_of_the_peak(peak: float, share: str | int, last: float) -> None:
+    """Any peak goes with any share: no sweep of learning_rate is refused. The default's last rate is 0.001 exactly."""
+    params = parse_params(COMMITTED | {"learning_rate": peak, "min_learning_rate": share})
+    assert Schedule.of(params, 100).min_lr == last
+    assert COMMITTED["min_learning_rate"] == "1/3" and COMMITTED["learning_rate"] == 0.003
 
 
 def test_evaluates_at_each_epochs_end_and_as_often_as_asked() -> None:

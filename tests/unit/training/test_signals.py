@@ -7,7 +7,10 @@ import signal
 
 import pytest
 
-from stages.training.signals import WARNINGS, stop_on_signals
+from stages.common import inputs
+from stages.common.errors import UserError
+from stages.training.distributed import World
+from stages.training.signals import WARNINGS, end_if_edited, stop_on_signals
 
 pytestmark = pytest.mark.kind("DVC, container or terminal gone")
 
@@ -38,3 +41,22 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
             assert stop.signal_name is None
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize(
+    ("edited", "into_tokens", "done"), [([], False, []), (["seed: 1 -> 2"], False, ["save"]), (["train.npy"], True, ["forget"])]
+)
+def test_an_edited_training_is_saved(
+    edited: list[str], into_tokens: bool, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last step is saved before it ends; checkpoints are forgotten only where other tokens were written into the file."""
+    monkeypatch.setattr(inputs, "edited", lambda: edited)
+    monkeypatch.setattr(inputs, "written_into", lambda found, ending: into_tokens)
+    called: list[str] = []
+    save, forget = (lambda: called.append("save")), (lambda: called.append("forget"))
+    if edited:
+        with pytest.raises(UserError, match="edited while"):
+            end_if_edited(save, forget, World())
+    else:
+        end_if_edited(save, forget, World())
+    assert called == done

@@ -1,0 +1,89 @@
+"""A search says in one line what is missing and why a trial failed; it says it before, and without what is secret."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+from stages.common.errors import UserError
+from tools.search import __main__ as search
+from tools.search import node, trial
+
+SPEC = {"remote": "https://me:secret-word@git.invalid/x.git", "clone": [], "environment": {}, "commit": "HEAD", "prefix": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "Running stage 'train':\nerror: diverged at step 6. Lower learning_rate\nERROR: failed to reproduce 'train'",
+            "diverged at step 6. Lower learning_rate",
+        ),
+        ("error: params.yaml has 2 problems:\n  a: x\n  b: y\nERROR: failed", "params.yaml has 2 problems:; a: x; b: y"),
+        ("ERROR: failed to reproduce 'train': failed to run: ..., exited with -9", "killed, perhaps because memory ran out"),
+        ("Collecting\nERROR: unexpected error - no space\n", "unexpected error - no space"),
+        ("what DVC says\nlast line\n", "last line"),
+        ("", "no word"),
+    ],
+)
+def test_a_failed_trial_has_one_line_that_says_why(text: str, said: str) -> None:
+    """It is the stage's own message where there is one, else DVC's."""
+    line = trial.reason(text)
+    assert said in line
+    assert "\n" not in line
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Ray the tool says what installs it."""
+    monkeypatch.setattr(search, "NEEDED", ("ray_that_nobody_has",))
+    with pytest.raises(UserError, match=r"ray_that_nobody_has: not installed. `make search`.*requirements-search.txt"):
+        search.main(argparse.Namespace())
+
+
+@pytest.mark.parametrize("name", ["", "0", "a b", "a/b", "ä", "-a", "a" * 50, "a'b"])
+def test_a_name_is_one_for_git_and_mlflow(name: str) -> None:
+    """Another one is refused with what is allowed."""
+    with pytest.raises(argparse.ArgumentTypeError, match="letters, digits"):
+        search.name(name)
+
+
+def test_ray_on_this_machine_wants_a_token() -> None:
+    """Ray listens at all addresses, so nobody may use it without one; on a cluster the token is the cluster's."""
+    one, two = search.settings_of_ray(""), search.settings_of_ray("")
+    assert one["RAY_AUTH_MODE"] == "token"
+    assert len(one["RAY_AUTH_TOKEN"]) >= 32
+    assert one["RAY_AUTH_TOKEN"] != two["RAY_AUTH_TOKEN"]
+    assert not any("AUTH" in key for key in search.settings_of_ray("auto"))
+
+
+def test_a_clone_that_fails_leaves_nothing_and_shows_no_password(tmp_path: Path) -> None:
+    """Git's message names the remote, not its address."""
+    with pytest.raises(ValueError, match="git clone failed: .*the git remote") as caught:
+        node.fetch(SPEC, tmp_path / "clone")
+    assert "secret-word" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nodes_need_nothing_but_python() -> None:
+    """What Ray sends to a node imports the standard library only: the project comes with the clone."""
+    words = [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(ROOT / 'tools' / 'search' / 'node.py')!r})"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_pins_of_a_search_are_those_of_the_tests() -> None:
+    """A package that requirements-dev.txt pins too has the same version there, so that both can be installed."""
+
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==") for line in lines if "==" in line)
+
+    ours, others = pins("requirements-search.txt"), pins("requirements.txt") | pins("requirements-dev.txt")
+    assert {"ray", "optuna", "plotly"} <= ours.keys()
+    assert {key: value for key, value in ours.items() if others.get(key, value) != value} == {}
+    assert not ours.keys() & {"ray", "optuna"} & others.keys(), "the pipeline needs neither"

@@ -1,0 +1,123 @@
+"""Runs: the search in MLflow. Its trials' runs get tags by which one filter shows them; a run of its own has the result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import UserError
+from stages.tracking import store
+from stages.tracking.run import COMPLETE, param_text
+
+NAME, TRIAL, PARENT, PRUNED, BEST = "search.name", "search.trial", "search.parent", "search.pruned", "search.best"
+
+
+class Runs:
+    """The runs of one search. A store that fails costs the search a warning: its study has all that it needs.
+
+    Raises:
+        UserError: the store does not answer when the search begins.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client, self.experiment_id = store.as_user_error(store.connect)
+        self._ids: dict[str, str] = {}  # of the trials' runs, by the name of the experiment
+        self._parent = ""
+        self._warned = False
+
+    def exist(self) -> bool:
+        """Whether there are runs of a search of this name."""
+        found = self.client.search_runs([self.experiment_id], f"tags.`{NAME}` = '{self.name}'", max_results=1)
+        return bool(found)
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the search's own run, or open it again."""
+        self._try(lambda: self._begin(settings))
+
+    def watch(self, experiment: str, number: int) -> None:
+        """Tag a trial's run as soon as it is there."""
+        if experiment not in self._ids:
+            self._try(lambda: self._find(experiment, number))
+
+    def losses(self, experiment: str) -> list[float]:
+        """The validation losses that a trial has logged."""
+        points: list[Any] = []
+        if run := self._ids.get(experiment):
+            self._try(lambda: points.extend(self.client.get_metric_history(run, "val_loss")))
+        return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+    def complete(self, experiment: str, number: int) -> dict[str, float]:
+        """The metrics of a trial's run, if that is complete."""
+        found: dict[str, float] = {}
+
+        def read() -> None:
+            self._find(experiment, number)
+            if run := self._ids.get(experiment):
+                data = self.client.get_run(run).data
+                found.update(data.metrics if data.tags.get(COMPLETE) == "yes" else {})
+
+        self._try(read)
+        return found
+
+    def close(self, experiment: str, status: str, tags: Mapping[str, str]) -> None:
+        """Close the run of a trial that did not complete it."""
+
+        def write() -> None:
+            if (run := self._ids.get(experiment)) and self.client.get_run(run).data.tags.get(COMPLETE) != "yes":
+                for key, value in tags.items():
+                    self.client.set_tag(run, key, value)
+                self.client.set_terminated(run, status)
+
+        self._try(write)
+
+    def best(self, experiment: str, metric: str, value: float, step: int) -> None:
+        """Log the best trial so far."""
+
+        def write() -> None:
+            self.client.set_tag(self._parent, BEST, experiment)
+            self.client.log_metric(self._parent, f"best_{metric}", value, step=step)
+
+        self._try(write)
+
+    def finish(self, status: str, page: Path | None, note: str) -> None:
+        """Close the search's run, with its page and its result in words."""
+
+        def write() -> None:
+            if page is not None:
+                self.client.log_artifact(self._parent, str(page))
+            self.client.set_tag(self._parent, "mlflow.note.content", note)
+            self.client.set_terminated(self._parent, status)
+
+        self._try(write)
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        mine = f"tags.`{NAME}` = '{self.name}' AND tags.`{PARENT}` = 'yes'"
+        if found := self.client.search_runs([self.experiment_id], mine, max_results=1):
+            self._parent = found[0].info.run_id
+            self.client.update_run(self._parent, "RUNNING")
+            return
+        tags = {NAME: self.name, PARENT: "yes", "mlflow.source.name": f"python -m tools.search -n {self.name}"}
+        self._parent = self.client.create_run(self.experiment_id, run_name=self.name, tags=tags).info.run_id
+        for key, value in settings.items():
+            self.client.log_param(self._parent, f"search.{key}", param_text(" ".join(value) if key == "words" else value))
+
+    def _find(self, experiment: str, number: int) -> None:
+        wanted, newest = f"attributes.run_name = '{experiment}'", ["attributes.start_time DESC"]
+        found = self.client.search_runs([self.experiment_id], wanted, order_by=newest, max_results=1)
+        for run in found:
+            tags = {NAME: self.name, TRIAL: str(number), "mlflow.parentRunId": self._parent}
+            for key, value in tags.items():
+                self.client.set_tag(run.info.run_id, key, value)
+            self._ids[experiment] = run.info.run_id
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever MLflow or its store raises
+            if not self._warned:
+                self._warned = True
+                reason = str(error) if isinstance(error, UserError) else store.explain(error)
+                print(f"warning: MLflow: {reason} The search goes on.", file=sys.stderr)
