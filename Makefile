@@ -34,7 +34,7 @@ fail = { echo 'error: '$(1) >&2; exit 1; }
 .PHONY: setup
 setup: $(VENV)/.ready ## Install the pinned packages into .venv
 
-# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -176,8 +176,8 @@ test-gpu: $(VENV)/.ready-dev ## GPU tests: determinism, resume after kill -9, no
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); rewrites the table in docs/reliability.md
-	$(PYTEST) tests -m kind --write-table docs/reliability.md
+faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); the table is written to build/faults.md
+	$(PYTEST) tests -m kind --write-table build/faults.md
 
 .PHONY: verify
 verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of HEAD and compare every file

@@ -27,7 +27,7 @@ def read(page: str) -> str:
 
 
 def commands(text: str) -> Iterator[tuple[str, bool]]:
-    """Each command of a page's blocks and of its tables' columns `command`, and whether it is marked as needing the Hub or a GPU.
+    """Each command of a page's blocks and its tables' columns `command`, and whether it is said to need the Hub or a GPU.
 
     A block is indented by four spaces or fenced. A command goes on in the next line after a backslash or within quotes.
     """

@@ -140,7 +140,8 @@ def test_prompts_arrive_as_the_page_says(line: str, tmp_path: Path) -> None:
 
 def test_each_picture_is_on_one_page() -> None:
     """No picture is shown on two pages, and each picture in docs/images is shown."""
-    shown = Counter(Path(target).name for page in pages.PAGES for _, target in pages.links(pages.read(page)) if "images/" in target)
+    targets = [Path(target) for page in pages.PAGES for _, target in pages.links(pages.read(page))]
+    shown = Counter(target.name for target in targets if target.parent.name == "images")
     assert shown == Counter(path.name for path in (ROOT / "docs/images").iterdir())
 
 
@@ -148,6 +149,16 @@ def test_the_index_has_every_page() -> None:
     """docs/README.md links each page of docs/."""
     listed = {target for _, target in pages.links(pages.read("docs/README.md"))}
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= listed
+
+
+def test_words_are_the_glossary_s() -> None:
+    """No page, and neither params.yaml nor the Makefile, has a word for which CONTRIBUTING's glossary gives another."""
+    before, glossary, after = re.split(r"^## (?:Words|Rules)$", pages.read("CONTRIBUTING.md"), flags=re.MULTILINE)
+    wrong = [word for row in re.findall(r"^\| \*.*\| (.+) \|$", glossary, re.MULTILINE) for word in row.split(", ")]
+    assert len(wrong) >= 10
+    texts = {name: pages.read(name) for name in (*pages.PAGES, "params.yaml", "Makefile")} | {"CONTRIBUTING.md": before + after}
+    found = {name: re.findall(rf"\b(?:{'|'.join(wrong)})\b", text, re.IGNORECASE) for name, text in texts.items()}
+    assert not {name: words for name, words in found.items() if words}
 
 
 def test_one_version_everywhere() -> None:
