@@ -50,7 +50,7 @@ def run(
     with safe_streams(), journal.record_stage() as line:
         try:
             inputs.note()
-            line |= dict(main(args) or {}) | {"ran_with": dict(inputs.noted().params)}
+            line |= dict(main(args) or {}) | {"ran_with": dict(inputs.noted().params), "code": inputs.noted().code()}
             inputs.check()
         except UserError as error:
             _fail(str(error), debug)

@@ -6,6 +6,7 @@ it is done, and fails if anything is not what it was: then DVC records nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,12 @@ class Inputs:
             {key: values[key] for key in params if key in values},
             {path.as_posix(): _state(path) for dep in entry.get("deps", []) for path in _files(Path(dep))},
         )
+
+    def code(self) -> str:
+        """One checksum of all the code."""
+        return hashlib.sha256(
+            repr(sorted(pair for pair in self.files.items() if isinstance(pair[1], str))).encode()
+        ).hexdigest()
 
     def differences(self, now: Inputs) -> list[str]:
         """What differs, in words."""

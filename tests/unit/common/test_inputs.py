@@ -47,6 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "train")
+    monkeypatch.setattr("stages.common.session.dvc_pid", os.getpid)  # wherever the tests were started from
     monkeypatch.setattr("stages.STARTED", 2**63)
     monkeypatch.setattr(inputs, "_stage", "")
     monkeypatch.setattr(inputs, "_at_start", inputs.Inputs())
