@@ -3,9 +3,22 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= auto
 VENV := .venv
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+HOME_OF_PYTHON := $(CURDIR)/$(VENV)
+
+# Without a .venv, an activated environment that has the pins is used as it is.
+ACTIVE := $(if $(wildcard $(VENV)),,$(or $(VIRTUAL_ENV),$(CONDA_PREFIX)))
+has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import sys; sys.path.insert(0, "tools"); import installed; \
+  print("" if installed.missing(open("$(1)").read()) else "yes")' 2> /dev/null)
+ifneq ($(and $(ACTIVE),$(call has_pins,requirements.txt)),)
+HOME_OF_PYTHON := $(ACTIVE)
+READY :=
+DEV := dev-packages
+endif
+export PATH := $(HOME_OF_PYTHON)/bin:$(PATH)
 export USER ?= $(shell id -u)
-export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export VIRTUAL_ENV := $(HOME_OF_PYTHON)
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_PYTHON
 unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_PREFIX
 .DEFAULT_GOAL := help
@@ -32,7 +45,7 @@ endif
 fail = { echo 'error: '$(1) >&2; exit 1; }
 
 .PHONY: setup
-setup: $(VENV)/.ready ## Install the pinned packages into .venv
+setup: $(READY) ## Install the pinned packages into .venv, unless the activated environment has them
 
 # .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
@@ -64,17 +77,24 @@ $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
 	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
 
+.PHONY: dev-packages
+dev-packages:
+	@[ "$(call has_pins,requirements-dev.txt)" ] \
+	  || $(call fail,"$(ACTIVE) lacks packages of the tests: pip install -r requirements-dev.txt")
+
 # CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
 .PHONY: pins
 pins: setup ## Upgrade all pins to the newest versions that pyproject.toml allows (needs the internet)
+	@command -v uv > /dev/null || $(call fail,"uv is missing: pip install uv")
 	@mkdir -p build && rm -f build/*.pins build/*.sorted
-	$(compile) pyproject.toml --group dev --output-file build/all.pins
-	$(compile) pyproject.toml --constraints build/all.pins --output-file build/run.pins
-	@export LC_ALL=C; for pins in all run; do grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$pins.pins | sort > build/$$pins.sorted; done
-	@{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt
-	@{ grep '^[#-]' requirements-dev.txt; LC_ALL=C comm -13 build/run.sorted build/all.sorted; } > build/requirements-dev.txt
-	@mv build/requirements*.txt . && git --no-pager diff --stat requirements*.txt
+	$(compile) pyproject.toml --group dev --group search --output-file build/all.pins
+	@set -e; export LC_ALL=C; for group in run dev search; do \
+	  $(compile) pyproject.toml $$([ $$group = run ] || echo --group $$group) -c build/all.pins --output-file build/$$group.pins; \
+	  grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$group.pins | sort > build/$$group.sorted; done; \
+	{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt; for file in requirements-{dev,search}.txt; do \
+	  name=$${file#*-}; { grep '^[#-]' $$file; comm -13 build/run.sorted build/$${name%.txt}.sorted; } > build/$$file; done
+	@mv build/requirements*.txt . && git --no-pager diff --stat 'requirements*.txt'
 
 # -- the pipeline -------------------------------------------------------------------------------------
 
@@ -126,17 +146,15 @@ explore: setup ## Look inside the network in data/, or of a run: make explore RU
 
 .PHONY: compare
 compare: setup ## Compare the experiments: changed params and results
-	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
-	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
-	@dvc exp list --name-only | grep -q . || echo "No experiments yet. Make one: dvc exp run -S temperature=0.7"
+	@python -m tools.compare
 
 .PHONY: reproduce
 reproduce: setup ## Rerun a recorded experiment and compare every byte: make reproduce RUN=<MLflow run id or name>
-	@python -m tools.reproduce "$(RUN)"
+	@$(if $(RUN),python -m tools.reproduce "$(RUN)",$(call fail,"RUN is missing: make reproduce RUN=<MLflow run id or name>"))
 
 .PHONY: register
-register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register RUN=<MLflow run id or name>
-	@python -m tools.register "$(RUN)"
+register: $(DEV) ## Register a run's model in MLflow: make register RUN=<MLflow run id or name>
+	@$(if $(RUN),python -m tools.register "$(RUN)",$(call fail,"RUN is missing: make register RUN=<MLflow run id or name>"))
 
 .PHONY: drawings
 drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
@@ -147,14 +165,14 @@ references: setup ## Write docs/params.md and docs/metrics.md from params.yaml a
 	@python -m docs.make.references
 
 .PHONY: bench
-bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)
+bench: $(DEV) ## Measure training and generation against transformers (ten minutes; nothing else should run)
 	python -m benchmarks.train
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then set -x; python -m benchmarks.train --device cuda; fi
 	python -m benchmarks.generate
 
 # DATA=FOLDER: the original experiment's stories; NANOGPT=FOLDER: a clone of nanoGPT; SHAPES=tiny: to try the script on a CPU
 .PHONY: gpu-report
-gpu-report: $(VENV)/.ready-dev ## Measure and test everything on one GPU, at most 8 minutes, no network: build/gpu-report/report.md
+gpu-report: $(DEV) ## Measure and test everything on one GPU, at most 8 minutes, no network: build/gpu-report/report.md
 	@$(if $(NANOGPT),NANOGPT="$(NANOGPT)") python -m benchmarks.gpu_report $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(filter file,$(origin DATA)),,--data "$(DATA)")
 
@@ -164,19 +182,19 @@ gpu-report: $(VENV)/.ready-dev ## Measure and test everything on one GPU, at mos
 PYTEST := python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(VENV)/.ready-dev ## The whole test suite
+test: $(DEV) ## The whole test suite
 	$(PYTEST)
 
 .PHONY: test-unit
-test-unit: $(VENV)/.ready-dev ## The quick tests: unit tests, and the rules of the source tree
+test-unit: $(DEV) ## The quick tests: unit tests, and the rules of the source tree
 	$(PYTEST) tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: test-gpu
-test-gpu: $(VENV)/.ready-dev ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)
+test-gpu: $(DEV) ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); the table is written to build/faults.md
+faults: $(DEV) ## The full fault-injection suite (about an hour); the table is written to build/faults.md
 	$(PYTEST) tests -m kind --write-table build/faults.md
 
 .PHONY: verify
@@ -185,19 +203,19 @@ verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of H
 
 .PHONY: compare-code
 compare-code: setup ## Compare a small run of HEAD with one of BASE: make compare-code BASE=main
-	@python -m tools.compare_code "$(BASE)"
+	@$(if $(BASE),python -m tools.compare_code "$(BASE)",$(call fail,"BASE is missing: make compare-code BASE=main"))
 
 .PHONY: lint
-lint: $(VENV)/.ready-dev ## Check style, types and the CI workflows
+lint: $(DEV) ## Check style, types and the CI workflows
 	ruff check .
 	ruff format --check .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	mypy
 
 .PHONY: hooks
-hooks: $(VENV)/.ready-dev ## Check style and types at each commit (pre-commit)
+hooks: $(DEV) ## Check style and types at each commit (pre-commit)
 	pre-commit install
 
 .PHONY: audit
-audit: $(VENV)/.ready-dev ## Look for known vulnerabilities in the pinned packages (needs the internet)
+audit: $(DEV) ## Look for known vulnerabilities in the pinned packages (needs the internet)
 	@pip-audit --disable-pip --no-deps --requirement requirements.txt || echo "pip-audit: see above; without internet nothing was checked"

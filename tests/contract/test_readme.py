@@ -67,11 +67,12 @@ def repro(reader: Reader) -> None:
 
 
 def compare(reader: Reader) -> None:
-    """The table has the experiment, its param that differs and its perplexity, and no checksum column."""
+    """The table has the commit and the experiment with its param that differs and its results, and fits 100 columns."""
     said = reader.type("make compare")
-    for word in ("| Experiment", EXPERIMENT, "max_samples", "perplexity"):
+    perplexity = json.loads((reader.project.folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))["perplexity"]
+    for word in ("main", EXPERIMENT, "max_samples=30", "perplexity", f"{perplexity:.4f}"):
         assert word in said
-    assert "data/" not in said.replace("data/evaluate/metrics.json", "").replace("data/train/metrics.json", "")
+    assert max(map(len, said.splitlines())) <= 100
 
 
 def explore(reader: Reader) -> None:
