@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def test_commands_name_what_exists(page: str) -> None:
         for target in re.findall(r"(?:^|&& )make ([a-z0-9-]+)", text):
             assert target in pages.targets(), text
         for module in re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", text):
-            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), text
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), text
         for key in re.findall(r"-S '?(\w+)=", text):
             assert key in PARAMS, text
         for stage in re.findall(r"dvc repro (?:-f )?(\w+)", text):
@@ -123,6 +125,21 @@ def test_links_lead_somewhere(page: str) -> None:
             for symbol in re.findall(r"`([A-Za-z_][\w.]*)`", text):
                 if not symbol.endswith(".py"):
                     assert set(symbol.split(".")) <= pages.defined(path), f"{symbol} is not in {name}"
+
+
+SCRIPTS = [
+    (page, *found) for page in pages.PAGES for found in pages.FENCE.findall(pages.read(page)) if found[0] in ("shell", "yaml")
+]
+
+
+@pytest.mark.parametrize(("page", "language", "text"), SCRIPTS)
+def test_scripts_that_are_not_run_here_are_parsed(page: str, language: str, text: str) -> None:
+    """A script for a cluster is one for bash, one for SkyPilot is YAML with a script in it; their keys and modules exist."""
+    script = text if language == "shell" else "\n".join(read_yaml(text)[key] for key in ("setup", "run"))
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(re.findall(r"-S '?(\w+)=", script)) <= PARAMS
+    assert "python -m" not in script or "python -m tools.search " in script
 
 
 @pytest.mark.kind("odd prompts")

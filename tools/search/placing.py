@@ -44,6 +44,8 @@ class Placing:
         else:
             cores = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, cpus * (parallel or 1))
             options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+        # Ray says at length, with addresses of machines, that a worker died, which is what it is there for
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             ray.init(**options)
         except Exception as error:  # whatever Ray raises; its text has names of machines

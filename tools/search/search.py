@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     given = {field.name: getattr(args, field.name) for field in fields(Settings) if getattr(args, field.name) is not None}
     given |= {"words": tuple(args.words)} if args.words else {}
     with only_one(args.name):
-        study = Study(args.name, given, params, args.storage)
+        study = Study(args.name, given, params, args.cpus_per_trial, args.storage)
         if wrong := [*metric_problems(study.settings.metric), *place_problems(bool(args.address))]:
             raise UserError("\n".join(wrong))
         runs = Runs(args.name)
@@ -125,7 +125,7 @@ class Search:
 
     def _begin(self, trial: FrozenTrial) -> None:
         """Place a trial; one that the stages would refuse fails here."""
-        point = {"threads": self.placing.cpus, **self.study.point(trial)}
+        point = self.study.point(trial)
         try:
             parse_params({**self.params, **point}, "its params:")
         except UserError as error:

@@ -14,7 +14,7 @@ from stages.common.errors import UserError
 from tools.search import __main__ as search
 from tools.search import node, trial
 
-SPEC = {"remote": "https://me:secret-word@git.invalid/x.git", "clone": [], "environment": {}, "commit": "HEAD", "prefix": ""}
+SPEC = {"remote": "/nowhere/me:secret-word@git", "clone": [], "environment": {}, "commit": "HEAD", "prefix": ""}
 
 
 @pytest.mark.parametrize(
