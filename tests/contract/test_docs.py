@@ -15,6 +15,7 @@ from typing import Any
 
 import pages
 import pytest
+from dvc.config_schema import REMOTE_SCHEMAS
 from source_tree import PARAMS, ROOT, STAGES
 
 from stages.common.params import parse_params, read_yaml
@@ -40,9 +41,16 @@ def test_commands_name_what_exists(page: str) -> None:
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_commands_are_understood(page: str, tmp_path: Path) -> None:
     """Programs have the options that a page gives them; `-S` sets what params.yaml may have; `make` reads the variables."""
+    kind = ""  # of the remote that was added last
     for command, _ in pages.commands(pages.read(page)):
         for words in pages.words(command):
             match words:
+                case ["dvc", "remote", "add" | "modify", *_, name, value]:
+                    _dvc(words[1:])
+                    if words[2] == "add":
+                        kind = value.partition("://")[0] if "://" in value else ""
+                    else:
+                        assert name in map(str, REMOTE_SCHEMAS[kind]), command
                 case ["dvc", *rest]:
                     for overrides in _sweep(_dvc(rest)):
                         shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
@@ -68,7 +76,7 @@ def _sweep(args: Any) -> list[list[str]]:
     """The experiments that `-S` makes: each the list of its changes."""
     from dvc.utils.hydra import get_hydra_sweeps
 
-    given = getattr(args, "params", None)
+    given = getattr(args, "set_param", None)
     return [list(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": given})] if given else []
 
 
@@ -99,7 +107,8 @@ def _mlflow(words: list[str]) -> None:
     while isinstance(command, click.Group):
         name, *words = words
         command = command.commands[name]
-    command.make_context(name, words, resilient_parsing=True)
+    known = {option for param in command.params for option in param.opts}
+    assert {word for word in words if word.startswith("-")} <= known, words
 
 
 @pytest.mark.parametrize("page", pages.PAGES)
