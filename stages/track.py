@@ -78,8 +78,7 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
         run.log(step, metrics)
     run.log(0, results.metrics)
     run.flush()
-    ran = journal.finished_stages(now)
-    run.stages(ran)
+    run.stages(ran := journal.finished_stages(now))
     by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
     outputs = provenance.outputs() if by_dvc else {}
     trained = ran.get("train") or journal.last_entry("train", params=params.model_dump())
@@ -118,18 +117,16 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
 def check_unedited() -> None:
     """Fail unless params, code and data are what they were for every stage: the run is to say what ran."""
     inputs.check()
-    if "DVC_STAGE" not in os.environ:
-        return
-    if found := pipeline.edited():
+    by_dvc = "DVC_STAGE" in os.environ
+    if by_dvc and (found := pipeline.edited()):
         raise UserError(
             f"edited since a stage ran: {', '.join(found)}. The run is not recorded as complete. Put it back, or leave it "
             "as it is, and run `dvc repro` again"
         )
-    if wrong := pipeline.recorded_otherwise(journal.finished_stages(session.session_id())):
-        texts = "; ".join(f"{stage} with {', '.join(found)}" for stage, found in wrong.items())
+    if by_dvc and (wrong := pipeline.recorded_otherwise(journal.finished_stages(session.session_id()))):
         raise UserError(
-            f"edited in the instant between a stage's end and DVC's look at it, so that DVC has recorded {texts}. The run is "
-            f"not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
+            f"edited in the instant before DVC looked at it: recorded is {'; '.join(wrong.values())}. The run "
+            f"is not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,8 +24,6 @@ from stages.sources.local_files import HUB_ID, existing, name_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-DECIDING = {CONFIG, TOKENIZER, VOCABULARY, MERGES}  # the files that are read beside the weights
-WEIGHT_ENDINGS = (INDEX, ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,23 @@ class Pretrained:
 
 
 def identify(init_from: str, revision: str | None) -> dict[str, Any]:
-    """Which network exactly `init_from` names: its commit on the Hub, or the checksums of a folder's files.
+    """Which network exactly `init_from` names: its commit on the Hub, or the checksums of what is read in a folder.
+
+    They are the same for what `write` makes of it, so a run can be made again from that.
 
     Raises:
-        UserError: there is no such network.
+        UserError: there is no such network, or it cannot be read.
     """
     folder = _folder(init_from)
     if folder is None:
         with explained(_wanted(init_from, revision)):
             return {"name": init_from, "revision": _hub(init_from, revision).revision}
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and _decides(path.name))
+    repository = _local(init_from, folder)
+    _, tokenizer = _describe(repository)
     with checksums.remembered() as sha256:
-        return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
+        files_read = {name: sha256(folder / name) for name in sorted(_names(repository))}
+    vocabulary = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
+    return {"name": repository.name, "files": files_read, "tokenizer": vocabulary}
 
 
 def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]) -> Pretrained:
@@ -107,10 +111,6 @@ def write(network: Pretrained | None, folder: Path) -> None:
     files.write_json(folder / "about.json", network.about | {"files": sums})
 
 
-def _decides(name: str) -> bool:
-    return name in DECIDING or name.endswith(WEIGHT_ENDINGS)
-
-
 def _folder(init_from: str) -> Path | None:
     """The folder that `init_from` names; None = a Hub id."""
     if path := existing(init_from):
@@ -153,20 +153,27 @@ def _open(repository: Repository, init_from: str, params: Mapping[str, Any]) -> 
     config, tokenizer = _describe(repository)
     shape = _shape(config, tokenizer)
     initial.check_shape(init_from, shape, params)
+    names = _names(repository)
     with _in_words(repository):
-        names = weight_files(repository.names, repository.fetch)
         paths = {name: repository.fetch(name) for name in names}
-        weights = read_weights(list(paths.values()))
-        check_weights(config, weights, paths[names[0]])
+        shards = [path for name, path in paths.items() if not name.endswith(".json")]
+        weights = read_weights(shards)
+        check_weights(config, weights, shards[0])
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise UserError(f"init_from: {init_from}: its weights are not finite numbers. Give another network")
     if more := config.vocab_size - tokenizer.vocab_size:
         print(f"init_from: {more:,} rows of the embedding belong to no token of the tokenizer: they are not used")
-    kept = [CONFIG]
-    if names[0] not in (WEIGHTS, PICKLED):
-        kept.append(f"{WEIGHTS if names[0].endswith('.safetensors') else PICKLED}{INDEX}")
     about = {"init_from": repository.name, "revision": repository.revision, "shape": shape}
-    return Pretrained(about, {name: repository.fetch(name) for name in kept} | paths, tokenizer)
+    return Pretrained(about, paths, tokenizer)
+
+
+def _names(repository: Repository) -> list[str]:
+    """The files that are read, the tokenizer's apart: the config, the index of the shards if there are any, the weights."""
+    with _in_words(repository):
+        names = weight_files(repository.names, repository.fetch)
+    if names[0] in (WEIGHTS, PICKLED):
+        return [CONFIG, *names]
+    return [CONFIG, f"{WEIGHTS if names[0].endswith('.safetensors') else PICKLED}{INDEX}", *names]
 
 
 def _describe(repository: Repository) -> tuple[GPT2Config, Tokenizer]:

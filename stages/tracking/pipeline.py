@@ -27,20 +27,20 @@ def edited() -> list[str]:
         return [f"{what} (since {stage} ran)" for stage, dep in deps for what in _names(dep.status())]
 
 
-def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """For each stage, what dvc.lock has that the stage did not run with: edited in the instant before DVC looked at it.
+def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each stage, in words, what dvc.lock has that it did not run with: edited in the instant before DVC looked at it.
 
     Args:
         ran: the journal's lines of the stages that ran. Nothing of theirs may be `edited`.
     """
     lock = read_yaml(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
-    found: dict[str, list[str]] = {}
+    found = {}
     for stage, line in ran.items():
         values, given = lock.get(stage, {}).get("params", {}).get("params.yaml", {}), line.get("ran_with", {})
         texts = [f"{key} {values[key]} (it was {given[key]})" for key in values if key in given and given[key] != values[key]]
-        texts += ["its code"] if "code" in line and stage in lock and line["code"] != inputs.Inputs.read(stage).code() else []
+        texts += ["other code"] if "code" in line and stage in lock and line["code"] != inputs.Inputs.read(stage).code() else []
         if texts:
-            found[stage] = texts
+            found[stage] = f"{stage} with {', '.join(texts)}"
     return found
 
 

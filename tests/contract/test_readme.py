@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pages
 import pytest
 from project import EXPERIMENT, Project
-from repository import committed
+from repository import COMMITTED, committed
 from source_tree import ROOT
 
 CLONE = "git clone https://github.com/OWNER/gpt2-pipeline && cd gpt2-pipeline"
@@ -169,6 +169,6 @@ def test_gpt2_small_is_the_original_experiment(target: str, data: str) -> None:
     assert "\nDATA ?= roneneldan/TinyStories\n" in makefile
     recipe = makefile.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").replace('"$(DATA)"', data)
     given = dict(word.split("=", 1) for word in recipe.split("dvc exp run")[1].split() if "=" in word)
-    values = read_yaml(pages.read("params.yaml")) | {key: read_yaml(value) for key, value in given.items()}
+    values = COMMITTED | {key: read_yaml(value) for key, value in given.items()}
     params = parse_params(values)
     assert (params.dataset, params.n_embd, params.vocabulary, params.epochs) == (data, 768, "full", 5)

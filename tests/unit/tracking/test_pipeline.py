@@ -33,7 +33,7 @@ def test_what_dvc_recorded_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"train": {"ran_with": {"epochs": 4, "dropout": 0.0}, "code": code}, "track": {"ran_with": {"a": 1}}}
     )
     assert pipeline.recorded_otherwise({"train": {"ran_with": {"epochs": 5, "seed": 1}}, "new": {}}) == {
-        "train": ["epochs 4 (it was 5)"]
+        "train": "train with epochs 4 (it was 5)"
     }
     (tmp_path / "code.py").write_text("one = 2\n", encoding="utf-8")
-    assert pipeline.recorded_otherwise({"train": {"ran_with": {}, "code": code}}) == {"train": ["its code"]}
+    assert pipeline.recorded_otherwise({"train": {"ran_with": {}, "code": code}}) == {"train": "train with other code"}
