@@ -86,7 +86,7 @@ def test_two_nodes_train_one_network(nodes: tuple[list[str], list[str], str, str
         return found
 
     def said(number: int) -> str:
-        return "".join((tmp_path / f"{number}-{place}.log").read_text(errors="replace")[-4000:] for place in (0, 1))
+        return "".join((tmp_path / f"{number}-{place}.log").read_text(errors="replace") for place in (0, 1))
 
     head, other = start(1)
     try:
@@ -101,7 +101,7 @@ def test_two_nodes_train_one_network(nodes: tuple[list[str], list[str], str, str
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 kill(process)
-    assert "resuming" in said(2) or "goes on" in said(2) or "from step" in said(2), said(2)
+    assert "going on from step" in said(2)
     assert losses(project) == pytest.approx(alone, rel=1e-4)
     assert losses(project) != alone, "two processes add in another order; equal bits would mean that one did it all"
     run = next(run for run in project.runs() if run.name == "two-nodes")

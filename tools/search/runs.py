@@ -10,9 +10,11 @@ from typing import Any
 
 from stages.common.errors import UserError
 from stages.tracking import store
+from stages.tracking.results import by_step
 from stages.tracking.run import COMPLETE, param_text
 
 NAME, TRIAL, PARENT, PRUNED, BEST = "search.name", "search.trial", "search.parent", "search.pruned", "search.best"
+(VAL_LOSS,) = by_step({"val_loss": 0.0})
 
 
 class Runs:
@@ -47,7 +49,7 @@ class Runs:
         """The validation losses that a trial has logged."""
         points: list[Any] = []
         if run := self._ids.get(experiment):
-            self._try(lambda: points.extend(self.client.get_metric_history(run, "val_loss")))
+            self._try(lambda: points.extend(self.client.get_metric_history(run, VAL_LOSS)))
         return [point.value for point in sorted(points, key=lambda point: point.step)]
 
     def complete(self, experiment: str, number: int) -> dict[str, float]:
@@ -79,7 +81,7 @@ class Runs:
 
         def write() -> None:
             self.client.set_tag(self._parent, BEST, experiment)
-            self.client.log_metric(self._parent, f"best_{metric}", value, step=step)
+            self.client.log_metric(self._parent, f"best/{metric.rpartition('/')[2]}", value, step=step)
 
         self._try(write)
 

@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> None:
     params = load_params(Params).model_dump()
     given = {field.name: getattr(args, field.name) for field in fields(Settings) if getattr(args, field.name) is not None}
     given |= {"words": tuple(args.words)} if args.words else {}
+    given |= {"metric": whole_name(args.metric)} if args.metric else {}
     with only_one(args.name):
         study = Study(args.name, given, params, args.cpus_per_trial, args.storage)
-        if wrong := [*metric_problems(study.settings.metric), *place_problems(bool(args.address))]:
+        if wrong := place_problems(bool(args.address)):
             raise UserError("\n".join(wrong))
         runs = Runs(args.name)
         if study.is_new and runs.exist():
@@ -200,14 +201,23 @@ def finish(study: Study, runs: Runs, total: int, is_cluster: bool) -> None:
         print(f"{pluralize(left, 'trial')} left: the same command goes on")
 
 
-def metric_problems(metric: str) -> list[str]:
-    """What is wrong with the metric, as far as the last results say which there are."""
-    with suppress(UserError):
-        known = results.metrics(session.project_root() / "data")
-        if metric not in known:
-            close = difflib.get_close_matches(metric, known, 1) or sorted(known)
-            return [f"--metric {metric}: no stage writes it. There is {', '.join(close)}"]
-    return []
+def whole_name(metric: str) -> str:
+    """A metric's name with its stage, which may be left out.
+
+    Raises:
+        UserError: no stage writes it, or several do, as far as the last results say.
+    """
+    try:
+        known = list(results.metrics(session.project_root() / "data"))
+    except UserError:
+        return metric
+    found = [name for name in known if metric in (name, name.partition("/")[2])]
+    if len(found) != 1:
+        close = found or difflib.get_close_matches(metric, known, 3, 0.3) or known
+        raise UserError(
+            f"--metric {metric}: {'several stages write' if found else 'no stage writes'} it. There is {', '.join(close)}"
+        )
+    return found[0]
 
 
 def place_problems(is_cluster: bool) -> list[str]:

@@ -36,7 +36,7 @@ class Settings:
     prune: Literal["none", "median", "hyperband"]
 
 
-DEFAULTS = Settings((), "nats_per_token", "minimize", "tpe", "none")
+DEFAULTS = Settings((), "evaluate/nats_per_token", "minimize", "tpe", "none")
 
 
 class Study:
