@@ -3,9 +3,25 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= auto
 VENV := .venv
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+SEARCH := $(VENV)/.ready-search
+HOME_OF_PYTHON := $(CURDIR)/$(VENV)
+
+# Without a .venv, an activated environment that has the pins is used as it is.
+ACTIVE := $(if $(wildcard $(VENV)),,$(or $(VIRTUAL_ENV),$(CONDA_PREFIX)))
+has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import re, sys; from importlib.metadata import version; \
+  pins = re.findall(r"(?m)^([\w.-]+)==([^\s;+]+)", open("$(1)").read()); \
+  sys.exit(any(version(name).partition("+")[0] != pin for name, pin in pins))' 2> /dev/null && echo yes)
+ifneq ($(and $(ACTIVE),$(call has_pins,requirements.txt)),)
+HOME_OF_PYTHON := $(ACTIVE)
+READY :=
+DEV := dev-packages
+SEARCH := search-packages
+endif
+export PATH := $(HOME_OF_PYTHON)/bin:$(PATH)
 export USER ?= $(shell id -u)
-export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export VIRTUAL_ENV := $(HOME_OF_PYTHON)
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_PYTHON
 unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_PREFIX
 .DEFAULT_GOAL := help
@@ -30,11 +46,15 @@ or_pip = $(if $(filter auto,$(TORCH)),|| { echo "uv failed: installing with pip"
 install = $(VENV)/bin/python -m pip install --quiet uv && $(VENV)/bin/uv pip install --python $(VENV) $(backend) -r $(1) $(or_pip)
 endif
 fail = { echo 'error: '$(1) >&2; exit 1; }
+# an installer may end well and have installed nothing here; without the packages of PYTHONPATH (-I) that shows
+lacks := "the installer ended without an error, but $(VENV) lacks packages (see above). Was it told to install elsewhere, or nothing? \
+  Look at pip config list and PIP_*, delete $(VENV), and run the same command again"
+check = $(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch' || $(call fail,$(lacks))
 
 .PHONY: setup
-setup: $(VENV)/.ready ## Install the pinned packages into .venv
+setup: $(READY) ## Install the pinned packages into .venv, unless the activated environment has them
 
-# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,34 +67,41 @@ $(VENV)/.ready: requirements.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
 	@$(call install,requirements.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt
+	@$(check)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@$(call install,requirements-dev.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
+	@$(check)
 	@touch $(VENV)/.ready $@
+
+.PHONY: dev-packages search-packages
+dev-packages search-packages:
+	@[ "$(call has_pins,requirements-$(@:-packages=).txt)" ] \
+	  || $(call fail,"$(ACTIVE) lacks packages for this: pip install -r requirements-$(@:-packages=).txt")
 
 # An interruption may damage .venv, so .ready goes first, here too; requirements-dev.txt need not be installed again afterwards.
 $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@echo "Installing what a search needs into $(VENV): 0.4 GB of disk"
 	@$(call install,requirements-search.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
+	@$(check) && $(VENV)/bin/python -I -c "import optuna, ray" || $(call fail,$(lacks))
 	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
 
 # CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
 .PHONY: pins
 pins: setup ## Upgrade all pins to the newest versions that pyproject.toml allows (needs the internet)
+	@command -v uv > /dev/null || $(call fail,"uv is missing: pip install uv")
 	@mkdir -p build && rm -f build/*.pins build/*.sorted
-	$(compile) pyproject.toml --group dev --output-file build/all.pins
-	$(compile) pyproject.toml --constraints build/all.pins --output-file build/run.pins
-	@export LC_ALL=C; for pins in all run; do grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$pins.pins | sort > build/$$pins.sorted; done
-	@{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt
-	@{ grep '^[#-]' requirements-dev.txt; LC_ALL=C comm -13 build/run.sorted build/all.sorted; } > build/requirements-dev.txt
-	@mv build/requirements*.txt . && git --no-pager diff --stat requirements*.txt
+	$(compile) pyproject.toml --group dev --group search --output-file build/all.pins
+	@set -e; export LC_ALL=C; for group in run dev search; do \
+	  $(compile) pyproject.toml $$([ $$group = run ] || echo --group $$group) -c build/all.pins --output-file build/$$group.pins; \
+	  grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$group.pins | sort > build/$$group.sorted; done; \
+	{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt; for file in requirements-{dev,search}.txt; do \
+	  name=$${file#*-}; { grep '^[#-]' $$file; comm -13 build/run.sorted build/$${name%.txt}.sorted; } > build/$$file; done
+	@mv build/requirements*.txt . && git --no-pager diff --stat 'requirements*.txt'
 
 # -- the pipeline -------------------------------------------------------------------------------------
 
@@ -111,7 +138,7 @@ gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not meas
 ARGS ?= -n try --trials 8 -S 'learning_rate=tag(log, interval(0.0003, 0.03))' -S 'n_embd=choice(48, 96)' \
   -S n_layer=2 -S n_head=4 -S max_samples=2000 -S epochs=1
 .PHONY: search
-search: $(VENV)/.ready-search ## Search the params, each trial an experiment: make search ARGS="-n lr --trials 20 -S ..."
+search: $(SEARCH) ## Search the params, each trial an experiment: make search ARGS="-n lr --trials 20 -S ..."
 	@python -m tools.search $(ARGS)
 
 # -- the runs -----------------------------------------------------------------------------------------
@@ -126,17 +153,15 @@ explore: setup ## Look inside the network in data/, or of a run: make explore RU
 
 .PHONY: compare
 compare: setup ## Compare the experiments: changed params and results
-	@dvc exp show --md --only-changed --hide-workspace --drop '.*\.py|data/.*|requirements.txt|model/.*|stages/.*' \
-	  --keep 'perplexity|floor_ratio|val_loss' --sort-by data/evaluate/metrics.json:perplexity --no-pager
-	@dvc exp list --name-only | grep -q . || echo "No experiments yet. Make one: dvc exp run -S temperature=0.7"
+	@python -m tools.compare
 
 .PHONY: reproduce
 reproduce: setup ## Rerun a recorded experiment and compare every byte: make reproduce RUN=<MLflow run id or name>
-	@python -m tools.reproduce "$(RUN)"
+	@$(if $(RUN),python -m tools.reproduce "$(RUN)",$(call fail,"RUN is missing: make reproduce RUN=<MLflow run id or name>"))
 
 .PHONY: register
-register: $(VENV)/.ready-dev ## Register a run's model in MLflow: make register RUN=<MLflow run id or name>
-	@python -m tools.register "$(RUN)"
+register: $(DEV) ## Register a run's model in MLflow: make register RUN=<MLflow run id or name>
+	@$(if $(RUN),python -m tools.register "$(RUN)",$(call fail,"RUN is missing: make register RUN=<MLflow run id or name>"))
 
 .PHONY: drawings
 drawings: setup ## Draw the figures of docs/how-a-gpt-2-works.md from the trained network
@@ -147,14 +172,14 @@ references: setup ## Write docs/params.md and docs/metrics.md from params.yaml a
 	@python -m docs.make.references
 
 .PHONY: bench
-bench: $(VENV)/.ready-dev ## Measure training and generation against transformers (ten minutes; nothing else should run)
+bench: $(DEV) ## Measure training and generation against transformers (ten minutes; nothing else should run)
 	python -m benchmarks.train
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then set -x; python -m benchmarks.train --device cuda; fi
 	python -m benchmarks.generate
 
 # DATA=FOLDER: the original experiment's stories; NANOGPT=FOLDER: a clone of nanoGPT; SHAPES=tiny: to try the script on a CPU
 .PHONY: gpu-report
-gpu-report: $(VENV)/.ready-dev ## Measure and test everything on one GPU, at most 8 minutes, no network: build/gpu-report/report.md
+gpu-report: $(DEV) ## Measure and test everything on one GPU, at most 8 minutes, no network: build/gpu-report/report.md
 	@$(if $(NANOGPT),NANOGPT="$(NANOGPT)") python -m benchmarks.gpu_report $(if $(SHAPES),--shapes $(SHAPES)) \
 	  $(if $(filter file,$(origin DATA)),,--data "$(DATA)")
 
@@ -164,20 +189,20 @@ gpu-report: $(VENV)/.ready-dev ## Measure and test everything on one GPU, at mos
 PYTEST := python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(VENV)/.ready-dev ## The whole test suite
+test: $(DEV) ## The whole test suite
 	$(PYTEST)
 
 .PHONY: test-unit
-test-unit: $(VENV)/.ready-dev ## The quick tests: unit tests, and the rules of the source tree
+test-unit: $(DEV) ## The quick tests: unit tests, and the rules of the source tree
 	$(PYTEST) tests/unit tests/contract -m 'not slow and not extra'
 
 .PHONY: test-gpu
-test-gpu: $(VENV)/.ready-dev ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)
+test-gpu: $(DEV) ## GPU tests: determinism, resume after kill -9, no host-device syncs (skipped without a GPU)
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(VENV)/.ready-dev ## The full fault-injection suite (about an hour); rewrites the table in docs/reliability.md
-	$(PYTEST) tests -m kind --write-table docs/reliability.md
+faults: $(DEV) ## The full fault-injection suite (about an hour); the table is written to build/faults.md
+	$(PYTEST) tests -m kind --write-table build/faults.md
 
 .PHONY: verify
 verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of HEAD and compare every file
@@ -185,19 +210,19 @@ verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of H
 
 .PHONY: compare-code
 compare-code: setup ## Compare a small run of HEAD with one of BASE: make compare-code BASE=main
-	@python -m tools.compare_code "$(BASE)"
+	@$(if $(BASE),python -m tools.compare_code "$(BASE)",$(call fail,"BASE is missing: make compare-code BASE=main"))
 
 .PHONY: lint
-lint: $(VENV)/.ready-dev ## Check style, types and the CI workflows
+lint: $(DEV) ## Check style, types and the CI workflows
 	ruff check .
 	ruff format --check .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	mypy
 
 .PHONY: hooks
-hooks: $(VENV)/.ready-dev ## Check style and types at each commit (pre-commit)
+hooks: $(DEV) ## Check style and types at each commit (pre-commit)
 	pre-commit install
 
 .PHONY: audit
-audit: $(VENV)/.ready-dev ## Look for known vulnerabilities in the pinned packages (needs the internet)
+audit: $(DEV) ## Look for known vulnerabilities in the pinned packages (needs the internet)
 	@pip-audit --disable-pip --no-deps --requirement requirements.txt || echo "pip-audit: see above; without internet nothing was checked"

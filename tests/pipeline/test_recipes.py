@@ -15,7 +15,12 @@ from reference import Reference
 from stage_runs import ROOT, environment
 
 pytestmark = pytest.mark.slow
-CHECKED = ("test_architecture.py", "test_layers.py", "test_docs.py")  # the contract tests that read the code
+CHECKED = (
+    "test_architecture.py",
+    "test_layers.py",
+    "test_docs.py",
+    "test_references.py",
+)  # the contract tests that read the code
 MOST_LINES = 40  # changed for rotary positions
 ROTARY = """
 import torch
@@ -69,10 +74,12 @@ def blocks(recipe: str) -> list[tuple[str, str]]:
 
 
 def follow(folder: Path, recipe: str) -> None:
-    """Apply a recipe's diffs one after the other. Where the page lists failing tests, exactly these fail; in the end, none."""
+    """Apply a recipe's diffs and run its commands. Where it lists failing tests, exactly these fail; in the end, none."""
     for language, block in blocks(recipe):
         if language == "diff":
             subprocess.run(["git", "apply", "-"], input=block, cwd=folder, text=True, check=True)
+        elif language == "sh":
+            python(folder, *block.split()[1:])
         else:
             assert failing(folder) == set(block.split())
     assert not failing(folder)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -38,11 +41,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *words: str, target: str = "setup", fails: str = "") -> subprocess.CompletedProcess[str]:
+def make(
+    folder: Path, *words: str, target: str = "setup", fails: str = "", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run make in the folder with the program as the Python."""
     command = ["make", target, "PYTHON=./interpreter", *words]
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PIP_TARGET": "/elsewhere", "FAILS": fails}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PIP_TARGET": "/elsewhere", "FAILS": fails}
+    return subprocess.run(command, cwd=folder, env=own | dict(env or {}), capture_output=True, text=True, check=False)
 
 
 def calls(folder: Path) -> list[str]:
@@ -78,7 +83,36 @@ def test_a_build_that_was_asked_for_is_not_replaced(folder: Path) -> None:
     assert calls(folder)[-1] == UV.replace("auto", "cu126")
 
 
-@pytest.mark.parametrize("broken", ["pip install", "tools/installed.py"])
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_an_activated_environment_with_the_pins_is_used(variable: str, used: bool, folder: Path) -> None:
+    """Without a .venv the targets use the environment that is activated, if it has every pin; else they make .venv."""
+    (folder / "requirements.txt").write_text(f"pytest=={version('pytest') if used else '0.1'}\n")
+    (folder / "requirements-dev.txt").write_text("no-such-package==1.0\n")
+    (folder / "mine" / "bin").mkdir(parents=True)
+    (folder / "mine" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "mine" / "bin" / "python").chmod(0o755)
+    active = {variable: str(folder / "mine")}
+    done = make(folder, env=active)
+    assert done.returncode == 0, done.stderr
+    assert (folder / ".venv").exists() is not used
+    if used:
+        assert not calls(folder)
+        dev = make(folder, target="lint", env=active)
+        assert f"error: {folder}/mine lacks packages for this: pip install -r requirements-dev.txt" in dev.stderr
+
+
+@pytest.mark.parametrize(("target", "word"), [("reproduce", "RUN"), ("register", "RUN"), ("compare-code", "BASE")])
+def test_what_must_be_named_is_asked_for(target: str, word: str, folder: Path) -> None:
+    """A target without its run or commit says what to type, instead of looking for one without a name."""
+    make(folder)
+    make(folder, target=".venv/.ready-dev")
+    done = make(folder, target=target)
+    assert done.returncode != 0
+    assert f"error: {word} is missing: make {target} {word}=" in done.stderr
+
+
+@pytest.mark.parametrize("broken", ["pip install", "import datasets"])
 def test_an_unfinished_installation_begins_again(broken: str, folder: Path) -> None:
     """What an interruption leaves, or what cannot be imported in the end, is not taken for an installation."""
     assert make(folder, fails=broken).returncode != 0
