@@ -24,7 +24,7 @@ FOREIGN = ("GIT_", "DVC_", "PYTHON", "OMP_NUM_THREADS")  # variables of Ray's pr
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a trial; return its metrics, or the line that says why it failed.
 
-    A trial that was killed with its node goes on in the clone that it left, if it comes back to that machine.
+    A trial that was killed with its node is resumed in the clone that it left, if it comes back to that machine.
 
     Args:
         spec: see `placing.Placing.spec`.
