@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: see `placing.Placing.spec`.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray's way to cancel; a shell's background jobs ignore it
     place = Path(spec["place"] or Path(tempfile.gettempdir(), f"search-{os.getuid()}"), spec["name"])
     try:
         if not place.exists():
