@@ -93,13 +93,15 @@ $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
 .PHONY: pins
 pins: setup ## Upgrade all pins to the newest versions that pyproject.toml allows (needs the internet)
+	@command -v uv > /dev/null || $(call fail,"uv is missing: pip install uv")
 	@mkdir -p build && rm -f build/*.pins build/*.sorted
-	$(compile) pyproject.toml --group dev --output-file build/all.pins
-	$(compile) pyproject.toml --constraints build/all.pins --output-file build/run.pins
-	@export LC_ALL=C; for pins in all run; do grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$pins.pins | sort > build/$$pins.sorted; done
-	@{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt
-	@{ grep '^[#-]' requirements-dev.txt; LC_ALL=C comm -13 build/run.sorted build/all.sorted; } > build/requirements-dev.txt
-	@mv build/requirements*.txt . && git --no-pager diff --stat requirements*.txt
+	$(compile) pyproject.toml --group dev --group search --output-file build/all.pins
+	@set -e; export LC_ALL=C; for group in run dev search; do \
+	  $(compile) pyproject.toml $$([ $$group = run ] || echo --group $$group) -c build/all.pins --output-file build/$$group.pins; \
+	  grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$group.pins | sort > build/$$group.sorted; done; \
+	{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt; for file in requirements-{dev,search}.txt; do \
+	  name=$${file#*-}; { grep '^[#-]' $$file; comm -13 build/run.sorted build/$${name%.txt}.sorted; } > build/$$file; done
+	@mv build/requirements*.txt . && git --no-pager diff --stat 'requirements*.txt'
 
 # -- the pipeline -------------------------------------------------------------------------------------
 
@@ -199,8 +201,8 @@ test-gpu: $(DEV) ## GPU tests: determinism, resume after kill -9, no host-device
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(DEV) ## The full fault-injection suite (about an hour); rewrites the table in docs/reliability.md
-	$(PYTEST) tests -m kind --write-table docs/reliability.md
+faults: $(DEV) ## The full fault-injection suite (about an hour); the table is written to build/faults.md
+	$(PYTEST) tests -m kind --write-table build/faults.md
 
 .PHONY: verify
 verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of HEAD and compare every file

@@ -133,6 +133,7 @@ def words(project: Project) -> set[str]:
     return {text.split()[1] for text in texts}
 
 
+@pytest.mark.readme("dvc exp run -S dataset=my.txt")
 def test_a_changed_file_is_a_change(tmp_path: Path) -> None:
     """A local file: unchanged, nothing runs; edited, put back, read by a temporary experiment, replaced by another: each time
     the stories are those of the file as it is. Gone, it is an error, and never the old stories."""
