@@ -10,8 +10,9 @@ HOME_OF_PYTHON := $(CURDIR)/$(VENV)
 
 # Without a .venv, an activated environment that has the pins is used as it is.
 ACTIVE := $(if $(wildcard $(VENV)),,$(or $(VIRTUAL_ENV),$(CONDA_PREFIX)))
-has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import sys; sys.path.insert(0, "tools"); import installed; \
-  print("" if installed.missing(open("$(1)").read()) else "yes")' 2> /dev/null)
+has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import re, sys; from importlib.metadata import version; \
+  pins = re.findall(r"(?m)^([\w.-]+)==([^\s;+]+)", open("$(1)").read()); \
+  sys.exit(any(version(name).partition("+")[0] != pin for name, pin in pins))' 2> /dev/null && echo yes)
 ifneq ($(and $(ACTIVE),$(call has_pins,requirements.txt)),)
 HOME_OF_PYTHON := $(ACTIVE)
 READY :=
@@ -45,11 +46,15 @@ or_pip = $(if $(filter auto,$(TORCH)),|| { echo "uv failed: installing with pip"
 install = $(VENV)/bin/python -m pip install --quiet uv && $(VENV)/bin/uv pip install --python $(VENV) $(backend) -r $(1) $(or_pip)
 endif
 fail = { echo 'error: '$(1) >&2; exit 1; }
+# an installer may end well and have installed nothing here; without the packages of PYTHONPATH (-I) that shows
+lacks := "the installer ended without an error, but $(VENV) lacks packages (see above). Was it told to install elsewhere, or nothing? \
+  Look at pip config list and PIP_*, delete $(VENV), and run the same command again"
+check = $(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch' || $(call fail,$(lacks))
 
 .PHONY: setup
 setup: $(READY) ## Install the pinned packages into .venv, unless the activated environment has them
 
-# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is made again, from
+# .ready is there from the end of an installation to the start of the next one. Without it .venv may be damaged and is recreated, from
 # what pip and uv have kept of their downloads.
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -62,13 +67,13 @@ $(VENV)/.ready: requirements.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
 	@$(call install,requirements.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt
+	@$(check)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@$(call install,requirements-dev.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
+	@$(check)
 	@touch $(VENV)/.ready $@
 
 .PHONY: dev-packages search-packages
@@ -81,20 +86,22 @@ $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@echo "Installing what a search needs into $(VENV): 0.4 GB of disk"
 	@$(call install,requirements-search.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
+	@$(check) && $(VENV)/bin/python -I -c "import optuna, ray" || $(call fail,$(lacks))
 	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
 
 # CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
 .PHONY: pins
 pins: setup ## Upgrade all pins to the newest versions that pyproject.toml allows (needs the internet)
+	@command -v uv > /dev/null || $(call fail,"uv is missing: pip install uv")
 	@mkdir -p build && rm -f build/*.pins build/*.sorted
-	$(compile) pyproject.toml --group dev --output-file build/all.pins
-	$(compile) pyproject.toml --constraints build/all.pins --output-file build/run.pins
-	@export LC_ALL=C; for pins in all run; do grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$pins.pins | sort > build/$$pins.sorted; done
-	@{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt
-	@{ grep '^[#-]' requirements-dev.txt; LC_ALL=C comm -13 build/run.sorted build/all.sorted; } > build/requirements-dev.txt
-	@mv build/requirements*.txt . && git --no-pager diff --stat requirements*.txt
+	$(compile) pyproject.toml --group dev --group search --output-file build/all.pins
+	@set -e; export LC_ALL=C; for group in run dev search; do \
+	  $(compile) pyproject.toml $$([ $$group = run ] || echo --group $$group) -c build/all.pins --output-file build/$$group.pins; \
+	  grep -Ev '^(cuda-|nvidia-(cu|nccl|nv)|pip=|triton=)' build/$$group.pins | sort > build/$$group.sorted; done; \
+	{ grep '^#' requirements.txt; cat build/run.sorted; } > build/requirements.txt; for file in requirements-{dev,search}.txt; do \
+	  name=$${file#*-}; { grep '^[#-]' $$file; comm -13 build/run.sorted build/$${name%.txt}.sorted; } > build/$$file; done
+	@mv build/requirements*.txt . && git --no-pager diff --stat 'requirements*.txt'
 
 # -- the pipeline -------------------------------------------------------------------------------------
 
@@ -194,8 +201,8 @@ test-gpu: $(DEV) ## GPU tests: determinism, resume after kill -9, no host-device
 	python -m pytest tests/gpu -v
 
 .PHONY: faults
-faults: $(DEV) ## The full fault-injection suite (about an hour); rewrites the table in docs/reliability.md
-	$(PYTEST) tests -m kind --write-table docs/reliability.md
+faults: $(DEV) ## The full fault-injection suite (about an hour); the table is written to build/faults.md
+	$(PYTEST) tests -m kind --write-table build/faults.md
 
 .PHONY: verify
 verify: setup ## Check DVC's cache; run a tiny pipeline in two clean clones of HEAD and compare every file

@@ -78,10 +78,10 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
         run.log(step, metrics)
     run.log(0, results.metrics)
     run.flush()
-    run.stages(journal.finished_stages(now))
+    run.stages(ran := journal.finished_stages(now))
     by_dvc = "DVC_STAGE" in os.environ  # of stages run by hand neither dvc.lock nor the journal knows anything
     outputs = provenance.outputs() if by_dvc else {}
-    trained = journal.last_entry("train", params=params.model_dump())
+    trained = ran.get("train") or journal.last_entry("train", params=params.model_dump())
     facts = provenance.machine() | trained["facts"] if trained else {}
     others = [stage for stage in pipeline.stages() if stage != "track"] if by_dvc else []
     run.cached(others, outputs.get("data/train/model", ""), facts)
@@ -117,11 +117,16 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
 def check_unedited() -> None:
     """Fail unless params, code and data are what they were for every stage: the run is to say what ran."""
     inputs.check()
-    ran = journal.finished_stages(session.session_id())
-    if "DVC_STAGE" in os.environ and (found := pipeline.edited() + pipeline.recorded_otherwise(ran)):
+    by_dvc = "DVC_STAGE" in os.environ
+    if by_dvc and (found := pipeline.edited()):
         raise UserError(
             f"edited since a stage ran: {', '.join(found)}. The run is not recorded as complete. Put it back, or leave it "
             "as it is, and run `dvc repro` again"
+        )
+    if by_dvc and (wrong := pipeline.recorded_otherwise(journal.finished_stages(session.session_id()))):
+        raise UserError(
+            f"edited in the instant before DVC looked at it: recorded is {'; '.join(wrong.values())}. The run "
+            f"is not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
         )
 
 

@@ -6,6 +6,7 @@ it is done, and fails if anything is not what it was: then DVC records nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,12 @@ class Inputs:
             {path.as_posix(): _state(path) for dep in entry.get("deps", []) for path in _files(Path(dep))},
         )
 
+    def code(self) -> str:
+        """One checksum of all the code."""
+        return hashlib.sha256(
+            repr(sorted(pair for pair in self.files.items() if isinstance(pair[1], str))).encode()
+        ).hexdigest()
+
     def differences(self, now: Inputs) -> list[str]:
         """What differs, in words."""
         pairs = {key: (_value(self.params, key), _value(now.params, key)) for key in {**self.params, **now.params}}
@@ -63,11 +70,7 @@ _at_start = Inputs()
 
 
 def note() -> None:
-    """Look at the inputs of the stage that DVC has started in this process.
-
-    Raises:
-        UserError: a source file was edited while the stage started: it is not known what of it was imported.
-    """
+    """Look at the inputs of the stage that DVC has started in this process."""
     global _stage, _at_start
     _stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     _at_start = Inputs.read(_stage) if _stage else Inputs()
@@ -96,11 +99,7 @@ def written_into(found: Sequence[str], ending: str) -> bool:
 
 
 def check() -> None:
-    """Fail if anything was edited.
-
-    Raises:
-        UserError: it was; the message names it.
-    """
+    """Fail if anything was edited."""
     if found := edited():
         more = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise UserError(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
@@ -88,7 +88,7 @@ class TrainParams(ModelParams):
     grad_accumulation: Size
     stride: Size
     learning_rate: Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False, strict=True)]
-    min_learning_rate: Annotated[str | int, PlainValidator(_fraction)]
+    min_learning_rate: Annotated[Annotated[str, Field(pattern=r"^\d+/\d+$")] | Literal[0], BeforeValidator(_fraction)]
     warmup_steps: Whole
     weight_decay: NotNegative
     grad_clip: NotNegative

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,8 +24,6 @@ from stages.sources.local_files import HUB_ID, existing, name_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-DECIDING = {CONFIG, TOKENIZER, VOCABULARY, MERGES}  # the files that are read beside the weights
-WEIGHT_ENDINGS = (INDEX, ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,22 @@ class Pretrained:
 
 
 def identify(init_from: str, revision: str | None) -> dict[str, Any]:
-    """Which network exactly `init_from` names: its commit on the Hub, or the checksums of a folder's files.
+    """Which network exactly `init_from` names: its commit on the Hub, or the checksums of what is read in a folder.
+
+    They are the same for what `write` makes of it, so a run can be made again from that.
 
     Raises:
-        UserError: there is no such network.
+        UserError: there is no such network, or it cannot be read.
     """
     folder = _folder(init_from)
-    if folder is None:
-        with explained(_wanted(init_from, revision)):
-            return {"name": init_from, "revision": _hub(init_from, revision).revision}
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and _decides(path.name))
+    with _repository(init_from, revision) as repository:
+        if folder is None:
+            return {"name": init_from, "revision": repository.revision}
+        _, tokenizer = _describe(repository)
     with checksums.remembered() as sha256:
-        return {"name": name_of(init_from), "files": {path.name: sha256(path) for path in paths}}
+        files_read = {name: sha256(folder / name) for name in sorted(_names(repository))}
+    vocabulary = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
+    return {"name": repository.name, "files": files_read, "tokenizer": vocabulary}
 
 
 def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]) -> Pretrained:
@@ -72,24 +75,14 @@ def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]
     Raises:
         UserError: there is no such network, it cannot be read, or it is another one than the params describe.
     """
-    folder = _folder(init_from)
-    if folder is not None:
-        return _open(
-            Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath), init_from, params
-        )
-    with explained(_wanted(init_from, revision)):
-        return _open(_hub(init_from, revision), init_from, params)
+    with _repository(init_from, revision) as repository:
+        return _open(repository, init_from, params)
 
 
 def shape_of(init_from: str, revision: str | None) -> dict[str, Any]:
     """The params that the network decides, and its context as `block_size`; see `open_network`, which has the same errors."""
-    folder = _folder(init_from)
-    if folder is not None:
-        config, tokenizer = _describe(_local(init_from, folder))
-    else:
-        with explained(_wanted(init_from, revision)):
-            config, tokenizer = _describe(_hub(init_from, revision))
-    return _shape(config, tokenizer)
+    with _repository(init_from, revision) as repository:
+        return _shape(*_describe(repository))
 
 
 def write(network: Pretrained | None, folder: Path) -> None:
@@ -107,10 +100,6 @@ def write(network: Pretrained | None, folder: Path) -> None:
     files.write_json(folder / "about.json", network.about | {"files": sums})
 
 
-def _decides(name: str) -> bool:
-    return name in DECIDING or name.endswith(WEIGHT_ENDINGS)
-
-
 def _folder(init_from: str) -> Path | None:
     """The folder that `init_from` names; None = a Hub id."""
     if path := existing(init_from):
@@ -126,16 +115,18 @@ def _folder(init_from: str) -> Path | None:
     )
 
 
-def _local(init_from: str, folder: Path) -> Repository:
-    return Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath)
-
-
-def _wanted(init_from: str, revision: str | None) -> Wanted:
+@contextmanager
+def _repository(init_from: str, revision: str | None) -> Iterator[Repository]:
+    """Where the network is; what the Hub's libraries raise in the block is explained."""
+    if (folder := _folder(init_from)) is not None:
+        yield Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath)
+        return
     without = (
         f"To do without the Hub: fetch the network where there is one (hf download {init_from} --local-dir FOLDER) "
         "and give that folder as init_from"
     )
-    return Wanted("init_from", "init_revision", "network", init_from, revision, without)
+    with explained(Wanted("init_from", "init_revision", "network", init_from, revision, without)):
+        yield _hub(init_from, revision)
 
 
 def _hub(init_from: str, revision: str | None) -> Repository:
@@ -144,7 +135,7 @@ def _hub(init_from: str, revision: str | None) -> Repository:
     info = HfApi().model_info(init_from, revision=revision, timeout=TIMEOUT)
     commit = info.sha
     if commit is None:
-        raise UserError(f"init_from: the Hub names no commit of {init_from}. Give init_revision as a commit")
+        raise UserError(f"init_from: the Hub returned no commit for {init_from}. Give init_revision as a commit")
     names = {file.rfilename for file in info.siblings or []}
     return Repository(init_from, commit, names, lambda name: Path(hf_hub_download(init_from, name, revision=commit)))
 
@@ -153,20 +144,27 @@ def _open(repository: Repository, init_from: str, params: Mapping[str, Any]) -> 
     config, tokenizer = _describe(repository)
     shape = _shape(config, tokenizer)
     initial.check_shape(init_from, shape, params)
+    names = _names(repository)
     with _in_words(repository):
-        names = weight_files(repository.names, repository.fetch)
         paths = {name: repository.fetch(name) for name in names}
-        weights = read_weights(list(paths.values()))
-        check_weights(config, weights, paths[names[0]])
+        shards = [path for name, path in paths.items() if not name.endswith(".json")]
+        weights = read_weights(shards)
+        check_weights(config, weights, shards[0])
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise UserError(f"init_from: {init_from}: its weights are not finite numbers. Give another network")
     if more := config.vocab_size - tokenizer.vocab_size:
         print(f"init_from: {more:,} rows of the embedding belong to no token of the tokenizer: they are not used")
-    kept = [CONFIG]
-    if names[0] not in (WEIGHTS, PICKLED):
-        kept.append(f"{WEIGHTS if names[0].endswith('.safetensors') else PICKLED}{INDEX}")
     about = {"init_from": repository.name, "revision": repository.revision, "shape": shape}
-    return Pretrained(about, {name: repository.fetch(name) for name in kept} | paths, tokenizer)
+    return Pretrained(about, paths, tokenizer)
+
+
+def _names(repository: Repository) -> list[str]:
+    """The files that are read, the tokenizer's apart: the config, the index of the shards if there are any, the weights."""
+    with _in_words(repository):
+        names = weight_files(repository.names, repository.fetch)
+    if names[0] in (WEIGHTS, PICKLED):
+        return [CONFIG, *names]
+    return [CONFIG, f"{WEIGHTS if names[0].endswith('.safetensors') else PICKLED}{INDEX}", *names]
 
 
 def _describe(repository: Repository) -> tuple[GPT2Config, Tokenizer]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.common import inputs
 from stages.common.params import read_yaml
 
 PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
@@ -26,22 +27,20 @@ def edited() -> list[str]:
         return [f"{what} (since {stage} ran)" for stage, dep in deps for what in _names(dep.status())]
 
 
-def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Params that dvc.lock has with another value than the stages ran with: edited in the instant before DVC looked at them.
+def recorded_otherwise(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each stage, in words, what dvc.lock has that it did not run with: edited in the instant before DVC looked at it.
 
     Args:
-        ran: the journal's lines of the stages that ran.
+        ran: the journal's lines of the stages that ran. Nothing of theirs may be `edited`.
     """
     lock = read_yaml(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
-    found = []
+    found = {}
     for stage, line in ran.items():
-        values = lock.get(stage, {}).get("params", {}).get("params.yaml", {})
-        given = line.get("ran_with", {})
-        found += [
-            f"{key}: {stage} ran with {given[key]}, dvc.lock has {values[key]} (dvc repro -f {stage})"
-            for key in values
-            if key in given and given[key] != values[key]
-        ]
+        values, given = lock.get(stage, {}).get("params", {}).get("params.yaml", {}), line.get("ran_with", {})
+        texts = [f"{key} {values[key]} (it was {given[key]})" for key in values if key in given and given[key] != values[key]]
+        texts += ["other code"] if "code" in line and stage in lock and line["code"] != inputs.Inputs.read(stage).code() else []
+        if texts:
+            found[stage] = f"{stage} with {', '.join(texts)}"
     return found
 
 

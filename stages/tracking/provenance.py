@@ -1,4 +1,4 @@
-"""Provenance: what defines an experiment (params, code, data, machine) and the facts needed to make it again."""
+"""Provenance: what defines an experiment (params, code, data, machine) and the facts needed to rerun it."""
 
 from __future__ import annotations
 
@@ -206,7 +206,13 @@ def override_word(value: Any) -> str:
         return f"[{','.join(map(override_word, value))}]"
     if not isinstance(value, str):
         return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    if re.fullmatch(r"[A-Za-z][\w./@-]*( [\w./@-]+)*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):
+    if re.fullmatch(r"[A-Za-z][\w./@-]*( [\w./@-]+)*", value, re.ASCII) and value.lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    ):
         return value
     value = value.replace("${", "$\\{")  # the same text, see `Params.prompts`; DVC would look for a key of that name
     return '"' + re.sub(r'(\\*)("|$)', lambda end: end[1] * 2 + ('\\"' if end[2] else ""), value) + '"'

@@ -92,14 +92,7 @@ def connect() -> tuple[Any, str]:
 
 
 def search_runs(client: Any, experiment_id: str, filter_string: str = "", **options: Any) -> list[Any]:
-    """All runs that a search finds: MLflow's client gives a page of 1,000 at most.
-
-    Args:
-        client: MLflow's.
-        experiment_id: of our experiment.
-        filter_string: MLflow's filter.
-        options: of the client's own search_runs.
-    """
+    """All runs that a search finds, by MLflow's filter: its client gives a page of 1,000 at most."""
     found: list[Any] = []
     page = client.search_runs([experiment_id], filter_string, **options)
     while page:
@@ -133,11 +126,11 @@ def explain(error: Exception) -> str:
     if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and "exceeds" in reason:
         return f"it does not take what the run has to log ({reason[:300]}). Its store is in order: report this."
     if database():
-        todo = "Put back a copy, or move it away: a new one is made"
+        todo = "Restore a backup, or move the file away and a new one will be created"
     else:
         todo = "If it is right, start its server; or unset MLFLOW_TRACKING_URI to use mlflow.db here"
     shown = f"{type(error).__name__}: {reason[:300]}{'...' if len(reason) > 300 else ''}"
-    return f"the store {shown_uri()} does not answer as it should ({shown}). {todo}."
+    return f"the store {shown_uri()} returned an error ({shown}). {todo}."
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
@@ -178,7 +171,7 @@ def _try_sqlite(path: Path) -> bool:
     except sqlite3.Error as error:
         raise UserError(
             f"the MLflow store {path} cannot be used: {error}. End the program that holds it, make it writable for this user, "
-            f"put back a copy, or move it away (a new one is made). {NOTHING_LOST}"
+            f"restore a backup, or move it away (a new one is created). {NOTHING_LOST}"
         ) from error
     return bool(tables)
 

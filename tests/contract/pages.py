@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PAGES = [
     "mlruns/README.md",
 ]
 SHELL = ("", "sh", "bash", "console")  # languages of a fence that holds commands; pictures and output are ```text
-NEEDS = re.compile(r"# needs (the Hub|a GPU)")
+NEEDS = re.compile(r"needs (the Hub|a GPU)")
 INDENTED = re.compile(r"(?:^|(?<=\n\n))(?: {4}[^\n]*\n(?:[ ]*\n)*)+")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -26,17 +27,51 @@ def read(page: str) -> str:
 
 
 def commands(text: str) -> Iterator[tuple[str, bool]]:
-    """Each command of a page's blocks, and whether it is marked as needing the Hub or a GPU.
+    """Each command of a page's blocks and its tables' columns `command`, and whether it is said to need the Hub or a GPU.
 
-    A block is indented by four spaces or fenced. A block that begins with a file's name shows the tree and holds no command.
+    A block is indented by four spaces or fenced. A command goes on in the next line after a backslash or within quotes.
     """
     for block in _blocks(text):
-        lines = re.sub(r"\\\n\s*", "", block).splitlines()
-        if not (ROOT / block.split()[0].rstrip(":")).exists():
-            for line in lines:
-                command = re.split(r"\s+# ", line)[0].strip()
-                if command and not command.startswith("#"):
+        command = ""
+        for line in re.sub(r"\\\n\s*", "", block).splitlines():
+            command += re.split(r"(?:^|\s+)# ", line)[0].strip()
+            if _quotes_fit(command):
+                if command:
                     yield command, bool(NEEDS.search(line))
+                command = ""
+            else:
+                command += "\n"
+        assert not command, f"a quote is not closed: {command}"
+    column = -1
+    for line in FENCE.sub("", text).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if "command" in cells:
+            column = cells.index("command")
+        elif not cells:
+            column = -1
+        elif column >= 0:
+            yield from ((command, bool(NEEDS.search(line))) for command in re.findall(r"`([^`]+)`", cells[column]))
+
+
+def words(command: str) -> Iterator[list[str]]:
+    """The words of each program that a command starts, without the variables set before it."""
+    found = shlex.shlex(re.sub(r"<([\w ]+)>", r"\1", command), posix=True, punctuation_chars="|&;")
+    found.whitespace_split = True
+    programs: list[list[str]] = [[]]
+    for word in found:
+        if set(word) <= set("|&;"):
+            programs.append([])
+        elif programs[-1] or not re.fullmatch(r"[A-Z_]+=.*", word):
+            programs[-1].append(word)
+    yield from filter(None, programs)
+
+
+def _quotes_fit(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
 
 
 def _blocks(text: str) -> Iterator[str]:

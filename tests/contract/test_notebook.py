@@ -31,9 +31,9 @@ def test_settings_are_in_the_first_code_cell() -> None:
 
 
 def test_one_placeholder_for_the_owner() -> None:
-    """The badges of README and notebook, and the notebook's settings, have the same placeholder, which the README explains."""
+    """The README's address and the notebook's badge and settings have the same placeholder, which the README explains."""
     badge = "https://colab.research.google.com/github/OWNER/gpt2-pipeline/blob/main/notebooks/colab.ipynb"
-    assert badge in pages.read("README.md")
+    assert "https://github.com/OWNER/gpt2-pipeline" in pages.read("README.md")
     assert badge in BOOK.cells[0].source
     assert 'OWNER = "OWNER"' in CODE[0]
     assert "replace OWNER" in pages.read("README.md")

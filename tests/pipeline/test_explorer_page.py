@@ -138,8 +138,8 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
     assert len(facts) == 4, "the true probability is beside it"
 
 
-def test_tokens_are_coloured_by_three_measures(shown: Page) -> None:
-    """The tokens can be coloured by surprise, by the text's freedom and by the network's error."""
+def test_tokens_are_colored_by_three_measures(shown: Page) -> None:
+    """The tokens can be colored by surprise, by the text's freedom and by the network's error."""
 
     script = "return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor).join()"
     found = []
@@ -165,7 +165,7 @@ def test_a_head_draws_its_weights(shown: Page, tokenizer: Tokenizer, net: GPT2) 
         "return [...data].filter((_, at) => at % 4 === 0)"
     )
     order = np.corrcoef(weights.sqrt().flatten(), red)[0, 1]
-    assert abs(order) > 0.9, "the stronger the weight, the further the colour is from the page's"
+    assert abs(order) > 0.9, "the stronger the weight, the further the color is from the page's"
     shown.run("document.querySelectorAll('#attention .token')[9].click()")
     row = [int(byte) for byte in shown.find("#attention .arcs").get_attribute("data-weights").split()]
     assert row == pytest.approx((weights[9] * 255).tolist(), abs=0.6)

@@ -55,7 +55,6 @@ def test_plots_diff_draws_both_curves(project: Project) -> None:
     assert page.count(f'"{EXPERIMENT}"') >= 4
 
 
-@pytest.mark.readme("dvc exp run -S max_samples=250000")
 def test_metrics_diff_has_both_perplexities(project: Project) -> None:
     """`dvc metrics diff` has the perplexities of both commits."""
     said = project.dvc("metrics", "diff", "main", EXPERIMENT)

@@ -150,6 +150,7 @@ print("pinned", all("==" in package for package in needed))
 """
 
 
+@pytest.mark.readme("make register RUN=<run>")
 def test_register(project: Project, mine: LoggedRun) -> None:
     """The registered model is the run's, from DVC's cache, not the work tree's; transformers loads it with the same weights.
 

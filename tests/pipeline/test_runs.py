@@ -83,6 +83,7 @@ def test_explore_fetches_the_page_of_a_run(project: Project, capsys: pytest.Capt
             explore.of_run("nobody")
 
 
+@pytest.mark.readme("dvc exp run -S temperature=0.7")
 def test_experiment_takes_its_training_from_the_cache(project: Project) -> None:
     """Another temperature: what ran before comes from DVC's run cache, only `generate` runs, and the run is complete.
 

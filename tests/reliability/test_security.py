@@ -30,8 +30,6 @@ def test_no_file_is_run() -> None:
     """No source file reads or writes pickle in any form, evaluates text, or hands text to a shell."""
     for path in sources():
         text = path.read_text(encoding="utf-8")
-        if text.count("pickle.") == text.count("pickle.UnpicklingError"):
-            text = text.replace("import pickle\n", "")  # only the name of the error that torch.load raises
         for node in ast.walk(ast.parse(text)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from stage_runs import write_params
 
 from stages import download, identify
 from stages.common import files
 from stages.common.errors import UserError
+from stages.corpus.tokenizer import Tokenizer
 from stages.sources import checksums
 from stages.sources.hub import commit
 
@@ -174,16 +176,22 @@ def test_a_file_in_the_folder_that_dvc_cannot_read() -> None:
     Path("mine/notes").symlink_to("nowhere")
     run("mine")
     Path("mine/more.txt").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"more\.txt leads nowhere"):
+    with pytest.raises(UserError, match=r"more\.txt is a broken or circular link"):
         run("mine")
 
 
-def network(path: str, text: str = "{}") -> Path:
-    """A folder with the files of a network, as far as this stage looks at them."""
-    Path(path).mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "training_args.json"):
-        Path(path, name).write_text(text, encoding="utf-8")
-    return Path(path)
+def network(path: str, weights: str = "1", tokenizer: str = "") -> Path:
+    """A folder with the files of a network, as far as this stage looks at them; `tokenizer`: the characters it knows."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = Tokenizer.gpt2()
+    pruned, _ = known.prune(np.isin(np.arange(known.vocab_size), known.encode(tokenizer)))
+    shape = {"vocab_size": pruned.vocab_size, "n_positions": 8, "n_layer": 1, "n_head": 1, "n_embd": 8}
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", **shape}), encoding="utf-8")
+    (folder / "model.safetensors").write_text(weights, encoding="utf-8")
+    (folder / "tokenizer.json").write_text(pruned.to_json(), encoding="utf-8")
+    (folder / "training_args.bin").write_text(weights, encoding="utf-8")
+    return folder
 
 
 def test_a_changed_network_is_a_change(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,10 +199,14 @@ def test_a_changed_network_is_a_change(capsys: pytest.CaptureFixture[str]) -> No
     colleague without it uses what `dvc pull` has brought; gone, it is an error."""
     network("net")
     first = run(init_from="net")["init_from"]
-    assert set(first["files"]) == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert (set(first), set(first["files"])) == ({"name", "files", "tokenizer"}, {"config.json", "model.safetensors"})
     assert (os.readlink(identify.INIT_LINK), os.readlink(identify.LINK)) == ("../../net", "source.json")
-    network("net", "[]")
-    assert run(init_from="net")["init_from"] != first
+    network("net", "2")
+    second = run(init_from="net")["init_from"]
+    assert (second["files"] != first["files"], second["tokenizer"]) == (True, first["tokenizer"])
+    network("net", "2", tokenizer=" the cat")
+    third = run(init_from="net")["init_from"]
+    assert third["tokenizer"] != first["tokenizer"]
     assert "init_from" not in run(init_from=None)
     assert os.readlink(identify.INIT_LINK) == "source.json"
     Path("net").rename("away")
@@ -202,7 +214,7 @@ def test_a_changed_network_is_a_change(capsys: pytest.CaptureFixture[str]) -> No
         run(init_from="net")
     files.write_json(identify.SOURCE, {"dataset": "storybook", "init_from": {"name": "theirs", "files": {"config.json": "0"}}})
     assert run(init_from="theirs")["init_from"]["files"] == {"config.json": "0"}
-    assert "theirs is not here: the weights that were fetched from it are used" in capsys.readouterr().out
+    assert "theirs does not exist here: the weights that were fetched from it are used" in capsys.readouterr().out
 
 
 def test_a_recorded_commit_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +237,7 @@ def test_what_training_has_put_in_the_networks_place_changes_nothing() -> None:
     network("data/train/model")
     first = run(init_from="data/train/model")
     assert os.readlink(identify.INIT_LINK) == "source.json", "not the folder, which changes with each training"
-    network("data/train/model", "[]")
+    network("data/train/model", "2")
     assert run(init_from="data/train/model") == first
     with pytest.raises(UserError, match=r"cp -r data/train/model my-network"):
         download.main(argparse.Namespace())

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import re
 import secrets
+from contextlib import suppress
 
 from stages.common import command
 from stages.common.errors import UserError
@@ -47,37 +48,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--name", required=True, type=name, help="its experiments are NAME-0, NAME-1 ...")
     parser.add_argument("--trials", required=True, type=count, help="how many there are to be in all, earlier ones included")
     parser.add_argument("-S", dest="words", action="append", metavar="KEY=VALUES", help=f"a param and what to try{new}")
-    parser.add_argument("--metric", help=f"which of data/*/metrics.json (default: nats_per_token){new}")
+    parser.add_argument("--metric", help=f"one of docs/metrics.md (default: evaluate/nats_per_token){new}")
     parser.add_argument("--direction", choices=["minimize", "maximize"], help=f"default: minimize{new}")
     parser.add_argument("--sampler", choices=["tpe", "random", "grid"], help=f"default: tpe{new}")
     parser.add_argument("--prune", choices=["median", "hyperband"], help=f"stop bad trials early, by their val_loss{new}")
     parser.add_argument("--parallel", type=count, help="trials at a time (default: as many as there is room for)")
     parser.add_argument("--cpus-per-trial", type=count, default=1, help="cores, and `threads` (default: 1)")
-    parser.add_argument("--gpus-per-trial", type=float, help="may be a share, as 0.5 (default: 1 where there are GPUs)")
+    parser.add_argument("--gpus-per-trial", type=share, help="may be a share, as 0.5 (default: 1 where there are GPUs)")
     parser.add_argument("--address", default="", help="of a Ray cluster, or auto (default: Ray on this machine)")
     parser.add_argument("--storage", default="", help="the study's database, as sqlite:///file (default: search.db here)")
 
 
 def name(text: str) -> str:
-    """A name that is one for git, DVC, MLflow and the shell.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
+    """A name that is one for git, DVC, MLflow and the shell."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,40}", text):
         raise argparse.ArgumentTypeError(f"{text!r}: take letters, digits, - and _, beginning with a letter")
     return text
 
 
 def count(text: str) -> int:
-    """A number of things.
+    """A number of things."""
+    if not (text.isdecimal() and 0 < int(text) <= 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 100000")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number of GPUs: 0, 1, 2, ..., or a part of one.
 
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    if not (text.isdecimal() and 0 < int(text) <= 100_000):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 100000")
-    return int(text)
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1 or value in range(1, 1025):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to 1, or a whole one")
 
 
 if __name__ == "__main__":

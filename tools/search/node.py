@@ -40,6 +40,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         outcome = {"error": f"on its node: {error}"}
     shutil.rmtree(place, ignore_errors=True)
+    Path(f"{place}.lock").unlink(missing_ok=True)
     return outcome
 
 
@@ -54,13 +55,12 @@ def check(spec: dict[str, Any]) -> list[str]:
 
 
 def fetch(spec: dict[str, Any], place: Path) -> None:
-    """Clone the commit, whole or not at all.
-
-    Raises:
-        ValueError: git refused. The address, which may hold a password, is not in the message.
-    """
+    """Clone the commit, whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
+    begun = f".{place.name}."
+    for left in place.parent.glob(f"{begun}*"):  # by an attempt that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=begun, dir=place.parent))
 
     def git(*words: str, where: Path = new, **more: Any) -> None:
         same_bytes = ("-c", "core.autocrlf=false", "-c", "advice.detachedHead=false")

@@ -39,11 +39,16 @@ class Placing:
     def __init__(self, address: str, cpus: int, gpus: float | None, parallel: int | None) -> None:
         self.is_cluster = bool(address)
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
-        if address:
-            options["address"] = address
-        else:
-            cores = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, cpus * (parallel or 1))
-            options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+        options["address"] = address or "local"  # not the cluster that RAY_ADDRESS may name
+        if not address:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            options |= {
+                "num_cpus": max(cores, cpus * (parallel or 1)),
+                "include_dashboard": False,
+                "object_store_memory": 80 * 2**20,
+            }
+        # Ray says at length, with addresses of machines, that a worker died, which is what it is there for
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             ray.init(**options)
         except Exception as error:  # whatever Ray raises; its text has names of machines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from stages.common.errors import UserError
 from stages.tracking import store
+from stages.tracking.results import by_step
 from stages.tracking.run import COMPLETE, param_text
 
 NAME, TRIAL, PARENT, PRUNED, BEST = "search.name", "search.trial", "search.parent", "search.pruned", "search.best"
+(VAL_LOSS,) = by_step({"val_loss": 0.0})
 
 
 class Runs:
@@ -23,6 +26,7 @@ class Runs:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self.client, self.experiment_id = store.as_user_error(store.connect)
         self._ids: dict[str, str] = {}  # of the trials' runs, by the name of the experiment
         self._parent = ""
@@ -38,15 +42,14 @@ class Runs:
         self._try(lambda: self._begin(settings))
 
     def watch(self, experiment: str, number: int) -> None:
-        """Tag a trial's run as soon as it is there."""
-        if experiment not in self._ids:
-            self._try(lambda: self._find(experiment, number))
+        """Tag a trial's run as soon as it is there; a trial whose node has died gets another one, and the first is deleted."""
+        self._try(lambda: self._find(experiment, number))
 
     def losses(self, experiment: str) -> list[float]:
         """The validation losses that a trial has logged."""
         points: list[Any] = []
         if run := self._ids.get(experiment):
-            self._try(lambda: points.extend(self.client.get_metric_history(run, "curves/val_loss")))
+            self._try(lambda: points.extend(self.client.get_metric_history(run, VAL_LOSS)))
         return [point.value for point in sorted(points, key=lambda point: point.step)]
 
     def complete(self, experiment: str, number: int) -> dict[str, float]:
@@ -78,7 +81,7 @@ class Runs:
 
         def write() -> None:
             self.client.set_tag(self._parent, BEST, experiment)
-            self.client.log_metric(self._parent, f"best_{metric}", value, step=step)
+            self.client.log_metric(self._parent, f"best/{metric.rpartition('/')[2]}", value, step=step)
 
         self._try(write)
 
@@ -106,12 +109,16 @@ class Runs:
 
     def _find(self, experiment: str, number: int) -> None:
         wanted, newest = f"attributes.run_name = '{experiment}'", ["attributes.start_time DESC"]
-        found = self.client.search_runs([self.experiment_id], wanted, order_by=newest, max_results=1)
-        for run in found:
-            tags = {NAME: self.name, TRIAL: str(number), "mlflow.parentRunId": self._parent}
-            for key, value in tags.items():
-                self.client.set_tag(run.info.run_id, key, value)
-            self._ids[experiment] = run.info.run_id
+        found = self.client.search_runs([self.experiment_id], wanted, order_by=newest)
+        if not found or found[0].info.run_id == self._ids.get(experiment):
+            return
+        tags = {NAME: self.name, TRIAL: str(number), "mlflow.parentRunId": self._parent}
+        for key, value in tags.items():
+            self.client.set_tag(found[0].info.run_id, key, value)
+        self._ids[experiment] = found[0].info.run_id
+        for run in found[1:]:
+            if (run.data.tags.get(NAME), run.data.tags.get(COMPLETE)) == (self.name, "no"):
+                self.client.delete_run(run.info.run_id)
 
     def _try(self, action: Callable[[], None]) -> None:
         try:

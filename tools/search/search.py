@@ -38,17 +38,14 @@ CODE = "code"  # the study's attribute with the code that its first trials ran
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check everything, search, report.
-
-    Raises:
-        UserError: something is missing or wrong; then no trial has begun.
-    """
+    """Check everything, search, report."""
     params = load_params(Params).model_dump()
     given = {field.name: getattr(args, field.name) for field in fields(Settings) if getattr(args, field.name) is not None}
     given |= {"words": tuple(args.words)} if args.words else {}
+    given |= {"metric": whole_name(args.metric)} if args.metric else {}
     with only_one(args.name):
-        study = Study(args.name, given, params, args.storage)
-        if wrong := [*metric_problems(study.settings.metric), *place_problems(bool(args.address))]:
+        study = Study(args.name, given, params, args.cpus_per_trial, args.storage)
+        if wrong := place_problems(bool(args.address)):
             raise UserError("\n".join(wrong))
         runs = Runs(args.name)
         if study.is_new and runs.exist():
@@ -125,7 +122,7 @@ class Search:
 
     def _begin(self, trial: FrozenTrial) -> None:
         """Place a trial; one that the stages would refuse fails here."""
-        point = {"threads": self.placing.cpus, **self.study.point(trial)}
+        point = self.study.point(trial)
         try:
             parse_params({**self.params, **point}, "its params:")
         except UserError as error:
@@ -200,14 +197,23 @@ def finish(study: Study, runs: Runs, total: int, is_cluster: bool) -> None:
         print(f"{pluralize(left, 'trial')} left: the same command goes on")
 
 
-def metric_problems(metric: str) -> list[str]:
-    """What is wrong with the metric, as far as the last results say which there are."""
-    with suppress(UserError):
-        known = results.by_key(results.metrics(session.project_root() / "data"))
-        if metric not in known:
-            close = difflib.get_close_matches(metric, known, 1) or sorted(known)
-            return [f"--metric {metric}: no stage writes it. There is {', '.join(close)}"]
-    return []
+def whole_name(metric: str) -> str:
+    """A metric's name with its stage, which may be left out.
+
+    Raises:
+        UserError: no stage writes it, or several do, as far as the last results say.
+    """
+    try:
+        known = list(results.metrics(session.project_root() / "data"))
+    except UserError:
+        return metric
+    found = [name for name in known if metric in (name, name.partition("/")[2])]
+    if len(found) != 1:
+        close = found or difflib.get_close_matches(metric, known, 3, 0.3) or known
+        raise UserError(
+            f"--metric {metric}: {'several stages write' if found else 'no stage writes'} it. There is {', '.join(close)}"
+        )
+    return found[0]
 
 
 def place_problems(is_cluster: bool) -> list[str]:
@@ -233,11 +239,7 @@ def place_problems(is_cluster: bool) -> list[str]:
 
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """Hold the search's lock: two that go on with one study would run its trials twice.
-
-    Raises:
-        UserError: it runs already.
-    """
+    """Hold the search's lock: two that go on with one study would run its trials twice."""
     path = session.dvc_tmp() / "search" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -36,7 +36,7 @@ class Settings:
     prune: Literal["none", "median", "hyperband"]
 
 
-DEFAULTS = Settings((), "nats_per_token", "minimize", "tpe", "none")
+DEFAULTS = Settings((), "evaluate/nats_per_token", "minimize", "tpe", "none")
 
 
 class Study:
@@ -46,16 +46,17 @@ class Study:
         name: of the search.
         given: the settings that were typed; a new study has defaults for the others.
         params: those of params.yaml.
+        threads: of each trial that does not search for their number.
         uri: of the database; "" = search.db in the main checkout.
 
     Raises:
         UserError: the database does not answer, the settings are not those of the study, or the space cannot be read.
     """
 
-    def __init__(self, name: str, given: Mapping[str, Any], params: Mapping[str, Any], uri: str = "") -> None:
+    def __init__(self, name: str, given: Mapping[str, Any], params: Mapping[str, Any], threads: int, uri: str = "") -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", module="optuna")
-        self.name = name
+        self.name, self._threads = name, threads
         try:
             self._storage = optuna.storages.get_storage(uri or store.sqlite_uri(session.project_root() / "search.db"))
             names = optuna.get_all_study_names(self._storage)
@@ -146,7 +147,7 @@ class Study:
 
     def point(self, trial: FrozenTrial) -> dict[str, Any]:
         """The params that a trial sets."""
-        return {**self.space.fixed, **{key: trial.params[key] for key in self.space.searched}}
+        return {"threads": self._threads, **self.space.fixed, **{key: trial.params[key] for key in self.space.searched}}
 
     def experiment(self, trial: FrozenTrial) -> str:
         """The name of a trial's experiment and run."""

@@ -53,7 +53,6 @@ class Trial:
                 return {"error": f"no stage wrote the metric {self.spec['metric']}"}
             if why := self._type(lock.fileno(), "exp", "push", "--force", *self.spec["push"], "origin", self.name):
                 return {"error": f"it ran, but was not pushed: {why}"}
-        Path(f"{self.spec['folder']}.lock").unlink(missing_ok=True)
         return {"metrics": found}
 
     def stop_with(self, pipe: Any) -> None:

@@ -14,7 +14,7 @@ from stages.common.errors import UserError
 from tools.search import __main__ as search
 from tools.search import node, trial
 
-SPEC = {"remote": "https://me:secret-word@git.invalid/x.git", "clone": [], "environment": {}, "commit": "HEAD", "prefix": ""}
+SPEC = {"remote": "/nowhere/me:secret-word@git", "clone": [], "environment": {}, "commit": "HEAD", "prefix": ""}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,16 @@ def test_a_name_is_one_for_git_and_mlflow(name: str) -> None:
     """Another one is refused with what is allowed."""
     with pytest.raises(argparse.ArgumentTypeError, match="letters, digits"):
         search.name(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("count", "0"), ("count", "-1"), ("count", "x"), ("share", "1.5"), ("share", "nan")]
+)
+def test_a_number_is_one_that_there_can_be(kind: str, text: str) -> None:
+    """No trials, half a core, one and a half GPUs: refused with what is allowed; half a GPU is one for two trials."""
+    with pytest.raises(argparse.ArgumentTypeError, match="give a number"):
+        getattr(search, kind)(text)
+    assert (search.share("0.5"), search.share("2"), search.count("3")) == (0.5, 2.0, 3)
 
 
 def test_ray_on_this_machine_wants_a_token() -> None:

@@ -21,7 +21,7 @@ from tools.search.space import Choice, Interval
         ("dropout=interval(0, 1)", Interval(0.0, 1.0)),
         ("n_embd=interval(64, 256)", Interval(64, 256)),  # its value in params.yaml is a whole number
         ("max_samples=tag(int, log, interval(100, 10000))", Interval(100, 10000, log=True)),
-        ("top_k=int(interval(1, 50))", Interval(1.0, 50.0)),
+        ("top_k=int(interval(1, 50))", Interval(1, 50)),
         ("n_embd=choice(96, 192)", Choice((96, 192))),
         ("learning_rate=0.001,0.003", Choice((0.001, 0.003))),
         ("position=choice(sinusoidal, learned)", Choice(("sinusoidal", "learned"))),
@@ -46,7 +46,7 @@ def test_a_word_is_read_as_hydra_has_it(word: str, dimension: object) -> None:
     ("word", "said"),
     [
         ("n_heads=2,3", "params.yaml has no key n_heads; did you mean n_head?"),
-        ("+colour=1,2", "none can be added or removed"),
+        ("+color=1,2", "none can be added or removed"),
         ("~seed", "none can be added or removed"),
         ("seed", "Write one of: key=value, key=choice(1, 2)"),
         ("n_embd=choice(96", "Write one of"),

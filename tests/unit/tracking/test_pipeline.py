@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.common import inputs
 from stages.tracking import pipeline
 
 
@@ -19,13 +20,20 @@ def test_the_stages_are_those_of_dvc_yaml(tmp_path: Path, monkeypatch: pytest.Mo
     assert pipeline.measured() == ["train"]
 
 
-def test_a_param_that_dvc_recorded_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value in dvc.lock that is not the one that the stage ran with is named, with the command that mends it."""
+def test_what_dvc_recorded_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A param in dvc.lock, or code, that is not what the stage ran with is named with the stage."""
     text = "stages:\n  train: {params: {params.yaml: {epochs: 4, seed: 1, dropout: 0}}}\n  track: {}\n"
     (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  train: {cmd: a, deps: [code.py, data/a.npy]}\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("epochs: 4\n", encoding="utf-8")
+    (tmp_path / "code.py").write_text("one = 1\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    code = inputs.Inputs.read("train").code()
     assert not pipeline.recorded_otherwise(
-        {"train": {"ran_with": {"epochs": 4, "dropout": 0.0}}, "track": {"ran_with": {"a": 1}}}
+        {"train": {"ran_with": {"epochs": 4, "dropout": 0.0}, "code": code}, "track": {"ran_with": {"a": 1}}}
     )
-    (found,) = pipeline.recorded_otherwise({"train": {"ran_with": {"epochs": 5, "seed": 1}}, "new": {}})
-    assert found == "epochs: train ran with 5, dvc.lock has 4 (dvc repro -f train)"
+    assert pipeline.recorded_otherwise({"train": {"ran_with": {"epochs": 5, "seed": 1}}, "new": {}}) == {
+        "train": "train with epochs 4 (it was 5)"
+    }
+    (tmp_path / "code.py").write_text("one = 2\n", encoding="utf-8")
+    assert pipeline.recorded_otherwise({"train": {"ran_with": {}, "code": code}}) == {"train": "train with other code"}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -16,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 from gpt2_folder import NETWORK
-from stage_runs import call_stage, write_params
+from repository import digests
+from stage_runs import call_stage, environment, run_stage, write_params
 
 from model import hf
 from stages import evaluate, generate, train
@@ -172,3 +176,21 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
     assert all(torch.equal(kept[name], start[name]) for name in start)
     assert ran(folder, evaluate)["gain_over_initial"] == 0
     assert "Overfitted" in (folder / "data/evaluate/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_that_was_killed_ends_with_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    """kill -9 with `keep: best`: started again it goes on from a checkpoint, to the same bytes as one that was not killed."""
+    folder = project(keep="best", epochs=2, eval_every=4, checkpoint_every=5, learning_rate=0.1, min_learning_rate=0.1)
+    killed = Path(shutil.copytree(folder, tmp_path / "killed"))
+    assert run_stage(folder, "train", "--no-log").returncode == 0
+    words = [sys.executable, "-m", "stages.train", "--no-log"]
+    with subprocess.Popen(words, cwd=killed, env=environment(killed), stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(killed.glob(".checkpoints/*/step-*-*.safetensors")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode < 0, "it was too late"
+    again = run_stage(killed, "train", "--no-log")
+    assert "going on from step" in again.stdout, again.stderr
+    assert digests(killed / "data/train") == digests(folder / "data/train")
+    assert json.loads((killed / "data/train/metrics.json").read_text())["best_step"] > 0
