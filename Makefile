@@ -5,16 +5,19 @@ TORCH ?= auto
 VENV := .venv
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
+SEARCH := $(VENV)/.ready-search
 HOME_OF_PYTHON := $(CURDIR)/$(VENV)
 
 # Without a .venv, an activated environment that has the pins is used as it is.
 ACTIVE := $(if $(wildcard $(VENV)),,$(or $(VIRTUAL_ENV),$(CONDA_PREFIX)))
-has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import sys; sys.path.insert(0, "tools"); import installed; \
-  print("" if installed.missing(open("$(1)").read()) else "yes")' 2> /dev/null)
+has_pins = $(shell "$(ACTIVE)/bin/python" -I -c 'import re, sys; from importlib.metadata import version; \
+  pins = re.findall(r"(?m)^([\w.-]+)==([^\s;+]+)", open("$(1)").read()); \
+  sys.exit(any(version(name).partition("+")[0] != pin for name, pin in pins))' 2> /dev/null && echo yes)
 ifneq ($(and $(ACTIVE),$(call has_pins,requirements.txt)),)
 HOME_OF_PYTHON := $(ACTIVE)
 READY :=
 DEV := dev-packages
+SEARCH := search-packages
 endif
 export PATH := $(HOME_OF_PYTHON)/bin:$(PATH)
 export USER ?= $(shell id -u)
@@ -43,6 +46,10 @@ or_pip = $(if $(filter auto,$(TORCH)),|| { echo "uv failed: installing with pip"
 install = $(VENV)/bin/python -m pip install --quiet uv && $(VENV)/bin/uv pip install --python $(VENV) $(backend) -r $(1) $(or_pip)
 endif
 fail = { echo 'error: '$(1) >&2; exit 1; }
+# an installer may end well and have installed nothing here; without the packages of PYTHONPATH (-I) that shows
+lacks := "the installer ended without an error, but $(VENV) lacks packages (see above). Was it told to install elsewhere, or nothing? \
+  Look at pip config list and PIP_*, delete $(VENV), and run the same command again"
+check = $(VENV)/bin/python -I -c 'import datasets, dvc, mlflow, torch' || $(call fail,$(lacks))
 
 .PHONY: setup
 setup: $(READY) ## Install the pinned packages into .venv, unless the activated environment has them
@@ -60,27 +67,27 @@ $(VENV)/.ready: requirements.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes, 2 GB of disk, with CUDA's libraries 7 GB"
 	@$(call install,requirements.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt
+	@$(check)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@$(call install,requirements-dev.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-dev.txt
+	@$(check)
 	@touch $(VENV)/.ready $@
+
+.PHONY: dev-packages search-packages
+dev-packages search-packages:
+	@[ "$(call has_pins,requirements-$(@:-packages=).txt)" ] \
+	  || $(call fail,"$(ACTIVE) lacks packages for this: pip install -r requirements-$(@:-packages=).txt")
 
 # An interruption may damage .venv, so .ready goes first, here too; requirements-dev.txt need not be installed again afterwards.
 $(VENV)/.ready-search: requirements-search.txt | $(VENV)/.ready
 	@rm -f $(VENV)/.ready
 	@echo "Installing what a search needs into $(VENV): 0.4 GB of disk"
 	@$(call install,requirements-search.txt)
-	@TORCH=$(TORCH) $(VENV)/bin/python -I tools/installed.py requirements.txt requirements-search.txt
+	@$(check) && $(VENV)/bin/python -I -c "import optuna, ray" || $(call fail,$(lacks))
 	@touch $(VENV)/.ready $(wildcard $(VENV)/.ready-dev) $@
-
-.PHONY: dev-packages
-dev-packages:
-	@[ "$(call has_pins,requirements-dev.txt)" ] \
-	  || $(call fail,"$(ACTIVE) lacks packages of the tests: pip install -r requirements-dev.txt")
 
 # CUDA's libraries are not pinned: they follow from the build of PyTorch that uv chooses for a machine.
 compile := uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate
@@ -131,7 +138,7 @@ gpt2-small-muon: setup ## The same with Muon, dropout and weight decay (not meas
 ARGS ?= -n try --trials 8 -S 'learning_rate=tag(log, interval(0.0003, 0.03))' -S 'n_embd=choice(48, 96)' \
   -S n_layer=2 -S n_head=4 -S max_samples=2000 -S epochs=1
 .PHONY: search
-search: $(VENV)/.ready-search ## Search the params, each trial an experiment: make search ARGS="-n lr --trials 20 -S ..."
+search: $(SEARCH) ## Search the params, each trial an experiment: make search ARGS="-n lr --trials 20 -S ..."
 	@python -m tools.search $(ARGS)
 
 # -- the runs -----------------------------------------------------------------------------------------

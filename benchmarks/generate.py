@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks import harness
 from model import GPT2, GPT2Config, generate, hf
+from stages.common import files
 from stages.compute import machine
 from stages.compute.cuda_graph import cuda_graph
 
@@ -105,7 +106,7 @@ def main() -> None:
     print(f"\nGeneration on {what}, PyTorch {torch.__version__}\n")
     head = ["network", "batch", "tokens are", "ours, tokens/s", "transformers, tokens/s", "ratio (of rounds)"]
     rows = [row for name, net in nets.items() for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds)]
-    print(harness.markdown_table(head, rows, "lrlrrl"))
+    print(files.markdown_table(head, rows, "lrlrrl"))
 
 
 if __name__ == "__main__":

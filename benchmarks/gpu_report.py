@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_report [--shapes tiny] [--device cpu] [--only smoke train] [--data FOLDER]
 
 Each measurement (`gpu_measures`) is a process of its own with its own time limit. What it finds is written to report.json and
-report.md in build/gpu-report as soon as it is known; what it says besides, to files of its name there. Where the first one, the
+report.md in build/gpu-report when it ends; what it says, to files of its name there. Where the first one, the
 smoke test, fails, the report ends with its reason. NANOGPT in the environment, the folder of a clone of nanoGPT, adds its step.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -64,7 +63,7 @@ class Report:
         met = {True: "yes", False: "no", None: ""}
         rows = [[row["measure"], row["what"], _value(row), row.get("goal", ""), met[row.get("met")]] for row in self.rows]
         facts = "\n".join(f"- {key}: {value}" for key, value in self.facts.items())
-        table = harness.markdown_table(head, rows, "llrrl")
+        table = files.markdown_table(head, rows, "llrrl")
         files.write_text(self.folder / "report.md", f"# GPU report\n\n{facts}\n- seconds: {self.seconds:.0f}\n\n{table}\n")
 
 
@@ -76,45 +75,26 @@ def _value(row: Row) -> str:
 
 
 def measure(command: list[str], seconds: float, log: Path) -> Iterator[Row]:
-    """Run a measurement and yield its results as they come; the last one says if it failed, or took longer than `seconds`."""
-    end = time.monotonic() + seconds
-    with open(log, "wb") as errors, open(log.with_suffix(".out"), "w", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+    """Run a measurement and yield its results; the last one says if it failed, or took longer than `seconds`."""
+    output = log.with_suffix(".out")
+    with open(log, "wb") as errors, open(output, "wb") as results:
+        process = subprocess.Popen(command, cwd=harness.ROOT, stdout=results, stderr=errors, start_new_session=True)
         try:
-            for line in _lines(process, end):
-                if line.startswith(MARK):
-                    yield json.loads(line.removeprefix(MARK))
-                else:
-                    print(line, file=output, flush=True)
-            code: int | None = process.wait(max(0.1, end - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
             code = None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                process.wait()
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    yield from (json.loads(line.removeprefix(MARK)) for line in lines if line.startswith(MARK))
     if code is None:
         yield {"what": "ended", "value": f"no: stopped after {seconds:.0f} s, see {log.name}", "met": False}
     elif code:
         said = log.read_text(encoding="utf-8", errors="replace").split("\n")
         reason = next((line for line in reversed(said) if line.strip()), f"exit {code}")
         yield {"what": "ended", "value": f"no: {reason.strip()[:200]}", "met": False}
-
-
-def _lines(process: subprocess.Popen[bytes], end: float) -> Iterator[str]:
-    """The lines that a process writes."""
-    assert process.stdout is not None
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while True:
-            if not selector.select(max(0.0, end - time.monotonic())):
-                raise TimeoutError
-            part = os.read(process.stdout.fileno(), 1 << 16)
-            *lines, rest = (rest + part).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
-            if not part:
-                return
 
 
 def run(report: Report, names: Iterable[str], options: list[str], minutes: float) -> bool:

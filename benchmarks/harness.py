@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +29,6 @@ def ratio(other: Sequence[float], own: Sequence[float]) -> str:
         return "1"
     ratios = [theirs / ours for theirs, ours in zip(other, own, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]], align: str) -> str:
-    """A table in Markdown; `align` has an "l" or "r" for each column."""
-    rule = ["---:" if side == "r" else "---" for side in align]
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))
 
 
 class Worker:

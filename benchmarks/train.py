@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from benchmarks import harness
 from model import GPT2, GPT2Config
+from stages.common import files
 from stages.common.errors import UserError
 from stages.common.params import parse_params, read_yaml
 from stages.compute import machine
@@ -284,7 +285,7 @@ def main() -> None:
     head += [*(f"times {base} (of rounds)" for base in bases(sides)), "peak memory, GiB", "of the limit"]
     names, settings = args.shapes or usual_shapes, (sides, device, precision, args.rounds, args.seconds)
     rows = [row for name in names for row in compare(name, *settings)]
-    print(harness.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
+    print(files.markdown_table(head, rows, f"llrr{'l' * len(bases(sides))}rr"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""GPT-2 from scratch: tensors in, tensors out. It knows no YAML, DVC, MLflow or (but for `model.hf`) files."""
+"""GPT-2 from scratch: tensors in, tensors out. It knows no YAML, DVC, MLflow or (except for `model.hf`) files."""
 
 from model.config import GPT2Config
 from model.generation import generate

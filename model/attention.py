@@ -19,19 +19,6 @@ BY_HAND_UP_TO = 1024  # tokens; longer sequences take PyTorch's attention, whose
 FLASH = 8  # major compute capability from which a GPU has the flash kernel, the one that can give the same bits each time
 
 
-def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, T, 3C) -> queries, keys, values, each (B, H, T, hs)."""
-    B, T, C3 = qkv.shape
-    q, k, v = qkv.view(B, T, 3, n_head, C3 // (3 * n_head)).permute(2, 0, 3, 1, 4).unbind(0)
-    return q, k, v
-
-
-def merge_heads(y: Tensor) -> Tensor:
-    """(B, H, T, hs) -> (B, T, C): the heads side by side again."""
-    B, H, T, hs = y.shape
-    return y.transpose(1, 2).reshape(B, T, H * hs)
-
-
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(hs) + mask) v (Vaswani et al. 2017, equation 1), (B, H, T, hs) each.
 

@@ -37,14 +37,9 @@ def generate(
     Each token is drawn given the `block_size` tokens before it. Neither the network's mode nor its weights change, and no
     random numbers are taken from elsewhere than `generator`.
 
-    Args:
-        temperature, top_k, top_p: see `SamplingParams`.
-        generator: one for all rows, or one for each, whose text then does not depend on the other rows; None = torch's global.
-        stop: a row that yields this token is finished, and filled up with it.
-        record: on a GPU, what records a step as a CUDA graph.
-
-    Raises:
-        ValueError: an argument out of range, or logits that are not finite.
+    `temperature`, `top_k` and `top_p` are those of `SamplingParams`. With a generator for each row, a row's text does not
+    depend on the others; None = torch's global one. A row that yields `stop` is finished, and filled up with it. On a GPU,
+    `record` makes a CUDA graph of a step. Raises ValueError: an argument out of range, or logits that are not finite.
     """
     params = SamplingParams(temperature, top_k, top_p)
     new = [column[:, None] for column in stream(net, prompt, max_new_tokens, params, generator, stop, record)]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import attention, merge_heads, split_heads
+from model.attention import attention
 from model.config import GPT2Config
 from model.kv_cache import KVCache
 from model.loss import COMPILED_LOGITS, GPU, HeadWay, head_loss
@@ -42,9 +42,8 @@ def sinusoidal_positions(block_size: int, n_embd: int) -> Tensor:
 def embed(tokens: Tensor, weight: Tensor, padded: bool) -> Tensor:
     """The rows of `weight` for (B, T) tokens, (B, T, C).
 
-    Args:
-        padded: with a number of tokens for which PyTorch 2.13's gradient on a GPU has a race, look up more, whose gradients
-            are 0: then it takes its other kernel, which sorts them.
+    `padded`: with a number of tokens for which PyTorch 2.13's gradient on a GPU has a race, look up more, whose gradients are
+    0: then it takes its other kernel, which sorts them.
     """
     if not padded or not RACE[0] <= tokens.numel() <= RACE[-1]:
         return F.embedding(tokens, weight)
@@ -63,7 +62,8 @@ class CausalSelfAttention(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, C) -> queries, keys, values, each (B, H, T, hs), as attention uses them and the cache keeps them."""
-        return split_heads(self.c_attn(x), self.n_head)
+        q, k, v = self.c_attn(x).unflatten(2, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         q, k, v = self.heads(x)
@@ -71,7 +71,7 @@ class CausalSelfAttention(nn.Module):
             k, v = cache.update(self.layer, k, v)
         mask = None if cache is None else cache.mask
         y = attention(q, k, v, self.causal, self.dropout if self.training else 0.0, mask)
-        return F.dropout(self.c_proj(merge_heads(y)), self.dropout, self.training)  # (B, T, C)
+        return F.dropout(self.c_proj(y.transpose(1, 2).flatten(2)), self.dropout, self.training)  # (B, T, C)
 
 
 class MLP(nn.Module):
@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalised itself (pre-norm)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is never normalized itself (pre-norm)."""
 
     def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__()
@@ -123,9 +123,9 @@ class GPT2(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """GPT-2's initialisation: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
+        """GPT-2's initialization: normal(0, std); projections into the residual stream smaller by sqrt(2 n_layer).
 
-        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalised vector
+        std is GPT-2's 0.02 at its width of 768, and grows as 1 / sqrt(C) below it, so that a product with a normalized vector
         begins at the same size at every width (LeCun et al. 1998, "Efficient BackProp", section 4.6).
         """
         std = INITIAL_STD * math.sqrt(INITIAL_WIDTH / self.config.n_embd)
@@ -172,7 +172,7 @@ class GPT2(nn.Module):
         return self.wpe.weight[at]
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids -> (B, T, C), normalised, ready for the head. With a cache they follow the tokens that are in it."""
+        """(B, T) token ids -> (B, T, C), normalized, ready for the head. With a cache they follow the tokens that are in it."""
         T = tokens.size(1)
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the context of {self.config.block_size} (block_size)")

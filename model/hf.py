@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -51,9 +50,9 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
         "max_length": net.config.block_size,  # without it, transformers' pipeline writes beyond the context, which fails
         "do_sample": True,
     }
-    _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
-    _replace(folder / GENERATION, lambda path: _write_json(path, generation))
-    _replace(folder / CONFIG, lambda path: _write_json(path, _to_json(net.config, end_of_text)))
+    _write(folder / WEIGHTS, safetensors.torch.save(weights, metadata={"format": "pt"}))
+    _write(folder / GENERATION, _json(generation))
+    _write(folder / CONFIG, _json(_to_json(net.config, end_of_text)))
 
 
 def load(folder: Path | str, **changes: Any) -> GPT2:
@@ -82,7 +81,7 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
         weights["lm_head.weight"] = weights["wte.weight"]
     if config.position == "sinusoidal":
         weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd) * POSITION_SCALE
-    with torch.device("meta"), _NoInitialisation():
+    with torch.device("meta"), _NoInitialization():
         net = GPT2(config)
     net.load_state_dict(weights, assign=True)
     if config.tie_embeddings:
@@ -91,7 +90,7 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
     return net.eval()
 
 
-class _NoInitialisation(TorchFunctionMode):
+class _NoInitialization(TorchFunctionMode):
     """Skips `torch.nn.init`. On the meta device it costs only the import of `torch._dynamo`: a second of each start."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -135,20 +134,18 @@ def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")
+def _json(value: dict[str, Any]) -> bytes:
+    return f"{json.dumps(value, indent=2)}\n".encode()
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Write a file beside `path`, sync it, put it in place: a crash leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # safetensors makes files for their owner only
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

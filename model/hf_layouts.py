@@ -71,17 +71,16 @@ def read_config(path: Path) -> GPT2Config:
 def weight_files(names: Collection[str], fetch: Callable[[str], Path], place: str = "") -> list[str]:
     """Which of a folder's files hold the weights: one file, or the shards that an index names; safetensors first.
 
-    Args:
-        names: of all files in the folder.
-        fetch: makes one of them a local file.
-        place: the folder, for messages.
+    `names` are those of all files in the folder; `fetch` makes one of them a local file; `place` is the folder, for messages.
     """
     for whole in (WEIGHTS, PICKLED):
         if whole in names:
             return [whole]
         if f"{whole}{INDEX}" in names:
             index = fetch(f"{whole}{INDEX}")
-            shards: set[str] = _read(index, _shards, "damaged")
+            shards: set[str] = _read(
+                index, lambda path: set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()), "damaged"
+            )
             missing = sorted(str(shard) for shard in shards if shard not in names)
             if missing or not shards:
                 raise ValueError(f"{place}{', '.join(missing[:3]) or 'every shard'} is missing; {index.name} names it")
@@ -149,10 +148,6 @@ def _shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
         found |= {f"{layer}.{norm}.{part}": (C,) for norm in ("ln_1", "ln_2") for part in ("weight", "bias")}
     found |= {"ln_f.weight": (C,), "ln_f.bias": (C,)}
     return found if config.tie_embeddings else found | {"lm_head.weight": (V, C)}
-
-
-def _shards(index: Path) -> set[str]:
-    return {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
 
 
 def _load_pickled(path: Path) -> dict[str, Tensor]:

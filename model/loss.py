@@ -107,10 +107,8 @@ def head_loss(
 ) -> Tensor:
     """Sum of -log p(target) over the scored tokens, divided by `total` (default: their number): nats per token.
 
-    Args:
-        hidden, weight, targets: (N, C), the head's matrix (V, C), (N,) int64; -100 = not scored.
-        total: a scalar tensor where the number must not be fixed, as in a CUDA graph.
-        way: None = the device's own.
+    `hidden` (N, C), the head's matrix (V, C), `targets` (N,) int64, -100 = not scored. In a CUDA graph `total` is a scalar
+    tensor, because the number must not be fixed. `way` None = the device's own.
     """
     if total is None:
         total = max(1, int((targets != IGNORE).sum()))

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
             fill(splits[split], source, split, limit)
         check_same(params.dataset, identified)
         (FOLDER / "about.json").unlink(missing_ok=True)  # all could be read: from here on the folder changes
-    about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "licence": source.licence}
+    about: dict[str, Any] = {"dataset": source.dataset, "revision": source.revision, "license": source.license}
     about["splits"] = {split: facts(split, writer) for split, writer in splits.items()}
     pretrained.write(network, initial.FOLDER)
     files.write_json(FOLDER / "about.json", about | ({"files": source.files} if source.files else {}))

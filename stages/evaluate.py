@@ -101,7 +101,7 @@ def losses(validation: StorySums, train: StorySums, size: dict[str, int]) -> dic
 
 def improvement(after: StorySums, before: StorySums) -> dict[str, float]:
     """The perplexity before training, and what training took off the loss, nats per token."""
-    gain = ratio(before.nll - after.nll, after.tokens)  # story by story: most of the chance cancels
+    gain = ratio(before.nll - after.nll, after.tokens)  # paired by story, so most sampling noise cancels
     return {**exp(ratio(before.nll, before.tokens)).named("initial_perplexity"), **gain.named("gain_over_initial")}
 
 
@@ -120,7 +120,7 @@ def floor(validation: StorySums, logprobs: NDArray[Any] | None) -> dict[str, flo
     """The perplexity of the text's true distribution, and the network's over it; nothing where that is not known."""
     if logprobs is None:
         return {}
-    above = exp(ratio(validation.nll + logprobs, validation.tokens))  # story by story: most of the chance cancels
+    above = exp(ratio(validation.nll + logprobs, validation.tokens))  # paired by story, so most sampling noise cancels
     least = exp(ratio(-logprobs, validation.tokens))
     return {**least.named("perplexity_floor"), **above.named("floor_ratio"), "below_floor": int(above.high < 1)}
 

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     params, known = load_params(IdentifyParams), known_source()
     start, init_place = initial_network(params.init_from, params.init_revision, known.pop("init_from", {}))
     if is_missing("dataset", params.dataset, known):
-        print(f"note: {params.dataset} is not here: the stories that were downloaded from it are used")
+        print(f"note: {params.dataset} does not exist here: the stories that were downloaded from it are used")
         source, place = known, changing_file()
     else:
         path = None if params.dataset == "storybook" else local_files.find(params.dataset)
@@ -58,7 +58,7 @@ def initial_network(init_from: str | None, revision: str | None, known: Mapping[
     if path is None and same and "revision" in known and revision in (None, known["revision"]):
         return dict(known), SOURCE
     if is_missing("init_from", init_from, known):
-        print(f"note: {init_from} is not here: the weights that were fetched from it are used")
+        print(f"note: {init_from} does not exist here: the weights that were fetched from it are used")
         return dict(known), changing_file()
     return pretrained.identify(init_from, revision), watched(None if path and is_output(path) else path)
 
@@ -71,28 +71,20 @@ def known_source() -> dict[str, Any]:
 
 
 def is_missing(key: str, name: str, known: Mapping[str, Any]) -> bool:
-    """Whether the param names a file or folder of a colleague, of which `dvc pull` has brought what was fetched from it.
-
-    Raises:
-        UserError: it was here, and is gone.
-    """
+    """Whether the param names a file or folder of a colleague, of which `dvc pull` has brought what was fetched from it."""
     places = local_files.places(name)
     if name == "storybook" or any(map(os.path.lexists, places)):
         return False
     if any(map(checksums.has_seen, places)):
         raise UserError(
-            f"{key}: {name} was here and is gone. Put it back, or give another one. To go on with what was fetched from it, "
+            f"{key}: {name} was here and is gone. Put it back, or give another one. To continue with what was fetched from it, "
             f"remove {os.path.relpath(checksums.memory())}"
         )
     return "files" in known and local_files.name_of(name) in (known.get("dataset"), known.get("name"))
 
 
 def check_place(dataset: str, path: Path) -> None:
-    """Whether the pipeline leaves the file or folder alone.
-
-    Raises:
-        UserError: it is in a folder of a stage, or this project is in it.
-    """
+    """Fail if the file or folder is in a folder of a stage, or this project is in it: the pipeline must leave it alone."""
     if any((root / "data").resolve().is_relative_to(path) for root in roots()):
         raise UserError(f"dataset: {dataset} holds this project's own data. Give a folder with stories and nothing else")
     if is_output(path):

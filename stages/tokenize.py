@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,8 +23,6 @@ SOURCE, FOLDER = Path("data/download"), Path("data/tokenize")
 def main(args: argparse.Namespace) -> None:
     """Write both splits and the tokenizer, then meta.json, which says that they are whole. Damaged stories change nothing."""
     vocabulary = load_params(TokenizeParams).vocabulary
-    if args.workers:
-        os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # the engine's own switch
     about = files.read_json(SOURCE / "about.json", made_by="download")
     network = initial.read()  # one that training starts from brings its own tokenizer
     given = Tokenizer.gpt2() if network is None else Tokenizer.load(initial.FOLDER / "tokenizer.json", made_by="download")
@@ -41,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     splits = {"train": train, "validation": validation}
     for split, facts in splits.items():
         facts["sha256"] = files.digest(FOLDER / f"{split}.npy")
-    data = {"dataset": about["dataset"], "origin": origin(about), "licence": about["licence"]}  # for the model card
+    data = {"dataset": about["dataset"], "origin": origin(about), "license": about["license"]}  # for the model card
     files.write_json(FOLDER / "meta.json", meta | data | {"splits": splits})
     print(f"vocabulary: {chosen.vocab_size:,} of GPT-2's {GPT2_SIZE:,} tokens")
 
@@ -82,16 +79,5 @@ def write_split(
     return tokenizer, {"stories": writer.stories, "tokens": made, "bytes": text_bytes, "words": words}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The stage's own option; it changes the time taken, never the output."""
-    parser.add_argument("--workers", type=_at_least_one, metavar="N", help="threads (default: all cores)")
-
-
-def _at_least_one(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("give 1 or more")
-    return int(text)
-
-
 if __name__ == "__main__":
-    command.run(main, __doc__, add_arguments)
+    command.run(main, __doc__)

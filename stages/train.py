@@ -1,6 +1,6 @@
 """Train the network: data/train/ gets the model as a Hugging Face folder, the loss curves and metrics.json.
 
-An interrupted training goes on where it stopped when the stage is started again, and ends with the same bytes.
+An interrupted training resumes where it stopped when the stage is started again, and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SAMPLES, SAMPLE_TOKENS = 2, 80  # texts before the first step and at each evalua
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Check every input, train (or go on training), write the outputs, forget the checkpoints; return the facts for `track`."""
+    """Check every input, train (or resume), write the outputs, forget the checkpoints; return the facts for `track`."""
     everything = load_params(Params)  # the run is recorded with all of them
     recorded, params = everything.model_dump(), TrainParams(**everything.model_dump(include=set(TrainParams.model_fields)))
     distributed.relaunch(params.launcher)
     machine.keep_freed_memory()
-    keys = ("vocab_size", "end_of_text", "vocabulary", "dataset", "origin", "licence")
+    keys = ("vocab_size", "end_of_text", "vocabulary", "dataset", "origin", "license")
     meta = files.read_json(TOKENS / "meta.json", "tokenize", *keys)
     if start := initial.read():
         initial.check_shape(start["init_from"], start["shape"], recorded)
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
                 trainer.fit(stop)
             except Stopped as signal:
                 at = f"stopped ({signal}) after step {trainer.step} of {schedule.steps}"
-                print(f"{at}; saved. Run `dvc repro` to go on", file=sys.stderr)
+                print(f"{at}; saved. Run `dvc repro` to resume", file=sys.stderr)
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
             flops = net.config.flops_per_token(params.block_size) * trainer.trained_here / seconds / world.size

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     raise UserError(
         "objects of DVC have other bytes than their names say; they were written into, or the disk is at fault:\n"
         f"{''.join(lines)}Delete them, and what came from them: rm -rf {shlex.join(dict.fromkeys(away))}\n"
-        "Then `dvc repro` makes them again (or `dvc pull` fetches them), and `dvc push` brings them back to a remote"
+        "Then `dvc repro` recreates them (or `dvc pull` fetches them), and `dvc push` restores them on a remote"
     )
 
 

@@ -1,9 +1,9 @@
-"""Mend the files that DVC was writing when it was killed, so that `dvc repro` goes on. `make repro` does this first.
+"""Repair the files that DVC was writing when it was killed, so that `dvc repro` can start. `make repro` does this first.
 
 DVC writes .dvc/tmp/rwlock and dvc.lock in place: a kill at that moment, or a power cut, leaves the one empty or the other cut
 short, and DVC then refuses to start. What the stages had made by then is in DVC's cache. A kill while DVC copies an output
-leaves a file with a temporary name beside it, which nothing else would remove. And a local data set or network that is gone
-leaves a link that leads nowhere, on which DVC fails.
+leaves a file with a temporary name beside it, which nothing else would remove. A local data set or network that is gone
+leaves a broken link, on which DVC fails.
 
     python -m tools.mend
 """
@@ -30,7 +30,7 @@ TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
 
 
 def main(args: argparse.Namespace) -> None:
-    """Look at these files, and mend them if no DVC is at work here, which may be writing them now."""
+    """Look at these files, and repair them if no DVC is running here, which may be writing them now."""
     for link in LINKS:
         if link.is_symlink() and not link.exists():  # DVC would fail on it; the stage `identify` says what is wrong
             link.unlink()

@@ -25,7 +25,7 @@ TAGS = ("mlflow.runName", "git.commit", "reproduce", MODEL_MD5)  # of the run, f
 def main(args: argparse.Namespace) -> None:
     """Get the run's model from DVC's cache and log it with the run, as a version of the registered model."""
     os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`, which may have started this: MLflow would log there
-    os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a licence, with retries
+    os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the Hub for a model card and a license, with retries
     recorded = Recorded(args.run)
     with tempfile.TemporaryDirectory(prefix="register-") as name:
         version = store.as_user_error(lambda: register(recorded, fetch(recorded, Path(name))))
@@ -94,7 +94,7 @@ def params(context: int) -> dict[str, Any]:
 
 
 def description(recorded: Recorded, parameters: int, context: int) -> str:
-    """What the registry shows of a version: which network it is, how good, and how to make it again."""
+    """What the registry shows of a version: which network it is, how good, and how to rerun it."""
     values = (recorded.metrics[f"evaluate/perplexity{end}"] for end in ("", "_low", "_high"))
     score = "perplexity {:.4g} ({:.4g} to {:.4g})".format(*values)
     return (

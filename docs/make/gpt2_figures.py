@@ -90,10 +90,10 @@ def flow() -> Figure:
     return figure
 
 
-def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float | None = None) -> None:
+def _box(axes: Axes, x: float, y: float, text: str, color: str, width: float | None = None) -> None:
     wide = width or (0.6 if text == "+" else 3.0)
     axes.add_patch(
-        FancyBboxPatch((x - wide / 2, y - 0.24), wide, 0.48, boxstyle="round,pad=0.06", facecolor=colour, edgecolor="#666")
+        FancyBboxPatch((x - wide / 2, y - 0.24), wide, 0.48, boxstyle="round,pad=0.06", facecolor=color, edgecolor="#666")
     )
     axes.text(x, y, text, ha="center", va="center", fontsize=9)
 
@@ -161,8 +161,8 @@ def sampling(net: GPT2, tokenizer: Tokenizer) -> Figure:
         probability = (logits / temperature).softmax(-1)
         weights = token_weights(logits[None], SamplingParams(temperature, top_p=TOP_P))[0]
         nucleus = set(weights.nonzero()[:, 0].tolist())
-        colours = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
-        axes.bar(range(LIKELIEST), probability[best], color=colours)
+        colors = ["#3b6fb6" if int(token) in nucleus else "#c9d3e0" for token in best]
+        axes.bar(range(LIKELIEST), probability[best], color=colors)
         axes.set_xticks(range(LIKELIEST), [tokenizer.decode([int(token)]) for token in best], rotation=90, fontsize=6)
         axes.set_title(f"temperature {temperature}: {len(nucleus)} tokens hold {TOP_P:.0%}", fontsize=9)
     figure.axes[0].set_ylabel("probability")

@@ -26,11 +26,7 @@ def run(
 ) -> None:
     """Run a stage as a command and exit: 0 done, 1 a problem in one message, 130 or 143 interrupted.
 
-    Args:
-        main: the stage; receives the parsed arguments. What it returns goes into its line of the journal, for `track`.
-        doc: the stage's docstring, shown by `--help`.
-        add_arguments: adds the stage's own options, if it has any.
-        argv: the arguments; None = the command line's.
+    What `main`, the stage, returns goes into its line of the journal, for `track`. `doc` is shown by `--help`.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}",
@@ -61,7 +57,7 @@ def run(
                 raise
             _fail(_explain(OSError(int(number[1]), os.strerror(int(number[1])))), debug)  # Rust's way to say it (safetensors)
         except KeyboardInterrupt:
-            print("\ninterrupted; run the same command to go on", file=sys.stderr)
+            print("\ninterrupted; run the same command to resume", file=sys.stderr)
             sys.exit(130)
     _end()
 
@@ -94,7 +90,7 @@ def _explain(error: OSError) -> str:
         errno.EROFS: "the file system is read-only. Work in a writable copy",
         errno.EISDIR: "a folder stands where a file is expected. Move it away",
         errno.ENOTDIR: "a file stands where a folder is expected. Move it away",
-        errno.ELOOP: "the symbolic links lead in a circle. Give the real path",
+        errno.ELOOP: "the symbolic links are circular. Give the real path",
         errno.ENAMETOOLONG: "the file name is too long. Give a shorter one",
     }.get(error.errno or 0)
     return where + (todo or f"{error.strerror or error}") + ". (--debug shows the traceback)"

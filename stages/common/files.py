@@ -156,7 +156,7 @@ def markdown_table(head: Sequence[object], rows: Iterable[Iterable[object]], ali
 
 def damaged(path: Path, error: object, made_by: str) -> UserError:
     """The error for a file of the stage `made_by` that cannot be read as that stage wrote it."""
-    return UserError(f"{path} is damaged ({' '.join(str(error).split())}). Make it again: dvc repro -f {made_by}")
+    return UserError(f"{path} is damaged ({' '.join(str(error).split())}). Recreate it: dvc repro -f {made_by}")
 
 
 def require(path: Path, made_by: str) -> Path:

@@ -63,7 +63,10 @@ def require_own_dvc() -> None:
     if "DVC_STAGE" in os.environ and HOME in os.environ:
         os.environ["DVC_ROOT"] = os.environ[HOME]  # `dvc exp run` has named the clone
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")
-    foreign = dvc_root and top and not _is_same(top, Path(dvc_root)) and not _is_inside(top, Path(dvc_root, ".dvc", "tmp"))
+    foreign = False
+    if dvc_root and top:
+        main, copies = Path(dvc_root).resolve(), Path(dvc_root, ".dvc", "tmp").resolve()
+        foreign = top.resolve() != main and not top.resolve().is_relative_to(copies)
     if "DVC_STAGE" not in os.environ:
         if foreign:
             del os.environ["DVC_ROOT"]
@@ -127,14 +130,6 @@ def _read(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_python(process: psutil.Process) -> bool:

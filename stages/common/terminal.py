@@ -45,7 +45,7 @@ def safe_streams() -> Iterator[None]:
 
 
 class ResilientStream:
-    """A text stream that goes on when nobody reads it any more, or (`full`) when its disk is full."""
+    """A text stream that keeps working when nobody reads it any more, or (`full`) when its disk is full."""
 
     def __init__(self, stream: Any, full: bool = False) -> None:
         if hasattr(stream, "reconfigure"):

@@ -60,7 +60,7 @@ def recorded_or_plain(record: Recorder, what: str) -> Recorder:
         try:
             return record(run)
         except CaptureFailed as error:
-            tqdm.write(f"warning: {what} could not be captured ({error}); it goes on uncaptured, more slowly", file=sys.stderr)
+            tqdm.write(f"warning: {what} could not be captured ({error}); it runs uncaptured, more slowly", file=sys.stderr)
             return run
 
     return record_or_keep

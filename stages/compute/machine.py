@@ -65,37 +65,17 @@ def set_threads(threads: int) -> int:
     return torch.get_num_threads()
 
 
-def usable_cores(proc: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """The cores that this process may use at once: those it is bound to, but no more than a container's quota of time allows.
 
-    More threads than the quota would all stand still for the rest of each period. `proc` is Linux' file with the control groups
-    of this process, and `groups` is where they are mounted.
+    More threads than the quota would all stand still for the rest of each period. `groups` is where Linux mounts the control
+    groups; in a container its top is the container's own.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
-        for line in proc.read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            top = groups / "cpu" if controllers else groups  # version 1 of control groups has a folder for each controller
-            place = top / name.strip("/")
-            for group in (place, *place.parents):
-                if quota := _quota(group):
-                    cores = min(cores, max(1, int(quota)))
-                if group == top:
-                    break
+        most, period = (groups / "cpu.max").read_text().split()
+        cores = min(cores, max(1, int(most) // int(period)))  # `max` is no limit
     return cores
-
-
-def _quota(group: Path) -> float | None:
-    """The cores' worth of time that a control group may use; None = no limit, or none that can be read."""
-    with suppress(OSError, ValueError):
-        if (group / "cpu.max").exists():
-            most, period = (group / "cpu.max").read_text().split()
-        else:
-            most, period = ((group / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-        return int(most) / int(period) if int(most) > 0 else None  # `max`, or -1, is no limit
-    return None
 
 
 def pick_device(name: str) -> str:
@@ -105,7 +85,7 @@ def pick_device(name: str) -> str:
         return "cpu"
     index = int(name.partition(":")[2] or 0)
     if index >= count:
-        raise UserError(f"device: {name} is not here (CUDA devices: {count}). Set device to auto or cpu")
+        raise UserError(f"device: {name} is not available (CUDA devices found: {count}). Set device to auto or cpu")
     if reason := _unsupported(index):
         if name == "auto":
             print(f"{reason}: taking the CPU", file=sys.stderr)
@@ -168,7 +148,7 @@ def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, s
     if wanted is True:
         if not has_compiler(device):
             needed = "Triton and a C compiler (cc, gcc or clang)" if device.startswith("cuda") else "a C++ compiler (g++)"
-            raise UserError(f"compile: true needs {needed}, which are not here. Install them, or set compile to false")
+            raise UserError(f"compile: true needs {needed}, which were not found. Install them, or set compile to false")
         return True
     if not device.startswith("cuda") or not has_compiler(device) or torch.cuda.get_device_capability() < COMPILED_FROM:
         return False

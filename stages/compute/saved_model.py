@@ -15,7 +15,7 @@ def load(model: Path, tokens: Path) -> GPT2:
     try:
         net = hf.load(model)
     except ValueError as error:
-        raise UserError(f"{error}. Make it again: dvc repro -f train") from error
+        raise UserError(f"{error}. Recreate it: dvc repro -f train") from error
     size = files.read_json(tokens / "meta.json", made_by="tokenize")["vocab_size"]
     theirs, ours = _vocabulary(model, made_by="train"), _vocabulary(tokens, made_by="tokenize")
     if net.config.vocab_size != size or theirs != ours:
@@ -37,7 +37,7 @@ def load_initial(folder: Path, config: GPT2Config) -> GPT2:
         if net.config != config:
             raise ValueError(f"{folder} is another network than config.json of the trained one describes")
     except ValueError as error:
-        raise UserError(f"{error}. Make it again: dvc repro -f download") from error
+        raise UserError(f"{error}. Recreate it: dvc repro -f download") from error
     return net
 
 

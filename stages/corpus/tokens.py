@@ -143,7 +143,7 @@ def _map(path: Path, dtype: np.dtype[Any], length: int) -> NDArray[Any]:
 
 def _foreign(path: Path, found: str, expected: object) -> UserError:
     return UserError(
-        f"{path} does not belong to meta.json beside it: {found}, not {expected}. Make both again: dvc repro -f tokenize"
+        f"{path} does not belong to meta.json beside it: {found}, not {expected}. Recreate both: dvc repro -f tokenize"
     )
 
 

@@ -10,7 +10,7 @@ BINS = 20  # of probability, equally wide
 
 
 class Calibration:
-    """Of the tokens where the network gave its favourite a probability of about p, in how many was it right?"""
+    """Of the tokens where the network gave its favorite a probability of about p, in how many was it right?"""
 
     def __init__(self) -> None:
         self._tokens, self._confidence, self._hits = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)

@@ -2,7 +2,7 @@
 
 Tokens of one story depend on each other, stories do not: so stories are drawn, with replacement. The interval is BCa (bias-
 corrected and accelerated; Efron 1987, Efron and Tibshirani 1993, chapter 14): the plain percentile interval is too short and
-off-centre for a few dozen stories of skewed length, and for many the two agree. BCa follows monotone maps, so the
+off-center for a few dozen stories of skewed length, and for many the two agree. BCa follows monotone maps, so the
 interval of a perplexity is exp of the interval of its loss.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap
 
 RESAMPLES = 2_000
-GROUPS = 4_000  # more stories than that are drawn in groups of neighbours: the cost stops growing, the interval stays
+GROUPS = 4_000  # more stories than that are drawn in groups of neighbors: the cost stops growing, the interval stays
 DRAWS = 1 << 20  # story numbers drawn at a time (8 MB)
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ def exp(estimate: Estimate) -> Estimate:
 
 
 def _grouped(amounts: ArrayLike, counts: ArrayLike) -> Array:
-    """(S, 2), or (GROUPS, 2) sums of neighbours."""
+    """(S, 2), or (GROUPS, 2) sums of neighbors."""
     pairs = np.stack([np.asarray(amounts, np.float64), np.asarray(counts, np.float64)], axis=1)
     if len(pairs) <= GROUPS:
         return pairs

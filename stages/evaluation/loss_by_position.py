@@ -10,7 +10,7 @@ from stages.evaluation.scoring import Scored
 class LossByPosition:
     """Mean loss of the first, second, ... target of a window: how much the network gains from context.
 
-    All targets of every window count, so that each token (but for the split's ends) is seen at block_size / stride positions
+    All targets of every window count, so that each token (except at the split's ends) is seen at block_size / stride positions
     and the positions are compared on nearly the same tokens.
     """
 

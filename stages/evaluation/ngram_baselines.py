@@ -1,7 +1,7 @@
 """N-gram baselines: what counting n-grams in the training tokens achieves, so that a network's perplexity has a yardstick.
 
 Interpolated modified Kneser-Ney (Chen and Goodman 1999, section 3): three discounts per order, counts of distinct left
-neighbours below the highest order, down to the uniform distribution, so that every token has a probability.
+neighbors below the highest order, down to the uniform distribution, so that every token has a probability.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from stages.common.progress import bar
 from stages.corpus.rolling_hash import Hashes, Rolling, Tokens
 from stages.corpus.tokens import TokenFile
 
-SHINGLE = 5  # neighbouring tokens that are compared as one (Lee et al. 2022, "Deduplicating training data ...", 4.2)
+SHINGLE = 5  # neighboring tokens that are compared as one (Lee et al. 2022, "Deduplicating training data ...", 4.2)
 NEAR = 0.8  # share of two stories' shingles that both have, from which on they are near copies (Jaccard; Lee et al.)
 BANDS, ROWS = 16, 5  # candidates agree in all minima of a band: at 0.8 with probability 0.998, at 0.3 with 0.04
 ROUGH = NEAR - 0.15  # candidates whose estimated Jaccard is below NEAR minus three standard errors are dropped

@@ -48,7 +48,7 @@ def _findings(m: Metrics) -> Iterator[str]:
             "Train with causal: true; docs/why-1.23-was-wrong.md explains"
         )
     if m.get("below_floor"):
-        why = "it leaks: see above" if m["future_leak"] > LEAK else "it has memorised these stories, or they leak into training"
+        why = "it leaks: see above" if m["future_leak"] > LEAK else "it has memorized these stories, or they leak into training"
         yield (
             f"**Below the floor**: {m['floor_ratio']:.4f} times the floor (upper end of the 95 % interval: "
             f"{m['floor_ratio_high']:.4f}). No honest model can be below it: {why}"

@@ -110,7 +110,7 @@ def score(
 
 
 def evenly_spaced_stories(stories: int, wanted: int, segments: int = SEGMENTS) -> list[range]:
-    """`wanted` of a split's stories as segments of neighbours, evenly spaced from its start to its end.
+    """`wanted` of a split's stories as segments of neighbors, evenly spaced from its start to its end.
 
     Segments, so that windows overlap as they do over a whole split and nearly every window scores `stride` tokens; spread,
     so that a corpus that is sorted in some way is seen whole. Each segment has the text before it as context.

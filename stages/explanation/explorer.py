@@ -13,11 +13,11 @@ from model import GPT2
 from stages.common.progress import bar
 from stages.corpus.tokenizer import Tokenizer
 from stages.corpus.tokens import TokenFile
-from stages.explanation import predictions, story_choice
+from stages.explanation import story_choice
 from stages.explanation.attention_weights import attention_weights
 from stages.explanation.head_roles import head_roles
-from stages.explanation.logit_lens import logit_lens
 from stages.explanation.packed import pack, pack_fractions, pack_nats
+from stages.explanation.predictions import Ranking, logit_lens, rank
 from stages.explanation.story_choice import SHORTEST, Story
 from stages.explanation.token_text import TokenText, visible
 from stages.explanation.true_distribution import true_distribution
@@ -61,9 +61,10 @@ class Explorer:
     def _story(self, story: Story) -> dict[str, Any]:
         """A story with all that is measured on it."""
         tokens, targets = torch.tensor(story.tokens), torch.tensor(story.targets)
-        log_probabilities = predictions.log_probabilities(self.net, tokens)
-        ranking = predictions.rank(log_probabilities, targets, LIKELIEST)
-        layers = [predictions.rank(layer, targets, LENS) for layer in logit_lens(self.net, tokens)]
+        layers = []
+        for log_probabilities in logit_lens(self.net, tokens):  # in the end those of the network
+            layers.append(rank(log_probabilities, targets, LENS))
+        ranking = rank(log_probabilities, targets, LIKELIEST)
         lens = {
             "nats": pack_nats(torch.stack([layer.nats for layer in layers], 1)),  # (T, L + 1)
             "rank": pack(torch.stack([layer.rank for layer in layers], 1), "u16"),
@@ -83,7 +84,7 @@ class Explorer:
             "lens": lens,
         }
 
-    def _truth(self, story: Story, log_probabilities: Tensor, ranking: predictions.Ranking) -> dict[str, Any] | None:
+    def _truth(self, story: Story, log_probabilities: Tensor, ranking: Ranking) -> dict[str, Any] | None:
         """The storybook's own probabilities beside the network's, in nats; None where nobody knows them."""
         if not self.from_storybook:
             return None

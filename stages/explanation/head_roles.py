@@ -20,7 +20,7 @@ class HeadRoles:
     """What each role explains of every head's attention, as shares from 0 to 1."""
 
     scores: Mapping[str, Tensor]  # role -> (L, H)
-    chance: Mapping[str, float]  # role -> what a head would score that looks at all tokens alike
+    chance: Mapping[str, float]  # role -> the score of uniform attention
 
 
 def looked_for(tokens: Tensor) -> dict[str, Tensor]:

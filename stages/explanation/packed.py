@@ -21,7 +21,7 @@ def pack(values: Any, kind: str) -> dict[str, Any]:
 
 
 def pack_nats(values: Any) -> dict[str, Any]:
-    """-log p as `u16`, in steps of 1 / PER_NAT; above 32 nats all is alike, but for what never happens."""
+    """-log p as `u16`, in steps of 1 / PER_NAT; above 32 nats values are clipped, except infinity."""
     nats = np.asarray(values, dtype=np.float64)
     steps = np.where(np.isinf(nats), NEVER, np.clip(np.round(nats * PER_NAT), 0, NEVER - 1))
     return pack(steps, "u16")

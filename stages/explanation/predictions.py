@@ -1,8 +1,10 @@
-"""Predictions: what the network expects at each place of a text, and how surprised it is by what comes."""
+"""Predictions: what the network expects at each place of a text, after each block, and how surprised it is by what comes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,15 +24,32 @@ class Ranking:
 
 
 @torch.no_grad()
-def log_probabilities(net: GPT2, tokens: Tensor) -> Tensor:
-    """The log-probability of every next token at each place: (T,) int64 -> (T, V) float32 on the CPU.
+def logit_lens(net: GPT2, tokens: Tensor) -> Iterator[Tensor]:
+    """Log-probabilities of every next token, were the first block's input or a block's output the last (nostalgebraist 2020).
 
-    One pass over the text, as in training and evaluation: a network without a mask sees what comes next.
+    (T,) int64 -> (T, V) float32 on the CPU, n_layer + 1 times. The network's own last norm and head are applied to the stream
+    as it is there; what comes last is the network's output. One layer's logits are made at a time, because all are large.
+    A network without a mask sees what comes next, as in training and evaluation.
     """
-    logits: Tensor = net(tokens[None].to(net.wte.weight.device))[0]
-    if not bool(logits.isfinite().all()):
-        raise saved_model.not_finite()
-    return logits.float().log_softmax(-1).cpu()
+    streams: list[Tensor] = []
+
+    def before(module: Any, args: tuple[Tensor]) -> None:
+        streams.append(args[0][0])
+
+    def after(module: Any, args: Any, x: Tensor) -> None:
+        streams.append(x[0])
+
+    hooks = [net.h[0].register_forward_pre_hook(before), *(block.register_forward_hook(after) for block in net.h)]
+    try:
+        net.hidden(tokens[None].to(net.wte.weight.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for x in streams:  # (T, C)
+        logits = net.lm_head(net.ln_f(x)).float()
+        if not bool(logits.isfinite().all()):
+            raise saved_model.not_finite()
+        yield logits.log_softmax(-1).cpu()
 
 
 def rank(log_probabilities: Tensor, targets: Tensor, k: int) -> Ranking:

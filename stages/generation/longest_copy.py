@@ -16,7 +16,7 @@ def longest_copy(samples: Sequence[Sequence[int]], stream: NDArray[np.uint16]) -
     """Tokens in the longest run of any sample that is in the stream too.
 
     The stream, a memory map of any size, is read once. In each chunk a match longer than the best so far is looked for, which
-    there seldom is.
+    there rarely is.
     """
     texts = _Texts(samples)
     best = 0

@@ -19,7 +19,7 @@ from stages.compute import saved_model
 from stages.compute.cuda_graph import cuda_graph, recorded_or_plain
 from stages.corpus.tokenizer import Tokenizer
 
-ROWS = 32  # samples written at once; a sample does not depend on its company
+ROWS = 32  # samples written at once; a sample does not depend on the others in its batch
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _start(net: GPT2, tokenizer: Tokenizer, prompt: str) -> Tensor:
 
 
 def _generator(seed: int, place: int, number: int) -> torch.Generator:
-    """Random numbers for one sample; neighbouring seeds have nothing in common."""
+    """Random numbers for one sample; neighboring seeds have nothing in common."""
     digest = hashlib.sha256(f"sample/{seed}/{place}/{number}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # mt19937 takes 32 bits
 

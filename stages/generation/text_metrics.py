@@ -51,7 +51,7 @@ def measure(samples: Sequence[Sample], dataset: str) -> dict[str, float]:
 
 
 def distinct_2(texts: Sequence[str]) -> float:
-    """Different pairs of neighbouring words within a text, of all such pairs; 0 if there are none."""
+    """Different pairs of neighboring words within a text, of all such pairs; 0 if there are none."""
     words = [text.split() for text in texts]
     pairs = [pair for text in words for pair in pairwise(text)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0

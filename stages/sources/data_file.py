@@ -75,7 +75,7 @@ class DataFile:
             raise UserError(f"dataset: {self.name}: permission denied. Make it readable") from error
         except (pa.ArrowException, ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             what = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            raise self.error(what, "Is it whole, and what its ending says?") from error
+            raise self.error(what, "The file may be truncated, or its extension may not match its content") from error
 
     def _not_utf8(self) -> UserError:
         """The error for a file in another encoding; it is read again to find the line."""

@@ -1,4 +1,4 @@
-"""Formats: the kinds of file that can hold stories. A reader takes the text letter for letter, or refuses the file."""
+"""Formats: the kinds of file that can hold stories. A reader takes the text unchanged, or rejects the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Reader = Callable[[DataFile], Iterator[pa.Table]]
 BATCH, CHARACTERS = 2048, 1 << 23  # most rows and characters of a table
 FIRST = 2048  # rows of a JSON file in which a key `text` must have come
 LONGEST = 1 << 26  # characters of a CSV field: more is a quote that never ends
-JSON_REMEDY = "Is it whole? Each row is an object on a line of its own, or an item of one array"
+JSON_REMEDY = "The file may be truncated. Each row is an object on a line of its own, or an item of one array"
 CSV_REMEDY = 'Put stories that hold a comma, a tab, a quote or a line end in quotes, and write each quote in them twice ("")'
 TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 BYTES = (pa.binary(), pa.large_binary(), pa.binary_view())  # Spark may write text so

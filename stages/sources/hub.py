@@ -27,18 +27,16 @@ def open_source(dataset: str, revision: str | None) -> Source:
     """Ask the Hub for the data set at `revision` (None = its newest commit)."""
     with _explained(dataset, revision):
         library = _datasets()
-        from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
+        from huggingface_hub import HfFileSystem, hf_hub_download
 
-        info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
+        info = _info(dataset, revision)
         config = library.load_dataset_builder(dataset, revision=info.sha).config
-    commit, names = info.sha, [str(name) for name in config.data_files or {}]
-    if commit is None:
-        raise UserError(f"dataset: the Hub names no commit of {dataset}. Give dataset_revision as a commit")
+    commit, names = str(info.sha), [str(name) for name in config.data_files or {}]
     if "train" not in names:
         raise UserError(f"dataset: {dataset} has no split `train`, only {', '.join(names)}. Give another data set")
     splits = splits_of(names)
     reader = _reader(dataset, config, list(splits.values()))
-    licence = info.card_data.get("license") if info.card_data else None
+    license = info.card_data.get("license") if info.card_data else None
 
     def tables(split: str, limit: int | None) -> Iterator[pa.Table]:
         with _explained(dataset, revision):
@@ -52,7 +50,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
                     path = hf_hub_download(dataset, inside, repo_type="dataset", revision=commit)
                     yield from formats.tables(DataFile(name, Path(path)), reader)
 
-    return Source(dataset, commit, licence, TEXT, splits, tables)
+    return Source(dataset, commit, license, TEXT, splits, tables)
 
 
 def commit(dataset: str, revision: str | None) -> str:
@@ -60,11 +58,17 @@ def commit(dataset: str, revision: str | None) -> str:
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     with _explained(dataset, revision):
-        from huggingface_hub import HfApi
+        return str(_info(dataset, revision).sha)
 
-        if found := HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT).sha:
-            return found
-    raise UserError(f"dataset: the Hub names no commit of {dataset}. Give dataset_revision as a commit")
+
+def _info(dataset: str, revision: str | None) -> Any:
+    """What the Hub says of the data set, with its commit."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
+    if info.sha is None:
+        raise UserError(f"dataset: the Hub returned no commit for {dataset}. Give dataset_revision as a commit")
+    return info
 
 
 def _datasets() -> Any:

@@ -49,7 +49,7 @@ def explained(wanted: Wanted, *unreadable: type[Exception]) -> Iterator[None]:
         raise UserError(f"{key}: {name} needs the Hub, but HF_HUB_OFFLINE is set. Unset it. {wanted.without}") from error
     except silent as error:
         raise UserError(
-            f"{key}: {name}: the Hub does not answer as it should ({_first_line(error)}). "
+            f"{key}: {name}: the Hub returned an error ({_first_line(error)}). "
             f"Run the same command again later, or set HF_ENDPOINT to a mirror. {wanted.without}"
         ) from error
     except PermissionError as error:

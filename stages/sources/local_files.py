@@ -80,7 +80,7 @@ def sha256(dataset: str, path: Path) -> dict[str, str]:
         )
         if seen and not (one.is_file() and os.access(one, os.R_OK)):
             name = printable_path(one.relative_to(path))
-            raise UserError(f"dataset: {dataset}: {name} leads nowhere or in a circle, or may not be read. Remove it")
+            raise UserError(f"dataset: {dataset}: {name} is a broken or circular link, or cannot be read. Remove it")
     return _digests(path, _files(dataset, path, _choose(dataset, path)[0]))
 
 
@@ -112,7 +112,7 @@ def _digests(path: Path, every: Mapping[Path, DataFile]) -> dict[str, str]:
 def _only_file(dataset: str, path: Path) -> Path:
     """The path of the one file that `dataset` names, which must be of a kind that can be read."""
     if not path.exists():
-        raise UserError(f"dataset: {dataset} is a symbolic link that leads nowhere or in a circle. Give the real path")
+        raise UserError(f"dataset: {dataset} is a broken or circular symbolic link. Give the real path")
     if not path.is_file() or formats.ending(path) is None:
         kinds = ", ".join(formats.READERS)
         raise UserError(
@@ -124,7 +124,7 @@ def _only_file(dataset: str, path: Path) -> Path:
 def _check(file: DataFile) -> None:
     """Find within milliseconds what would be found late or said badly."""
     if not file.path.is_file():
-        raise UserError(f"dataset: {file.name} leads nowhere or in a circle, or is not a file. Remove it")
+        raise UserError(f"dataset: {file.name} is a broken or circular link, or not a file. Remove it")
     if printable_path(file.path) != str(file.path):
         raise UserError(f"dataset: {file.name}: its name is not UTF-8. Rename it")
     if not file.path.stat().st_size:

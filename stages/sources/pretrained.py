@@ -54,11 +54,10 @@ def identify(init_from: str, revision: str | None) -> dict[str, Any]:
         UserError: there is no such network, or it cannot be read.
     """
     folder = _folder(init_from)
-    if folder is None:
-        with explained(_wanted(init_from, revision)):
-            return {"name": init_from, "revision": _hub(init_from, revision).revision}
-    repository = _local(init_from, folder)
-    _, tokenizer = _describe(repository)
+    with _repository(init_from, revision) as repository:
+        if folder is None:
+            return {"name": init_from, "revision": repository.revision}
+        _, tokenizer = _describe(repository)
     with checksums.remembered() as sha256:
         files_read = {name: sha256(folder / name) for name in sorted(_names(repository))}
     vocabulary = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
@@ -76,24 +75,14 @@ def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]
     Raises:
         UserError: there is no such network, it cannot be read, or it is another one than the params describe.
     """
-    folder = _folder(init_from)
-    if folder is not None:
-        return _open(
-            Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath), init_from, params
-        )
-    with explained(_wanted(init_from, revision)):
-        return _open(_hub(init_from, revision), init_from, params)
+    with _repository(init_from, revision) as repository:
+        return _open(repository, init_from, params)
 
 
 def shape_of(init_from: str, revision: str | None) -> dict[str, Any]:
     """The params that the network decides, and its context as `block_size`; see `open_network`, which has the same errors."""
-    folder = _folder(init_from)
-    if folder is not None:
-        config, tokenizer = _describe(_local(init_from, folder))
-    else:
-        with explained(_wanted(init_from, revision)):
-            config, tokenizer = _describe(_hub(init_from, revision))
-    return _shape(config, tokenizer)
+    with _repository(init_from, revision) as repository:
+        return _shape(*_describe(repository))
 
 
 def write(network: Pretrained | None, folder: Path) -> None:
@@ -126,16 +115,18 @@ def _folder(init_from: str) -> Path | None:
     )
 
 
-def _local(init_from: str, folder: Path) -> Repository:
-    return Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath)
-
-
-def _wanted(init_from: str, revision: str | None) -> Wanted:
+@contextmanager
+def _repository(init_from: str, revision: str | None) -> Iterator[Repository]:
+    """Where the network is; what the Hub's libraries raise in the block is explained."""
+    if (folder := _folder(init_from)) is not None:
+        yield Repository(name_of(init_from), None, {path.name for path in folder.iterdir()}, folder.joinpath)
+        return
     without = (
         f"To do without the Hub: fetch the network where there is one (hf download {init_from} --local-dir FOLDER) "
         "and give that folder as init_from"
     )
-    return Wanted("init_from", "init_revision", "network", init_from, revision, without)
+    with explained(Wanted("init_from", "init_revision", "network", init_from, revision, without)):
+        yield _hub(init_from, revision)
 
 
 def _hub(init_from: str, revision: str | None) -> Repository:
@@ -144,7 +135,7 @@ def _hub(init_from: str, revision: str | None) -> Repository:
     info = HfApi().model_info(init_from, revision=revision, timeout=TIMEOUT)
     commit = info.sha
     if commit is None:
-        raise UserError(f"init_from: the Hub names no commit of {init_from}. Give init_revision as a commit")
+        raise UserError(f"init_from: the Hub returned no commit for {init_from}. Give init_revision as a commit")
     names = {file.rfilename for file in info.siblings or []}
     return Repository(init_from, commit, names, lambda name: Path(hf_hub_download(init_from, name, revision=commit)))
 

@@ -25,7 +25,7 @@ class Source:
 
     dataset: str
     revision: str | None
-    licence: str | None
+    license: str | None
     schema: pa.Schema
     splits: dict[str, str]  # "train" and, if there is one, "validation" -> the source's own name for it
     tables: Tables

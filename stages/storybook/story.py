@@ -1,7 +1,7 @@
 """The storybook: the built-in corpus, mini-stories from a grammar that knows the exact probability of each.
 
 The stories are in the style of TinyStories (Eldan and Li 2023, arXiv:2305.07759): a named character, a wish or a problem,
-help, an ending. What one sentence states (name, pronoun, colour, toy, friend) stays the same in later sentences. No two
+help, an ending. What one sentence states (name, pronoun, color, toy, friend) stays the same in later sentences. No two
 derivations give the same text (a test parses a thousand stories), so `Story.logprob` is the text's exact log-probability,
 and its mean is the floor that no honest model can beat. Only `random.Random` and whole numbers are used, so the stories are
 the same on every platform.

@@ -90,8 +90,8 @@ SLOTS: dict[str, Slot] = {
         "serious, strong, bold, loyal, patient, stubborn, fearless, hopeful, witty, timid, nervous, "
         "thoughtful, caring, modest, tidy, graceful, clumsy, gloomy, calm, neat",
     ),
-    "colour": _words(
-        "colour",
+    "color": _words(
+        "color",
         "red, blue, green, yellow, pink, purple, orange, white, black, brown, gold, silver, gray, violet",
     ),
     "toy": _words(

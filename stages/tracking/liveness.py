@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds that the holder may take for the lock
 
 
 def acquire(name: str) -> None:
-    """See to it that the session's lock is held until its process ends."""
+    """Make sure that the session's lock is held until its process ends."""
     path = lock_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not _free(path):
@@ -40,18 +40,13 @@ def acquire(name: str) -> None:
 
 
 def is_dead(name: str, ours: bool) -> bool:
-    """Whether the session is known to have ended.
-
-    Args:
-        name: the session.
-        ours: whether it can only be one of this checkout. Otherwise one without a lock file here is assumed alive.
-    """
+    """Whether the session is known to have ended; one without a lock file here is assumed alive, unless it is surely `ours`."""
     path = lock_file(name)
     return (ours or path.exists()) and _free(path)
 
 
 def release(name: str) -> None:
-    """Remove the lock file of a session whose run is complete, or goes on in another session."""
+    """Remove the lock file of a session whose run is complete, or is resumed in another session."""
     with suppress(OSError):
         lock_file(name).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Provenance: what defines an experiment (params, code, data, machine) and the facts needed to make it again."""
+"""Provenance: what defines an experiment (params, code, data, machine) and the facts needed to rerun it."""
 
 from __future__ import annotations
 

@@ -199,12 +199,7 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
 
     The one that this invocation of DVC has begun; else one that an interrupted attempt at the same experiment left, to resume;
     else a new one. Runs that died at other experiments are marked as killed.
-
-    Args:
-        params: all params, by key.
-        now: the current session.
-        name: the run's name.
-        settled: the params to log; None = all.
+    `settled` are the params to log; None = all of them.
     """
     client, experiment_id = store.connect()
     tags = {
@@ -213,7 +208,7 @@ def open_run(params: Mapping[str, Any], now: str, name: str, settled: Collection
         CHECKOUT_TAG: str(session.project_root()),
         COMPLETE: "no",
     }
-    with store.lock():  # to find none and to make one is one step
+    with store.lock():  # search and create must be atomic
         liveness.acquire(now)
         found = _left_open(client, experiment_id, tags)
         before = found.data.tags[SESSION] if found else now

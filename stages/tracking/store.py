@@ -92,14 +92,7 @@ def connect() -> tuple[Any, str]:
 
 
 def search_runs(client: Any, experiment_id: str, filter_string: str = "", **options: Any) -> list[Any]:
-    """All runs that a search finds: MLflow's client gives a page of 1,000 at most.
-
-    Args:
-        client: MLflow's.
-        experiment_id: of our experiment.
-        filter_string: MLflow's filter.
-        options: of the client's own search_runs.
-    """
+    """All runs that a search finds, by MLflow's filter: its client gives a page of 1,000 at most."""
     found: list[Any] = []
     page = client.search_runs([experiment_id], filter_string, **options)
     while page:
@@ -133,11 +126,11 @@ def explain(error: Exception) -> str:
     if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and "exceeds" in reason:
         return f"it does not take what the run has to log ({reason[:300]}). Its store is in order: report this."
     if database():
-        todo = "Put back a copy, or move it away: a new one is made"
+        todo = "Restore a backup, or move the file away and a new one will be created"
     else:
         todo = "If it is right, start its server; or unset MLFLOW_TRACKING_URI to use mlflow.db here"
     shown = f"{type(error).__name__}: {reason[:300]}{'...' if len(reason) > 300 else ''}"
-    return f"the store {shown_uri()} does not answer as it should ({shown}). {todo}."
+    return f"the store {shown_uri()} returned an error ({shown}). {todo}."
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
@@ -178,7 +171,7 @@ def _try_sqlite(path: Path) -> bool:
     except sqlite3.Error as error:
         raise UserError(
             f"the MLflow store {path} cannot be used: {error}. End the program that holds it, make it writable for this user, "
-            f"put back a copy, or move it away (a new one is made). {NOTHING_LOST}"
+            f"restore a backup, or move it away (a new one is created). {NOTHING_LOST}"
         ) from error
     return bool(tables)
 
@@ -213,6 +206,8 @@ def _experiment_id(client: Any, uri: str) -> str:
     A server knows where it keeps files; without one they go to mlruns/. MLflow keeps that place with the experiment, so in a
     database that several checkouts share each has an experiment of its own, the second with its folder in the name.
     """
+    view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
+    tags = {places.PROJECT_TAG: "yes", f"mlflow.sharedViewState.{VIEW}": view}
     remote, mlruns = uri.partition(":")[0] in ("http", "https", *SERVICES), session.project_root() / "mlruns"
 
     def is_ours(experiment: Any) -> bool:
@@ -228,15 +223,13 @@ def _experiment_id(client: Any, uri: str) -> str:
         for experiment in filter(is_ours, renamed):
             return str(experiment.experiment_id)
         place = None if remote else mlruns.as_uri()
-        view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
-        kind = {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": view}
-        return str(client.create_experiment(name, place, kind | {places.PROJECT_TAG: "yes"}))
+        return str(client.create_experiment(name, place, {"mlflow.experimentKind": "custom_model_development"} | tags))
     if found.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {name} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
             f"(both with MLFLOW_TRACKING_URI={addresses.shown(uri) or '...'})"
         )
-    if places.PROJECT_TAG not in found.tags:
-        client.set_experiment_tag(found.experiment_id, places.PROJECT_TAG, "yes")
+    for key in (key for key, value in tags.items() if found.tags.get(key) != value):  # an older store's view has other columns
+        client.set_experiment_tag(found.experiment_id, key, tags[key])
     return str(found.experiment_id)

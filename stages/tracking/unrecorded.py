@@ -78,7 +78,7 @@ def _same(runs: list[Any], commit: str) -> list[Any]:
 
 
 def _copy(client: Any, run: Any, name: str) -> None:
-    """A complete run of this name with all that the other one has, but for what was measured while its stages ran."""
+    """A complete run of this name with all that the other one has, except what was measured while its stages ran."""
     source, tags = run.info.run_id, run.data.tags
     own = {key for key in tags if key in OWN_TAGS or key.startswith("search.")}  # a search's trial, which the copy is not
     kept = {key: "cached" if key.startswith("stage.") else value for key, value in tags.items() if key not in own}

@@ -94,7 +94,7 @@ class Checkpoints:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                print("the same training runs already in another process; waiting for it", file=sys.stderr)
+                print("the same training runs already in another process; waiting for it to end", file=sys.stderr)
                 self._lock.acquire()
             remove_temporary(self.folder)  # what a kill left half-written; the other one may have removed all at its end
             write_json(self.folder / FACTS, self.facts)
@@ -168,7 +168,7 @@ class Checkpoints:
         """Load the newest valid checkpoint into the network and the optimizers; None if there is none."""
         for path in self._files():
             if not _valid(path):
-                print(f"checkpoint {path.name} is damaged; trying the one before", file=sys.stderr)
+                print(f"checkpoint {path.name} is damaged; trying the previous one", file=sys.stderr)
                 continue
             with safe_open(path, framework="pt", device="cpu") as file:
                 header = json.loads(file.metadata()["state"])

@@ -91,11 +91,7 @@ def init_process_group(device: str) -> Iterator[World]:
 
 
 def _take_gpu(device: str, world: World) -> None:
-    """Let `cuda` mean this process's own GPU.
-
-    Raises:
-        UserError: the params name one GPU for all processes, or there are fewer GPUs than processes on this machine.
-    """
+    """Let `cuda` mean this process's own GPU."""
     if ":" in device and world.size > 1:
         raise UserError(f"device: {device} is one GPU for {world.size} processes. Set device to cuda: each takes its own")
     if ":" not in device:

@@ -78,7 +78,7 @@ def text(
         warning="" if config.causal else WARNING,
         content=": stories, no facts about the world, no dialogue with a user" if storybook and not initial else "",
         context=f"{config.block_size:,}",
-        license=_license(meta["origin"], meta["licence"], initial),
+        license=_license(meta["origin"], meta["license"], initial),
     )
 
 
@@ -108,12 +108,12 @@ def head(
     return found
 
 
-def _license(origin: str, licence: str | None, initial: str | None) -> str:
+def _license(origin: str, license: str | None, initial: str | None) -> str:
     """Whose terms apply to the weights; of other people's text no more than its page says."""
     code = "The code that trained it is under the MIT license"
     if origin == "storybook" and not initial:
         return f"{code}, and so are the stories and these weights."
-    stated = {"storybook": "`MIT`", "local": "not known here"}.get(origin, _code(licence or "not stated"))
+    stated = {"storybook": "`MIT`", "local": "not known here"}.get(origin, _code(license or "not stated"))
     more = f" The terms of {_code(initial)} apply as well." if initial else ""
     return (
         f"{code}. License of the training text: {stated}.{more} Add a `license` to the head of this file before you publish it."

@@ -140,22 +140,14 @@ class CapturedStep(EagerStep):
 
     All batches must have the shape of the first (`Batches.padded`). If recording fails in any process, one line says so and
     the steps are eager ones.
-
-    Args:
-        parts: of the step; the optimizers leave everything as it is where `found_inf` is not 0.
-        record: runs a function a few times and returns one that repeats it, see `cuda_graph`.
-
-    Attributes:
-        replay: the recorded body; None before the first step, and if it could not be recorded.
-        failed: whether recording failed.
     """
 
     def __init__(self, parts: StepParts, record: Recorder) -> None:
         super().__init__(parts)
         self.record = record
         self.buffers: list[MicroBatch] = []
-        self.replay: ReplayFn | None = None
-        self.failed = False
+        self.replay: ReplayFn | None = None  # the recorded body; None before the first step, and if it could not be recorded
+        self.failed = False  # whether recording failed
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take the step."""
@@ -191,7 +183,7 @@ class CapturedStep(EagerStep):
             self.forget_gradients()
             advice = ". To capture it uncompiled, set compile to false" if self.parts.net.compiled else ""
             tqdm.write(
-                f"warning: the training step could not be captured ({reason or 'in another process'}); training goes on with "
+                f"warning: the training step could not be captured ({reason or 'in another process'}); training continues with "
                 f"eager steps, which are slower on a GPU{advice}",
                 file=sys.stderr,
             )
@@ -203,13 +195,7 @@ def make_step(
 ) -> EagerStep:
     """The step that suits the device: captured on GPUs with a whole network each, else eager.
 
-    Args:
-        params: of the training.
-        net: on its device.
-        precision: `bf16` or `fp16` (autocast), or `fp32`.
-        world: the processes.
-        steps: of the training; compiling must pay within them.
-        record: makes the step a captured one on any device.
+    Compiling must pay within the training's `steps`; `record` makes the step a captured one on any device.
     """
     device = net.wte.weight.device
     tokens = params.batch_size * params.grad_accumulation * params.block_size

@@ -274,7 +274,7 @@ class Trainer:
         self.resumed = self.history.tokens
         self.training_step.scaler.load_state_dict(state.scaler)
         if self.world.is_main:
-            print(f"going on from step {self.step} of {self.schedule.steps}, where the training was interrupted")
+            print(f"resuming from step {self.step} of {self.schedule.steps}")
         return True
 
     @property

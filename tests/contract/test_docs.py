@@ -18,6 +18,7 @@ import pytest
 from dvc.config_schema import REMOTE_SCHEMAS
 from source_tree import PARAMS, ROOT, STAGES
 
+from docs.make import pictures
 from stages.common.params import parse_params, read_yaml
 
 OWN = ("model/", "stages/", "tests/", "tools/", "benchmarks/", "docs/")  # data/ does not exist before the first run
@@ -194,3 +195,14 @@ def test_one_version_everywhere() -> None:
     assert str(read_yaml(pages.read("CITATION.cff"))["version"]) == found[1]
     assert f"version = {{{found[1]}}}" in pages.read("README.md")
     assert f"\n## {found[1]}\n" in pages.read("CHANGELOG.md")
+
+
+SCREENSHOTS = sorted(path.name for path in (ROOT / "docs/images").glob("*.png"))
+
+
+@pytest.mark.parametrize("name", SCREENSHOTS)
+def test_a_screenshot_is_on_one_page_with_its_day(name: str) -> None:
+    """Each screenshot is shown once, and the line under it says when it was taken; the script that takes it writes the day."""
+    shown = [page for page in pages.PAGES for _, target in pages.links(pages.read(page)) if target.endswith(f"images/{name}")]
+    assert len(shown) == 1, shown
+    assert re.search(pictures.CAPTION.format(name.removesuffix(".png")), pages.read(shown[0]))

@@ -7,6 +7,7 @@ import re
 
 import nbformat
 import pages
+import pytest
 from source_tree import PARAMS, ROOT
 
 BOOK = nbformat.read(ROOT / "notebooks/colab.ipynb", as_version=4)
@@ -36,6 +37,15 @@ def test_one_placeholder_for_the_owner() -> None:
     assert badge in BOOK.cells[0].source
     assert 'OWNER = "OWNER"' in CODE[0]
     assert "replace OWNER" in pages.read("README.md")
+    assert "https://github.com/OWNER/gpt2-pipeline" in pages.read("CITATION.cff")
+
+
+def test_the_owner_s_name_is_asked_for() -> None:
+    """With the placeholder no cell starts to clone or install: an assertion says what to write where."""
+    first = CODE[1].split("\nif not Path")[0]
+    with pytest.raises(AssertionError, match="GitHub account"):
+        exec(first, {"REPO": "https://github.com/OWNER/gpt2-pipeline"})
+    exec(first, {"REPO": "https://github.com/me/gpt2-pipeline"})
 
 
 def test_notebook_commands_name_what_exists() -> None:

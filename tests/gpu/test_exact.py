@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from repository import digests
 from stage_runs import environment, run_stage, write_params
 
 from model.attention import has_flash
@@ -48,12 +48,6 @@ def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return make
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The checksum of each file that training made."""
-    files = [path for path in sorted((folder / "data/train").rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def train(folder: Path) -> dict[str, str]:
     """Train to the end; no warning, no fallback."""
     done = run_stage(folder, "train")
@@ -61,7 +55,7 @@ def train(folder: Path) -> dict[str, str]:
     assert "could not be" not in done.stderr
     assert "UserWarning" not in done.stderr
     assert "of the GPU's measured limit" in done.stdout
-    return digests(folder)
+    return digests(folder / "data/train")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -96,9 +90,9 @@ def test_killed_and_resumed_is_undisturbed(project: Callable[..., Path], case: s
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        if process.wait(60) == 0:
+        if process.wait(600) == 0:
             break
     assert kills >= 1
     if not (folder / "data/train/metrics.json").exists():
         train(folder)
-    assert digests(folder) == expected
+    assert digests(folder / "data/train") == expected

@@ -35,7 +35,7 @@ def seeded(rows: int) -> list[torch.Generator]:
 @pytest.mark.parametrize("settings", [(0.0, None, None), (1.0, None, None), (0.8, 9, None), (1.2, 50, 0.9), (1.0, None, 0.9)])
 @pytest.mark.parametrize("length", [1, 7, 32, 50])
 @pytest.mark.parametrize("rows", [1, 5])
-def test_the_cpu_s_text(settings: tuple[float, int | None, int | None], length: int, rows: int) -> None:
+def test_recorded_steps_write_the_cpu_s_text(settings: tuple[float, int | None, int | None], length: int, rows: int) -> None:
     """The same tokens as on the CPU, within the context and past it, with a stop token."""
     net = make()
     start = torch.randint(0, 500, (rows, length), generator=torch.Generator().manual_seed(1))

@@ -79,7 +79,7 @@ def test_params_and_code_edited_while_training(finished: Project, tmp_path: Path
     code.write_text(text, encoding="utf-8")
     said = project.dvc("repro", "train")
     steps = json.loads((project.folder / "data/train/metrics.json").read_text())["steps"]
-    assert f"going on from step {steps} of {steps}" in said
+    assert f"resuming from step {steps} of {steps}" in said
     assert not list((project.folder / ".checkpoints").glob("*/*.safetensors"))
     trained = model(project)
     lock = read_yaml((project.folder / "dvc.lock").read_text(encoding="utf-8"))
@@ -205,7 +205,7 @@ def test_a_colleague_without_the_file(tmp_path: Path) -> None:
     clone.dvc("pull", "tokenize", "download", "identify")
     for _ in range(2):
         said = clone.dvc("repro", "tokenize")
-        assert "mine.jsonl is not here: the stories that were downloaded from it are used" in said
+        assert "mine.jsonl does not exist here: the stories that were downloaded from it are used" in said
         assert "'download' didn't change" in said
     write_stories(clone.folder / "mine.jsonl", "cow")
     clone.dvc("repro", "download")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import network, token_file
 
-from docs.make import explorer_pictures
+from docs.make import pictures
 from model import GPT2
 from stages.common.errors import UserError
 from stages.corpus.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
     """A Chromium without a window, which writes down its console and every request."""
     with ExitStack() as stack:
         try:
-            window = stack.enter_context(explorer_pictures.browser())
+            window = stack.enter_context(pictures.browser())
         except UserError as missing:
             pytest.skip(str(missing))
         yield window
@@ -49,7 +49,7 @@ class Page:
         self.browser, self.address = browser, file.as_uri()
         for kind in ("browser", "performance"):
             browser.get_log(kind)  # forget the last page's
-        explorer_pictures.open_page(browser, file)
+        pictures.open_page(browser, file)
 
     def run(self, script: str, *values: Any) -> Any:
         return self.browser.execute_script(script, *values)
@@ -138,8 +138,8 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
     assert len(facts) == 4, "the true probability is beside it"
 
 
-def test_tokens_are_coloured_by_three_measures(shown: Page) -> None:
-    """The tokens can be coloured by surprise, by the text's freedom and by the network's error."""
+def test_tokens_are_colored_by_three_measures(shown: Page) -> None:
+    """The tokens can be colored by surprise, by the text's freedom and by the network's error."""
 
     script = "return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor).join()"
     found = []
@@ -165,7 +165,7 @@ def test_a_head_draws_its_weights(shown: Page, tokenizer: Tokenizer, net: GPT2) 
         "return [...data].filter((_, at) => at % 4 === 0)"
     )
     order = np.corrcoef(weights.sqrt().flatten(), red)[0, 1]
-    assert abs(order) > 0.9, "the stronger the weight, the further the colour is from the page's"
+    assert abs(order) > 0.9, "the stronger the weight, the further the color is from the page's"
     shown.run("document.querySelectorAll('#attention .token')[9].click()")
     row = [int(byte) for byte in shown.find("#attention .arcs").get_attribute("data-weights").split()]
     assert row == pytest.approx((weights[9] * 255).tolist(), abs=0.6)
@@ -227,9 +227,9 @@ def test_fits_the_window_and_can_be_read(width: int, scheme: str, shown: Page) -
 
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    explorer_pictures.resize(shown.browser, width, 900)
+    pictures.resize(shown.browser, width, 900)
     try:
-        WebDriverWait(shown.browser, explorer_pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
+        WebDriverWait(shown.browser, pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
         assert shown.run("return document.documentElement.scrollWidth") <= width
         assert shown.run(CONTRAST) == []
     finally:

@@ -83,7 +83,7 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     second = project.start("repro", container="container-b")
     said, _ = second.communicate(timeout=900)
     assert second.returncode == 0, said
-    assert "going on from step" in said
+    assert "resuming from step" in said
     (run,) = project.runs()
     assert_complete(run, project)
     assert run.tags["pipeline.resumed"] == "1"
@@ -112,7 +112,7 @@ def test_dvc_is_killed_and_the_terminal_closes(project: Project) -> None:
     wait_for_points(project)
     signal_group(process, signal.SIGHUP)
     said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0 and "going on from step" in said, said
+    assert process.returncode == 0 and "resuming from step" in said, said
     (run,) = project.runs()
     assert_complete(run, project)
     assert run.tags["pipeline.resumed"] == "2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -34,16 +35,21 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[nbforma
     book = nbformat.read(ROOT / "notebooks/colab.ipynb", as_version=4)
     (at,) = [at for at, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
     book.cells.insert(at + 1, nbformat.v4.new_code_cell("\n".join(f"{key} = {value!r}" for key, value in settings.items())))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", Project(folder).environment())
-        os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "IPYTHONDIR": str(folder / "ipython")}
-        NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    run_all(book, folder)
     nbformat.write(book, folder / "executed.ipynb")
     yield book, folder
     for process in psutil.process_iter():  # the server goes on after the kernel, as it should
         with suppress(psutil.Error):
             if process.cwd() == str(folder / "my clone"):
                 process.terminate()
+
+
+def run_all(book: nbformat.NotebookNode, folder: Path) -> None:
+    """*Run all*, with a new kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", Project(folder).environment())
+        os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "IPYTHONDIR": str(folder / "ipython")}
+        NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
 
 
 def shown(book: nbformat.NotebookNode, source: str) -> str:
@@ -65,10 +71,10 @@ def test_it_shows_what_came_out(executed: tuple[nbformat.NotebookNode, Path]) ->
 def test_it_compares_two_experiments(executed: tuple[nbformat.NotebookNode, Path]) -> None:
     """The second experiment runs only what its change touches; the changed param and metrics are shown for both."""
     book, folder = executed
-    said = shown(book, "--name cooler")
+    said = shown(book, 'new_name("cooler")')
     assert "Running stage 'generate'" in said
     assert "Running stage 'train'" not in said
-    table = shown(book, "dvc metrics diff first cooler")
+    table = shown(book, "dvc metrics diff")
     assert "temperature" in table
     assert "data/generate/metrics.json" in table
     runs = {run.name for run in Project(folder / "my clone").runs()}
@@ -98,3 +104,17 @@ def test_what_was_kept_can_be_gone_on_with(executed: tuple[nbformat.NotebookNode
     assert {"first", "cooler"} <= set(back.dvc("exp", "list", "--name-only").split())
     assert (back.folder / "data/train/model/model.safetensors").is_file()
     assert len(back.runs()) == 2
+
+
+def test_run_all_again(executed: tuple[nbformat.NotebookNode, Path]) -> None:
+    """A second *Run all*, with a new kernel, gives experiments of new names with the same results, without training."""
+    book, folder = executed
+    again = copy.deepcopy(book)
+    run_all(again, folder)
+    said = shown(again, 'new_name("first")')
+    assert "Running stage 'track'" in said and "Running stage 'train'" not in said
+    runs = {run.name: run for run in Project(folder / "my clone").runs()}
+    assert set(runs) == {"first", "cooler", "first-2", "cooler-2"}
+    for name in ("first", "cooler"):
+        assert runs[f"{name}-2"].params == runs[name].params
+        assert runs[f"{name}-2"].metrics["evaluate/perplexity"] == runs[name].metrics["evaluate/perplexity"]

@@ -100,15 +100,18 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "noise as txt": (file("stories.txt", NOISE), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
     "noise as csv": (file("stories.csv", NOISE), ["stories.csv", "UTF-8"]),
     "noise as jsonl": (file("stories.jsonl", NOISE), ["stories.jsonl is not UTF-8 text"]),
-    "noise as parquet": (file("s.parquet", NOISE), ["s.parquet cannot be read", "Is it whole, and what its ending says"]),
-    "noise as gz": (file("stories.txt.gz", NOISE), ["stories.txt.gz cannot be read", "Is it whole"]),
+    "noise as parquet": (file("s.parquet", NOISE), ["s.parquet cannot be read", "The file may be truncated"]),
+    "noise as gz": (file("stories.txt.gz", NOISE), ["stories.txt.gz cannot be read", "The file may be truncated"]),
     # another encoding
     "Latin-1 txt": (file("stories.txt", LATIN), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),
     "UTF-16 txt": (file("stories.txt", "\n".join(STORIES).encode("utf-16")), ["stories.txt is not UTF-8 text", "iconv"]),
     # damaged
-    "truncated parquet": (file("stories.parquet", truncated_parquet), ["stories.parquet cannot be read", "Is it whole"]),
-    "holed parquet": (file("stories.parquet", holed_parquet), ["stories.parquet cannot be read", "Is it whole"]),
-    "truncated gz": (file("stories.txt.gz", packed[:-60]), ["stories.txt.gz cannot be read", "Is it whole"]),
+    "truncated parquet": (
+        file("stories.parquet", truncated_parquet),
+        ["stories.parquet cannot be read", "The file may be truncated"],
+    ),
+    "holed parquet": (file("stories.parquet", holed_parquet), ["stories.parquet cannot be read", "The file may be truncated"]),
+    "truncated gz": (file("stories.txt.gz", packed[:-60]), ["stories.txt.gz cannot be read", "The file may be truncated"]),
     # another column
     "no text, jsonl": (file("s.jsonl", b'{"story": "a"}\n' * 9), ["s.jsonl has no column `text`", "story", "Rename"]),
     "no text, csv": (file("s.csv", b"story\na\nb\n" * 9), ["s.csv has no column `text`", "story", "Rename"]),
@@ -118,13 +121,16 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     # links
     "a link to nothing": (
         file("stories.txt", lambda path: path.symlink_to("gone.txt")),
-        ["stories.txt is a symbolic link that leads nowhere"],
+        ["stories.txt is a broken or circular symbolic link"],
     ),
     "links in a circle": (
         file("stories.txt", itself),
-        ["stories.txt is a symbolic link that leads nowhere", "Give the real path"],
+        ["stories.txt is a broken or circular symbolic link", "Give the real path"],
     ),
-    "a circle in the folder": (folder_of(validation_txt=text, train_txt=itself), ["train.txt leads nowhere", "Remove it"]),
+    "a circle in the folder": (
+        folder_of(validation_txt=text, train_txt=itself),
+        ["train.txt is a broken or circular link", "Remove it"],
+    ),
 }
 
 

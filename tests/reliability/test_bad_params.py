@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 import pytest
 from refusal import check_message, digests, refused
 from repository import COMMITTED
-from stage_runs import TINY, run_stage
+from stage_runs import TINY, call_stage, run_stage
 
-from stages.common import command
 from stages.common.params import read_yaml, write_yaml
 from stages.tracking import pipeline
 
@@ -135,20 +135,20 @@ FILES: dict[str, tuple[str | bytes, list[str]]] = {  # what the whole file is
 @pytest.fixture(scope="module")
 def folder(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with outputs, for all cases: none may change them."""
-    import shutil
-
     return Path(shutil.copytree(tokenized, tmp_path_factory.mktemp("params") / "project"))
 
 
 @pytest.mark.parametrize(("changes", "words"), VALUES, ids=[str(next(iter(changes.items())))[:40] for changes, _ in VALUES])
-def test_wrong_value(folder: Path, changes: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_value_is_refused_by_its_key(
+    folder: Path, changes: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A value that is missing, unknown, of another type, out of range or against another one is named, with what to do."""
     (folder / "params.yaml").write_text(edited(changes), encoding="utf-8")
     refused(folder, "download", ["params.yaml has", *words], capsys)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_wrong_file(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_mapping_is_refused(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A params.yaml that is no flat YAML mapping is refused in one sentence."""
     content, words = FILES[name]
     (folder / "params.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -156,13 +156,13 @@ def test_wrong_file(folder: Path, name: str, capsys: pytest.CaptureFixture[str])
     assert not (folder / "owned").exists()
 
 
-def test_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_says_where_to_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without params.yaml, as when started from another folder, the message says where to start."""
     (folder / "params.yaml").unlink(missing_ok=True)
     refused(folder, "download", ["params.yaml is missing", "Run from the project's folder"], capsys)
 
 
-def test_folder_in_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_its_place_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder named params.yaml is not a file."""
     (folder / "params.yaml").unlink(missing_ok=True)
     (folder / "params.yaml").mkdir()
@@ -180,24 +180,17 @@ def test_every_stage_checks_all_of_it(folder: Path, stage: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize("how", ["--debug", "DEBUG"])
-def test_traceback_when_asked(
-    folder: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debug_shows_the_traceback(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--debug` or DEBUG=1 shows the traceback before the message."""
-    from stages import download
-
-    monkeypatch.chdir(folder)
     (folder / "params.yaml").write_text("[]")
     if how == "DEBUG":
         monkeypatch.setenv("DEBUG", "1")
-    with pytest.raises(SystemExit):
-        command.run(download.main, download.__doc__, argv=["--debug"] if how == "--debug" else [])
-    message = capsys.readouterr().err
+    message = call_stage(folder, "download", *(["--debug"] if how == "--debug" else [])).stderr
     assert "Traceback" in message
     assert message.splitlines()[-1].startswith("error: params.yaml must hold")
 
 
-def test_as_a_command(folder: Path) -> None:
+def test_a_command_shows_one_message_and_nothing_else(folder: Path) -> None:
     """What the cases above see from inside is what a user sees: exit code 1, one message on standard error, nothing else."""
     (folder / "params.yaml").write_text(edited({"top_p": 0}), encoding="utf-8")
     before = digests(folder)

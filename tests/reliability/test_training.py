@@ -20,13 +20,13 @@ import torch
 from repository import digests
 from stage_runs import environment, run_python, run_stage, write_params
 from step_pair import StopAfter, finished, same, state, trainer
+from tiny import trained
 
-from model import GPT2, GPT2Config
+from model import GPT2
 from stages.common.errors import UserError
 from stages.training.checkpoint import Checkpoints, State
 from stages.training.identity import make_key
 from stages.training.live_run import LiveRun
-from stages.training.optimizer import Controls, make_optimizers
 from stages.training.signals import Stop
 from stages.training.trainer import Stopped
 
@@ -100,28 +100,22 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path, batch: int, advice: st
         finished(tmp_path, batch_size=batch)
 
 
-def _state(step: int) -> tuple[State, GPT2, list[torch.optim.Optimizer]]:
-    torch.manual_seed(step)
-    net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=1, n_embd=8))
-    return State(step, {"rows": [step]}), net, make_optimizers(net, "adamw", 0.1, Controls.on(torch.device("cpu")))
-
-
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "emptied"])
 def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A truncated or changed checkpoint is recognised, said, and the one before it is used."""
+    """A truncated or changed checkpoint is recognized, said, and the one before it is used."""
     with Checkpoints(tmp_path / "ck") as checkpoints:
-        checkpoints.save(*_state(1))
-        checkpoints.save(*_state(2))
+        for step in (1, 2):
+            checkpoints.save(State(step, {"rows": [step]}), *trained(seed=step))
         newest = checkpoints.wait()
         assert newest is not None
         content = newest.read_bytes()
         flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
         newest.write_bytes({"cut short": content[: len(content) // 2], "one bit": flipped, "emptied": b""}[damage])
-        _, net, optimizers = _state(3)
+        net, optimizers = trained(seed=3)
         state = checkpoints.restore(net, optimizers)
         assert state == State(1, {"rows": [1]})
         assert "damaged" in capsys.readouterr().err
-        _, first, _ = _state(1)
+        first, _ = trained(seed=1)
         assert all(torch.equal(a, b) for a, b in zip(net.parameters(), first.parameters(), strict=True))
 
 
@@ -172,7 +166,7 @@ def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_says_how_to_resume(
     project: Callable[..., Path], undisturbed: dict[str, str], number: signal.Signals
 ) -> None:
     """SIGTERM, Ctrl-C and Slurm's warning save, say what to type, end with a non-zero exit; the next start ends with the same
@@ -181,13 +175,13 @@ def test_signal_saves_and_says_how_to_go_on(
     process = _start(folder)
     _wait_for_checkpoint(folder, process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "dvc repro" in err
     assert "Traceback" not in err
     again = _run(folder)
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stdout
+    assert "resuming from step" in again.stdout
     assert digests(folder / "data" / "train") == undisturbed
 
 
@@ -208,7 +202,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
         if process.poll() is None:
             process.kill()
             kills += 1
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
         if process.returncode == 0:
             break
     assert kills >= 1

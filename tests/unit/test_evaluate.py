@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from repository import digests
+from tiny import save_model
 
-from model import GPT2, GPT2Config, hf
 from stages import evaluate
-from stages.corpus.tokenizer import save_for_transformers
 from stages.evaluation import report
 from stages.evaluation.scoring import StorySums
 
@@ -30,12 +29,7 @@ def project(tokenized: Path, tmp_path: Path) -> Project:
     def make(causal: bool = True) -> Path:
         folder = tmp_path / "project"
         shutil.copytree(tokenized, folder)
-        meta = json.loads((folder / "data/tokenize/meta.json").read_text())
-        torch.manual_seed(0)
-        shape = {"vocab_size": meta["vocab_size"], "block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 16}
-        net = GPT2(GPT2Config(causal=causal, **shape))
-        hf.save(net, folder / "data/train/model", meta["end_of_text"])
-        save_for_transformers(folder / "data/tokenize/tokenizer.json", folder / "data/train/model", 32)
+        save_model(folder, causal=causal)
         (folder / "data/train/validation.csv").write_text("step,epoch,val_loss\n1,1.0,9.0\n")
         (folder / "data/train/metrics.json").write_text("{}")
         return folder
@@ -50,24 +44,19 @@ def evaluated(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "data/evaluate/metrics.json").read_text()))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """The stage's outputs."""
-    return {path.name: path.read_bytes() for path in (folder / "data/evaluate").iterdir()}
-
-
 def test_two_runs_write_the_same_bytes(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """Two runs write the same bytes: metrics, a report and two curves, with the floor below and the interval around."""
     folder = project()
     metrics = evaluated(folder)
-    first = contents(folder)
-    assert first["report.md"].decode() in capsys.readouterr().out
+    first = digests(folder / "data/evaluate")
+    assert (folder / "data/evaluate/report.md").read_text() in capsys.readouterr().out
     assert set(first) == {"metrics.json", "report.md", "loss_by_position.csv", "calibration.csv"}
     assert metrics["perplexity_low"] < metrics["perplexity"] < metrics["perplexity_high"]
     assert metrics["perplexity_floor"] < metrics["trigram_perplexity"] < metrics["unigram_perplexity"] < metrics["perplexity"]
     assert metrics["future_leak"] == metrics["leak_alarm"] == 0
     assert metrics["below_floor"] == 0
     evaluated(folder)
-    assert contents(folder) == first
+    assert digests(folder / "data/evaluate") == first
 
 
 def test_the_report_says_that_an_unmasked_network_means_nothing(project: Project) -> None:

@@ -60,22 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def name(text: str) -> str:
-    """A name that is one for git, DVC, MLflow and the shell.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
+    """A name that is one for git, DVC, MLflow and the shell."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,40}", text):
         raise argparse.ArgumentTypeError(f"{text!r}: take letters, digits, - and _, beginning with a letter")
     return text
 
 
 def count(text: str) -> int:
-    """A number of things.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
+    """A number of things."""
     if not (text.isdecimal() and 0 < int(text) <= 100_000):
         raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 100000")
     return int(text)

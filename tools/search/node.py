@@ -55,11 +55,7 @@ def check(spec: dict[str, Any]) -> list[str]:
 
 
 def fetch(spec: dict[str, Any], place: Path) -> None:
-    """Clone the commit, whole or not at all.
-
-    Raises:
-        ValueError: git refused. The address, which may hold a password, is not in the message.
-    """
+    """Clone the commit, whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     begun = f".{place.name}."
     for left in place.parent.glob(f"{begun}*"):  # by an attempt that was killed here

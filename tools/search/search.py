@@ -38,11 +38,7 @@ CODE = "code"  # the study's attribute with the code that its first trials ran
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check everything, search, report.
-
-    Raises:
-        UserError: something is missing or wrong; then no trial has begun.
-    """
+    """Check everything, search, report."""
     params = load_params(Params).model_dump()
     given = {field.name: getattr(args, field.name) for field in fields(Settings) if getattr(args, field.name) is not None}
     given |= {"words": tuple(args.words)} if args.words else {}
@@ -116,7 +112,7 @@ class Search:
     def _was_done(self, trial: FrozenTrial) -> bool:
         """Whether a trial ended after the search that had begun it."""
         name = self.study.experiment(trial)
-        metrics = self.runs.complete(name, trial.number)
+        metrics = results.by_key(self.runs.complete(name, trial.number))
         with suppress(GitError):
             pushed = git("ls-remote", str(self.told["remote"]), f"refs/exps/*/*/{name}")
             if pushed and self.study.settings.metric in metrics:
@@ -243,11 +239,7 @@ def place_problems(is_cluster: bool) -> list[str]:
 
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """Hold the search's lock: two that go on with one study would run its trials twice.
-
-    Raises:
-        UserError: it runs already.
-    """
+    """Hold the search's lock: two that go on with one study would run its trials twice."""
     path = session.dvc_tmp() / "search" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

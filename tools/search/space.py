@@ -48,11 +48,7 @@ class Space:
     searched: Mapping[str, Dimension] = field(default_factory=dict)
 
     def grid(self) -> dict[str, list[Value]]:
-        """The values of each searched param.
-
-        Raises:
-            UserError: one has no end of values.
-        """
+        """The values of each searched param."""
         found: dict[str, list[Value]] = {}
         for key, dimension in self.searched.items():
             if isinstance(dimension, Choice):
@@ -76,9 +72,6 @@ def read(given: Sequence[str], params: Mapping[str, Any]) -> Space:
     Args:
         given: the words.
         params: those of params.yaml, which say which keys there are, and which of them are whole numbers.
-
-    Raises:
-        UserError: a word cannot be read, names no key, or has nothing to search: all in one message.
     """
     fixed: dict[str, Any] = {}
     searched: dict[str, Dimension] = {}

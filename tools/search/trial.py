@@ -46,7 +46,7 @@ class Trial:
                 if why := self._type(lock.fileno(), "exp", "run", "-n", self.name, *changes):
                     return {"error": why}
             try:
-                found = results.metrics()
+                found = results.by_key(results.metrics())
             except UserError as error:
                 return {"error": str(error)}
             if self.spec["metric"] not in found:

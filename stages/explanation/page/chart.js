@@ -2,7 +2,7 @@
 
 // Chart: values over the places of a text.
 
-/** Lines over the places of a text; `at` is marked. Colours are names of CSS variables. */
+/** Lines over the places of a text; `at` is marked. Colors are names of CSS variables. */
 function drawChart(canvas, lines, at) {
   const scale = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];

@@ -11,7 +11,7 @@ const ROLES = {
   next: ["N", "the next token, the one to predict: the answer", (tokens, q, k) => k === q + 1],
 };
 const CLEAR = 0.15; // share of a head's attention that a role has to explain to give the head its letter,
-const ABOVE_CHANCE = 2; // and at least this multiple of what a head gives that looks at all tokens alike
+const ABOVE_CHANCE = 2; // and at least this multiple of what uniform attention gives
 
 /** What the heads measurably do: `of(layer, head)` gives the role, its score, and all scores. */
 function headRoles(heads) {

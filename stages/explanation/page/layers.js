@@ -7,7 +7,7 @@ function layersPanel(body, data) {
   let strip = null;
   const text = make("div");
   const detail = make("div", { class: "detail", "aria-live": "polite" });
-  body.append(make("p", { class: "note" }, "The stronger a token's colour, the deeper the block from which on it is the likeliest. Tokens without colour never are: mostly, nobody could know them."), text, legend("the embedding alone", "the last block"), detail);
+  body.append(make("p", { class: "note" }, "The stronger a token's color, the deeper the block from which on it is the likeliest. Tokens without color never are: mostly, nobody could know them."), text, legend("the embedding alone", "the last block"), detail);
 
   /** The first layer from which on the token is the likeliest; one more than there are if it never is. */
   function settled(place) {

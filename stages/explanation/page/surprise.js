@@ -5,11 +5,11 @@
 const MOST_NATS = 8; // at the dark end of the scale
 
 function surprisePanel(body, data) {
-  const modes = [["nats", "surprise"], ["free", "how free the text is"], ["wrong", "how wrong the network is"]];
+  const modes = [["nats", "surprise"], ["free", "entropy of the text"], ["wrong", "error of the network"]];
   const sentences = {
     nats: "Surprise: how little the network expected the token that came, in nats, -log of its probability.",
-    free: "How free: the surprise that nobody can avoid here, on average, because the storybook could go on in many ways (entropy).",
-    wrong: "How wrong: what the network adds to that, because its probabilities are not the true ones (Kullback-Leibler divergence).",
+    free: "Entropy: the expected surprise of the true distribution, which no model can avoid (irreducible loss).",
+    wrong: "Error: what the network adds to that because its distribution is not the true one (Kullback-Leibler divergence).",
   };
   let mode = "nats";
   let story = null;
@@ -21,9 +21,9 @@ function surprisePanel(body, data) {
   const sums = make("p", { class: "note" });
   const scale = make("div");
   const chart = make("canvas", { class: "chart", role: "img", "aria-label": "Surprise at each token" });
-  const keys = hasTruth ? [" and of ", make("span", { class: "key without" }, "one who knows the storybook")] : [];
+  const keys = hasTruth ? [" and of ", make("span", { class: "key without" }, "the true distribution")] : [];
   const figure = make("figure", {}, chart, make("figcaption", {}, "Surprise of ", make("span", { class: "key" }, "the network"), ...keys, ", in nats."));
-  const buttons = hasTruth ? [choice("Colour the tokens by", modes, mode, (chosen) => { mode = chosen; paint(); })] : [];
+  const buttons = hasTruth ? [choice("Color the tokens by", modes, mode, (chosen) => { mode = chosen; paint(); })] : [];
   body.append(...buttons, explained, make("div", { class: "beside" }, make("div", {}, text, scale, sums, figure), detail));
 
   function values() {
@@ -96,14 +96,14 @@ function surprisePanel(body, data) {
   };
 }
 
-/** In words: is the text free here, or is the network wrong? */
+/** In words: is the entropy high here, or is the network wrong? */
 function verdict(free, wrong) {
-  const numbers = `Of the surprise to expect here, ${free.toFixed(2)} nats are the text's freedom and ${wrong.toFixed(2)} the network's error.`;
+  const numbers = `Of the expected loss here, ${free.toFixed(2)} nats are the entropy of the text and ${wrong.toFixed(2)} the error of the network.`;
   if (wrong > 0.3) {
     return `${numbers} The network is wrong here: its bars are not the true ones.`;
   }
   if (free > 1) {
-    return `${numbers} The text is just free here: nobody could know.`;
+    return `${numbers} The text is open here: no model could know.`;
   }
-  return `${numbers} The text is nearly settled here, and the network knows it.`;
+  return `${numbers} The text is nearly determined here, and the network knows it.`;
 }

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tokens: a text whose tokens can be pointed at, walked through with the arrow keys, and coloured.
+// Tokens: a text whose tokens can be pointed at, walked through with the arrow keys, and colored.
 
 /**
  * A strip of tokens.
@@ -69,7 +69,7 @@ function tokenStrip({ texts, label, first = 0, onChoose }) {
     items,
     choose,
     chosen: () => chosen,
-    /** Colour the tokens by shares from 0 to 1; undefined leaves one plain. */
+    /** Color the tokens by shares from 0 to 1; undefined leaves one plain. */
     paint(shares) {
       items.forEach((item, index) => {
         const ink = item.querySelector(".ink");
@@ -83,7 +83,7 @@ function tokenStrip({ texts, label, first = 0, onChoose }) {
   };
 }
 
-/** A token's text with the blank before it set apart, which takes no colour, and its line ends, which end the line. */
+/** A token's text with the blank before it set apart, which takes no color, and its line ends, which end the line. */
 function pieces(text) {
   const gap = /^ (?=\S)/.test(text) ? " " : "";
   const ink = make("span", { class: "ink" }, text.slice(gap.length).replaceAll("\n", "").replace(/^ +$/, (blanks) => "␣".repeat(blanks.length)));

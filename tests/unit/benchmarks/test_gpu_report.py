@@ -1,4 +1,4 @@
-"""The GPU report: each result is written as soon as it is known, and nothing takes longer than it may."""
+"""The GPU report: each measurement's results are written when it ends, and nothing takes longer than it may."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_by_hand_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     command.run(lambda args: Path("params.yaml").unlink(), None, argv=[])
 
 
-def test_data_that_was_written_into_is_told_from_another_file() -> None:
+def test_data_written_in_place_is_no_replaced_file() -> None:
     """New bytes in the same file may have been read half; another file in its place was not read at all."""
     inputs.note()
     in_its_place("data/tokens.npy")

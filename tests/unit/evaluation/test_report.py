@@ -47,7 +47,7 @@ def test_an_honest_network_gets_no_alarm() -> None:
     ("changes", "words"),
     [
         (LEAKING, ["This perplexity means nothing", "Below the floor", "causal: true", "why-1.23-was-wrong.md"]),
-        ({"floor_ratio": 0.9, "floor_ratio_high": 0.95, "below_floor": 1}, ["Below the floor", "memorised"]),
+        ({"floor_ratio": 0.9, "floor_ratio_high": 0.95, "below_floor": 1}, ["Below the floor", "memorized"]),
         ({"generalization_gap_low": 0.005}, ["trained on better"]),
         ({"generalization_gap_low": -0.3, "generalization_gap_high": -0.1}, ["the easier one"]),
         ({"perplexity": 7.0}, ["no better than counting trigrams"]),

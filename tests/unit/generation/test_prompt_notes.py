@@ -70,13 +70,7 @@ def test_a_space_at_the_end_gets_a_note(known: Known) -> None:
     assert notes(known, "Once upon a") == []
 
 
-def test_each_prompt_has_its_own_notes(known: Known) -> None:
-    """Of several prompts the ones that need it."""
-    (note,) = notes(known, "Once", "Once 日", "Once")
-    assert "'Once 日'" in note
-
-
-def test_without_the_training_tokens_nothing_is_guessed(known: Known) -> None:
+def test_no_note_where_the_training_tokens_are_missing(known: Known) -> None:
     """A model alone does not tell what it was trained on."""
     assert list(prompt_notes.notes(known[0], ["Once 日"], None)) == []
 

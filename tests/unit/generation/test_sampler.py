@@ -15,15 +15,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repository import digests
+from tiny import save_model
 
-from model import GPT2, GPT2Config, hf
+from model import GPT2
 from stages import generate as stage
 from stages.common import command
 from stages.common.errors import UserError
 from stages.common.params import Params, load_params, parse_params, read_yaml, write_yaml
 from stages.common.terminal import printable
 from stages.compute import saved_model
-from stages.corpus.tokenizer import Tokenizer, save_for_transformers
+from stages.corpus.tokenizer import Tokenizer
 from stages.generation import sampler
 
 Ready = tuple[GPT2, Tokenizer, Callable[..., Params]]
@@ -34,15 +36,12 @@ def written(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with tokens and an untrained network that ends its texts now and then. Copy it; don't write in it."""
     folder = tmp_path_factory.mktemp("written") / "project"
     shutil.copytree(tokenized, folder)
-    meta = json.loads((folder / "data/tokenize/meta.json").read_text())
-    torch.manual_seed(0)
-    shape = {"vocab_size": meta["vocab_size"], "block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 16}
-    net = GPT2(GPT2Config(tie_embeddings=False, **shape))
-    with torch.no_grad():
+
+    def make_the_end_likelier(net: GPT2) -> None:
         net.lm_head.weight.normal_(std=0.5)
-        net.ln_f.bias.copy_(net.lm_head.weight[meta["end_of_text"]])  # makes end-of-text likelier
-    hf.save(net, folder / "data/train/model", meta["end_of_text"])
-    save_for_transformers(folder / "data/tokenize/tokenizer.json", folder / "data/train/model", 32)
+        net.ln_f.bias.copy_(net.lm_head.weight[-1])  # the vocabulary's last token is end-of-text
+
+    save_model(folder, make_the_end_likelier, tie_embeddings=False)
     return folder
 
 
@@ -157,31 +156,23 @@ def run(folder: Path, *words: str) -> None:
         stage.main(parser.parse_args(words))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """What data/generate holds."""
-    place = folder / "data/generate"
-    return {path.name: path.read_bytes() for path in place.iterdir()} if place.exists() else {}
-
-
 def test_the_stage_leaves_three_files(project: Callable[..., Path]) -> None:
     """samples.md, samples.jsonl and metrics.json, in agreement; run again, the same bytes; an awkward prompt harms none."""
     prompts = ["Once upon a time", "# x\r\n<script>`*\\\u2028../../etc"]
     folder = project(prompt=prompts, num_samples=3)
     run(folder)
-    first = contents(folder)
-    assert set(first) == {"samples.md", "samples.jsonl", "metrics.json"}
-    rows = [json.loads(line) for line in first["samples.jsonl"].decode().split("\n")[:-1]]
+    place, first = folder / "data/generate", digests(folder / "data")
+    assert {path.name for path in place.iterdir()} == {"samples.md", "samples.jsonl", "metrics.json"}
+    rows = [json.loads(line) for line in (place / "samples.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
     assert [(row["prompt"], row["sample"]) for row in rows] == [(prompt, number) for prompt in prompts for number in (1, 2, 3)]
     assert all(row["text"].startswith(row["prompt"]) for row in rows)
-    metrics = json.loads(first["metrics.json"])
+    metrics = json.loads((place / "metrics.json").read_text())
     assert set(metrics) == {"distinct_2", "mean_tokens", "eos_fraction", "name_consistency", "longest_copy"}
     assert metrics["mean_tokens"] == pytest.approx(sum(row["tokens"] for row in rows) / 6)
     assert metrics["eos_fraction"] == pytest.approx(sum(row["finished"] for row in rows) / 6)
     run(folder)
-    assert contents(folder) == first
-    assert [path.name for path in (folder / "data").iterdir() if path.name not in {"download", "tokenize", "train"}] == [
-        "generate"
-    ]
+    assert digests(folder / "data") == first
+    assert {path.name for path in (folder / "data").iterdir()} == {"download", "tokenize", "train", "generate"}
 
 
 def test_options_write_to_the_terminal_and_change_no_file(
@@ -191,7 +182,7 @@ def test_options_write_to_the_terminal_and_change_no_file(
     folder = project(num_samples=2)
     run(folder, "--prompt", "Once upon a time", "--num-samples", "2")
     spoken = capsys.readouterr().out
-    assert contents(folder) == {}
+    assert not (folder / "data/generate").exists()
     run(folder)
     rows = (folder / "data/generate/samples.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert all(printable(json.loads(row)["text"]) in spoken for row in rows)

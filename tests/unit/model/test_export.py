@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from model import GPT2
 
 VOCABULARY, CONTEXT = 70, 160  # longer than two blocks of queries, see model/attention.py
 SHAPES = [(1, 1), (3, 5), (1, 64), (2, 65), (1, CONTEXT)]  # the example has another
+make = partial(network, 0.15, vocab_size=VOCABULARY, block_size=CONTEXT)
 
 
-def make(causal: bool = True) -> GPT2:
-    """A network whose every weight matters."""
-    return network(vocab_size=VOCABULARY, block_size=CONTEXT, n_layer=2, n_head=2, n_embd=16, causal=causal, noise=0.15).eval()
+def assert_same_at_every_length(run: Callable[[Tensor], Tensor], net: GPT2) -> None:
+    """Logits."""
+    for shape in SHAPES:
+        torch.testing.assert_close(run(tokens(*shape)), net(tokens(*shape)), atol=1e-5, rtol=1e-5)
 
 
 def tokens(rows: int, columns: int) -> Tensor:
@@ -31,11 +35,10 @@ def tokens(rows: int, columns: int) -> Tensor:
 @torch.no_grad()
 def test_torch_export_keeps_no_length(causal: bool) -> None:
     """torch.export with dynamic rows and columns: the same logits for every length."""
-    net = make(causal)
+    net = make(causal=causal)
     sizes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length", max=CONTEXT)}
     exported = torch.export.export(net, (tokens(2, 32),), dynamic_shapes=(sizes,)).module()
-    for shape in SHAPES:
-        torch.testing.assert_close(exported(tokens(*shape)), net(tokens(*shape)), atol=1e-5, rtol=1e-5)
+    assert_same_at_every_length(exported, net)
 
 
 @torch.no_grad()
@@ -46,9 +49,7 @@ def test_torchscript_keeps_no_length() -> None:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.jit.save(torch.jit.trace(net, (tokens(2, 32),)), file)
     file.seek(0)
-    traced = torch.jit.load(file)
-    for shape in SHAPES:
-        torch.testing.assert_close(traced(tokens(*shape)), net(tokens(*shape)), atol=1e-5, rtol=1e-5)
+    assert_same_at_every_length(torch.jit.load(file), net)
 
 
 @pytest.mark.parametrize("dynamo", [True, False])
@@ -67,6 +68,4 @@ def test_onnx_keeps_no_length(tmp_path: Path, dynamo: bool) -> None:
             axes = {"tokens": sizes, "logits": sizes}
             torch.onnx.export(net, (tokens(2, 32),), path, dynamo=False, dynamic_axes=axes, **names)
     session = runtime.InferenceSession(path)
-    for shape in SHAPES:
-        found = torch.from_numpy(session.run(None, {"tokens": tokens(*shape).numpy()})[0])
-        torch.testing.assert_close(found, net(tokens(*shape)), atol=1e-5, rtol=1e-5)
+    assert_same_at_every_length(lambda x: torch.from_numpy(session.run(None, {"tokens": x.numpy()})[0]), net)

@@ -109,7 +109,7 @@ def test_no_token_sees_the_future(length: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "first"), [(768, 0.02), (48, 0.08)])
-def test_initialisation_is_gpt2_s(width: int, first: float) -> None:
+def test_initialization_is_gpt2_s(width: int, first: float) -> None:
     """Matrices normal(0, 0.02) at GPT-2's width, more in a narrower one; into the residual stream less by sqrt(2 n_layer)."""
     torch.manual_seed(0)
     net = GPT2(GPT2Config(vocab_size=500, block_size=64, n_layer=8, n_head=4, n_embd=width, tie_embeddings=False))

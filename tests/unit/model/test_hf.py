@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,11 @@ from safetensors.torch import load_file, save_file
 from tiny import network
 from torch import Tensor
 
-from model import GPT2, generate, hf
+from model import generate, hf
 
 VOCABULARY, CONTEXT, END = 70, 24, 69
 SHAPE: dict[str, Any] = {"vocab_size": VOCABULARY, "block_size": CONTEXT, "n_layer": 2, "n_head": 4, "n_embd": 32}
-
-
-def make(**changes: Any) -> GPT2:
-    """A network whose every weight matters."""
-    return network(**(SHAPE | changes), noise=0.15)
+make = partial(network, 0.15, **SHAPE)
 
 
 def theirs(folder: Path) -> Any:
@@ -103,38 +100,6 @@ def test_saved_in_float32_for_everyone(tmp_path: Path) -> None:
     for name in ("config.json", "generation_config.json"):
         found = json.loads((tmp_path / name).read_text())
         assert found["bos_token_id"] == found["eos_token_id"] == END
-
-
-def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If writing fails half-way, each file is the old one, whole, and no temporary file stays."""
-    hf.save(make(), tmp_path, END)
-    before = digests(tmp_path)
-
-    def half(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(hf, "save_file", half)
-    with pytest.raises(OSError, match="disk full"):
-        hf.save(make(n_layer=1), tmp_path, END)
-    assert digests(tmp_path) == before
-
-
-def test_positions_that_others_trained_further_are_kept(tmp_path: Path) -> None:
-    """A sinusoidal network that transformers has trained and saved is loaded with its trained positions, not the table."""
-    hf.save(make(position="sinusoidal"), tmp_path, END)
-    other, x = theirs(tmp_path), tokens()
-    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
-    for _ in range(3):
-        other(x, labels=x).loss.backward()
-        optimizer.step()
-    other.eval().save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["position"] == "sinusoidal"  # transformers keeps our key
-    net = hf.load(tmp_path)
-    with torch.no_grad():
-        torch.testing.assert_close(net(x), other(x).logits, atol=1e-5, rtol=1e-5)
-    assert net.config.position == "learned"
-    assert net.wpe.weight.requires_grad
 
 
 def test_a_table_of_another_machine_is_the_table(tmp_path: Path) -> None:

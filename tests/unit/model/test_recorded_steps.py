@@ -1,4 +1,4 @@
-"""A step of writing can be recorded as a CUDA graph."""
+"""A step of writing can be recorded as a CUDA graph, and is taken as it is where it cannot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tiny import network
 
 from model.generation import Step, stream
 from model.sampling import SamplingParams
+from stages.compute.cuda_graph import CaptureFailed, recorded_or_plain
 
 
 @pytest.mark.parametrize("settings", [(0.0, None, None), (1.0, 9, None), (1.0, 9, 0.9), (1.0, None, 0.9)])
@@ -24,3 +25,16 @@ def test_nothing_in_a_recorded_step_asks_the_device(settings: tuple[float, int |
     generators = [torch.Generator().manual_seed(row) for row in range(2)]
     list(stream(net, torch.zeros(2, 14, dtype=torch.int64), 5, SamplingParams(*settings), generators, 7, watched))
     assert asked == []
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a driver cannot record a step of writing, one line says so, and the step itself is taken."""
+
+    def fails(step: Step) -> Step:
+        raise CaptureFailed("operation failed")
+
+    calls: list[int] = []
+    recorded_or_plain(fails, "writing a token")(lambda: calls.append(1))()
+    assert calls == [1]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: writing a token could not be captured (operation failed)") and said.count("\n") == 1

@@ -42,7 +42,7 @@ LEFT: dict[str, tuple[dict[str, bytes], str]] = {  # beside train.jsonl, and wha
 
 
 @pytest.mark.parametrize("what", LEFT)
-def test_what_is_not_read_is_said(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_names_what_is_not_read(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, with counts by reason and names; what is read is as it would be alone."""
     contents, said = LEFT[what]
     fill(tmp_path, {"train.jsonl": jsonl(["a", "b"]), "validation.jsonl": jsonl(["c"])} | contents)
@@ -50,7 +50,7 @@ def test_what_is_not_read_is_said(what: str, tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == f"note: {tmp_path}: not read: {said}\n"
 
 
-def test_nothing_left_is_nothing_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_note_where_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where all is read there is no note."""
     fill(tmp_path, {"train.jsonl": jsonl(["a"]), "validation.jsonl": jsonl(["b"])})
     assert stories_in(tmp_path) == ["a"]

@@ -86,14 +86,14 @@ def written(tmp_path: Path) -> list[str]:
 
 
 def test_shards_are_read_in_order(tmp_path: Path, download: Download) -> None:
-    """Training stories come from the shards in order, up to max_samples; about.json names commit, licence and counts."""
+    """Training stories come from the shards in order, up to max_samples; about.json names commit, license and counts."""
     with serve(hub()) as server:
         done = download(server)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
     assert stories(tmp_path, "validation") == texts(2, 500)[:100]
     about = json.loads((tmp_path / "project/data/download/about.json").read_text())
-    assert (about["dataset"], about["revision"], about["licence"]) == (REPO, REVISION, "cdla-sharing-1.0")
+    assert (about["dataset"], about["revision"], about["license"]) == (REPO, REVISION, "cdla-sharing-1.0")
     assert [about["splits"][split]["stories"] for split in ("train", "validation")] == [21_000, 100]
     assert str(tmp_path) not in json.dumps(about)
 
@@ -128,7 +128,7 @@ def test_giving_up_leaves_nothing(tmp_path: Path, download: Download) -> None:
     with serve(hub(failures=["", "", "", *["500"] * 1000])) as server:
         done = download(server)
     assert done.returncode == 1
-    assert "the Hub does not answer as it should" in done.stderr and "storybook" in done.stderr and "HF_ENDPOINT" in done.stderr
+    assert "the Hub returned an error" in done.stderr and "storybook" in done.stderr and "HF_ENDPOINT" in done.stderr
     assert "Traceback" not in done.stderr
     assert written(tmp_path) == []
 
@@ -152,7 +152,7 @@ configs:
 ---
 """
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the server is, params, message
-    "all requests fail": ({"always": "500"}, {}, "the Hub does not answer as it should .*500"),
+    "all requests fail": ({"always": "500"}, {}, "the Hub returned an error .*500"),
     "wrong revision": ({}, {"dataset_revision": OTHER}, f"dataset_revision: {REPO} has no revision {OTHER}"),
     "wrong name": ({}, {"dataset": "roneneldan/TinyStory"}, "neither a file here nor a data set of the Hub"),
     "truncated file": ({"files": {**parquet_files(), FIRST: parquet_files()[FIRST][:-999]}}, {}, "cannot be read"),

@@ -104,7 +104,7 @@ def test_a_network_of_the_hub_is_fetched_with_its_tokenizer(project: Path, shard
         ({"gated": True}, {}, [f"init_from: {REPO}", "private or gated", "hf auth login"]),
         ({"more": {"config.json": b'{"model_type": "llama"}'}}, {}, [REPO, "model_type is 'llama', not 'gpt2'"]),
         ({"more": {"config.json": b"<html>"}}, {}, [REPO, "config.json is damaged"]),
-        ({"always": "500"}, {}, [REPO, "the Hub does not answer as it should", "give that folder as init_from"]),
+        ({"always": "500"}, {}, [REPO, "the Hub returned an error", "give that folder as init_from"]),
     ],
 )
 def test_what_the_hub_does_not_have_is_one_message(

@@ -52,7 +52,7 @@ def test_a_story_depends_on_its_seed_and_index_alone(book):
     assert [storybook.story(storybook.TRAIN_SEED, index) for index in (999, 0, 500)] == [book[999], book[0], book[500]]
 
 
-def test_stories_are_told_one_at_a_time():
+def test_stories_are_made_one_at_a_time():
     endless = storybook.stories(10**18, 5)
     assert list(islice(endless, 3)) == list(storybook.stories(3, 5))
 

@@ -62,7 +62,7 @@ def refused() -> bool:
 
 
 @pytest.mark.parametrize("cut", range(0, len(WHOLE), 19))
-def test_a_lock_file_that_was_cut_short(cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_file_that_was_cut_short_is_put_back(cut: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Wherever the writing ended: what DVC refuses is replaced by the committed file, and kept; what it takes is left."""
     mend.LOCK.write_text(WHOLE[:cut])
     was_refused = refused()
@@ -75,7 +75,7 @@ def test_a_lock_file_that_was_cut_short(cut: int, capsys: pytest.CaptureFixture[
         assert not refused()
 
 
-def test_without_a_committed_one() -> None:
+def test_a_lock_file_that_git_does_not_have_is_removed() -> None:
     """Where git has none, DVC is to make a new one."""
     git("rm", "-q", "--cached", "dvc.lock")
     git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "no lock")
@@ -84,14 +84,14 @@ def test_without_a_committed_one() -> None:
     assert not mend.LOCK.exists()
 
 
-def test_a_conflict_is_for_people() -> None:
+def test_a_merge_conflict_stays() -> None:
     """Git's marks of a conflict are no accident of DVC's: the file stays."""
     mend.LOCK.write_text(conflict := f"<<<<<<< HEAD\n{WHOLE}=======\n>>>>>>> other\n")
     run()
     assert mend.LOCK.read_text() == conflict
 
 
-def test_in_a_folder_below_dvcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_s_files_in_a_folder_above_are_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where .dvc is in a folder above the project's, its files are mended there, and the project gets no .dvc of its own."""
     (tmp_path / "ml").mkdir()
     monkeypatch.chdir(tmp_path / "ml")
@@ -104,7 +104,7 @@ def test_in_a_folder_below_dvcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("content", "stays"), [("", False), ("{}", True)])
-def test_an_empty_rwlock(content: str, stays: bool) -> None:
+def test_an_empty_rwlock_is_removed(content: str, stays: bool) -> None:
     """DVC refuses an empty rwlock: it is taken away. A whole one stays."""
     RWLOCK.write_text(content)
     run()
@@ -123,7 +123,7 @@ def test_an_empty_rwlock(content: str, stays: bool) -> None:
         ("{}", True),
     ],
 )
-def test_an_output_that_was_being_copied(name: str, stays: bool) -> None:
+def test_a_half_copied_output_is_removed(name: str, stays: bool) -> None:
     """A file with a temporary name of DVC's in data/ is taken away; others stay, and so do all outside."""
     path = Path(name.format(tmp_fname()))
     path.parent.mkdir(parents=True, exist_ok=True)

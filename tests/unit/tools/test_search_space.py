@@ -46,7 +46,7 @@ def test_a_word_is_read_as_hydra_has_it(word: str, dimension: object) -> None:
     ("word", "said"),
     [
         ("n_heads=2,3", "params.yaml has no key n_heads; did you mean n_head?"),
-        ("+colour=1,2", "none can be added or removed"),
+        ("+color=1,2", "none can be added or removed"),
         ("~seed", "none can be added or removed"),
         ("seed", "Write one of: key=value, key=choice(1, 2)"),
         ("n_embd=choice(96", "Write one of"),

@@ -169,6 +169,18 @@ def test_a_renamed_experiment_goes_on(tmp_path: Path, enter: Enter) -> None:
     assert len(store.connect()[0].search_experiments()) == 2  # with MLflow's own Default
 
 
+def test_an_older_store_s_table_gets_today_s_columns(tmp_path: Path, enter: Enter) -> None:
+    """The table that `make ui` opens has the metrics under their names of today, also where the experiment is an older one."""
+    enter(tmp_path / "here")
+    client, experiment = store.connect()
+    key = f"mlflow.sharedViewState.{store.VIEW}"
+    made = client.get_experiment(experiment).tags[key]
+    assert "metrics.`evaluate/perplexity`" in made
+    client.set_experiment_tag(experiment, key, '{"selectedColumns": ["metrics.`perplexity`"]}')
+    store.connect()
+    assert client.get_experiment(experiment).tags[key] == made
+
+
 def test_checkouts_that_share_a_store_keep_their_files_apart(
     enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

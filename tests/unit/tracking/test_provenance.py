@@ -110,37 +110,29 @@ def test_command_names_what_differs_from_the_commit() -> None:
     assert Provenance.gather().command(PARAMS) == f"git checkout {commit} && git apply code.patch && dvc repro"
 
 
+def escaped(value: str | list[str]) -> str | list[str]:
+    """With `$\\{` for `${`."""
+    return value.replace("${", "$\\{") if isinstance(value, str) else [text.replace("${", "$\\{") for text in value]
+
+
 QUOTED = "It's a 'dog', \"quoted\""
 TRICKY = [QUOTED, "a\\b\\", "null", "True", "1e-3", "yes", "x: y # z", "a=b", "ü { [ ] }", "(a)", "two\nlines", " "]
 
 
-@pytest.mark.parametrize("value", [*TRICKY, TRICKY, 1e-05, 0.1, 0, None, True, ["a", "b, c"]])
+@pytest.mark.parametrize("value", [*TRICKY, TRICKY, 1e-05, 0.1, 0, None, True, ["a", "b, c"], "a ${b} ${", ["${", "a $\\{b}"]])
 def test_command_gives_the_value_back(value: Any) -> None:
-    """Through the shell and DVC's own parser any value of a param comes back as it was."""
+    """Through the shell and DVC's own parser any value of a param comes back as it was, after a second change too; `${` in the
+    spelling that the parser lets through, which means the same text."""
     from dvc.utils.hydra import apply_overrides
     from dvc.utils.serialize import load_yaml
 
     line = Provenance.gather().command(PARAMS | {"prompt": value}).partition("dvc exp run -S ")[2]
     override = subprocess.run(f"printf %s {line}", shell=True, capture_output=True, text=True, check=True).stdout
-    apply_overrides("params.yaml", [override])
+    for change in (override, "n_embd=8"):  # the second one reads what the first one wrote
+        apply_overrides("params.yaml", [change])
     found = load_yaml("params.yaml")["prompt"]
-    assert found == value
+    assert found == (value if "$" not in str(value) else escaped(value))
     assert type(found) is type(value)
-
-
-def test_command_gives_a_dollar_and_a_brace_back() -> None:
-    """A prompt with `${` comes back in the spelling that DVC's parser lets through, which means the same text."""
-    from dvc.utils.hydra import apply_overrides
-    from dvc.utils.serialize import load_yaml
-
-    spellings = {"a ${b} ${": "a $\\{b} $\\{", "a $\\{b}": "a $\\{b}", ("${", "c"): ["$\\{", "c"]}
-    for written, safe in spellings.items():
-        value = written if isinstance(written, str) else list(written)
-        line = Provenance.gather().command(PARAMS | {"prompt": value}).partition("dvc exp run -S ")[2]
-        override = subprocess.run(f"printf %s {line}", shell=True, capture_output=True, text=True, check=True).stdout
-        for change in (override, "n_embd=8"):  # the second one reads what the first one wrote
-            apply_overrides("params.yaml", [change])
-        assert load_yaml("params.yaml")["prompt"] == safe
 
 
 def test_a_token_in_the_remotes_address_is_not_recorded() -> None:
@@ -207,35 +199,6 @@ def test_the_patch_is_the_same_whatever_git_is_set_to(
     for path in ("stages/train.py", "model/nät.py", "model/other.py"):
         assert (folder / path).read_bytes() == Path(path).read_bytes()
     assert not (folder / "model/net.py").exists()
-
-
-def test_a_larger_repository_s_other_folders_play_no_part(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The params are compared with this folder's, and the patch is applied from it; an odd path is no obstacle."""
-    larger = tmp_path_factory.mktemp("larger") / 'a:b "c" \\ ä%20'
-    larger.mkdir()
-    monkeypatch.chdir(larger)
-    for path, text in {
-        "ml/params.yaml": "n_embd: 8\n",
-        "params.yaml": "n_embd: 1\n",
-        "ml/stages/train.py": "print(1)\n",
-    }.items():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text)
-    git("init", "-q", "-b", "main")
-    git("add", "-A")
-    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "start")
-    monkeypatch.chdir(larger / "ml")
-    assert Provenance.gather().command({"n_embd": 8}).endswith("&& dvc repro")
-    assert Provenance.gather().command({"n_embd": 9}).endswith("dvc exp run -S n_embd=9")
-    Path("stages/train.py").write_text("print(2)\n")
-    patch = Provenance.gather().patch
-    Path("stages/train.py").write_text("print(1)\n")
-    apply(patch)
-    assert Path("stages/train.py").read_text() == "print(2)\n"
-    rebuild(patch, folder := tmp_path_factory.mktemp("clone"))
-    assert (folder / "ml/stages/train.py").read_text() == "print(2)\n"
 
 
 def test_a_module_that_git_ignores_is_named() -> None:

@@ -23,7 +23,7 @@ def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.
         files = {f"a-story-with-quite-a-long-name-{number}.txt": "0" * 64 for number in range(many)}
         splits = {"train": {"stories": 1, "sha256": str(many).ljust(64, "0")}}
         ours = run.Run(client, experiment, client.create_run(experiment).info.run_id)
-        ours.dataset({"dataset": "mine", "revision": None, "licence": None, "splits": splits, "files": files})
+        ours.dataset({"dataset": "mine", "revision": None, "license": None, "splits": splits, "files": files})
     newest, _ = client.search_runs([experiment])
     assert mlflow.data.get_source(newest.inputs.dataset_inputs[0].dataset).uri == "mine"
     one, other = (json.loads(one.inputs.dataset_inputs[0].dataset.source) for one in client.search_runs([experiment]))

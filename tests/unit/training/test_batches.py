@@ -34,7 +34,7 @@ def test_permutation_needs_no_memory() -> None:
 
 
 def test_order_is_shuffled() -> None:
-    """Neighbouring windows do not stay neighbours, and each epoch has its own order."""
+    """Neighboring windows do not stay neighbors, and each epoch has its own order."""
     order = permute(np.arange(1000), 1000, 5)
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.02
     assert abs(np.corrcoef(np.arange(1000), order)[0, 1]) < 0.15

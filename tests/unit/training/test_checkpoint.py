@@ -10,11 +10,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tiny import trained
 
-from model import GPT2, GPT2Config
 from stages.training import checkpoint
 from stages.training.checkpoint import FIRST_SECONDS, OFTEN, SHARE, Checkpoints, State
-from stages.training.optimizer import Controls, make_optimizers
 
 
 class Clock:
@@ -25,17 +24,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def network() -> tuple[GPT2, list[torch.optim.Optimizer]]:
-    """A network whose optimizer has moments."""
-    torch.manual_seed(0)
-    net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=1, n_embd=8))
-    optimizers = make_optimizers(net, "adamw", 0.1, Controls.on(torch.device("cpu")))
-    net.loss(torch.zeros(1, 8, dtype=torch.int64), torch.zeros(1, 8, dtype=torch.int64)).backward()
-    for optimizer in optimizers:
-        optimizer.step()
-    return net, optimizers
 
 
 @pytest.fixture
@@ -65,7 +53,7 @@ def test_the_first_is_a_minute_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [0.5, 20.0])
 def test_a_checkpoint_earns_its_time(tmp_path: Path, seconds: float) -> None:
     """Where one has cost so many seconds, the next one is due when these are SHARE of the training since then."""
-    clock, (net, optimizers) = Clock(), network()
+    clock, (net, optimizers) = Clock(), trained()
 
     class Slow(dict[str, Any]):  # the copying takes so long
         def __getitem__(self, key: str) -> Any:
@@ -87,7 +75,7 @@ def test_a_checkpoint_earns_its_time(tmp_path: Path, seconds: float) -> None:
 
 def test_who_wants_them_often_gets_them(tmp_path: Path) -> None:
     """With `checkpoint_every` below OFTEN they are due after just so many steps, however long each takes; 0 seconds in."""
-    clock, (net, optimizers) = Clock(), network()
+    clock, (net, optimizers) = Clock(), trained()
     with Checkpoints(tmp_path, clock=clock) as checkpoints:
         for step in (7, 14):
             assert not checkpoints.due(step - 1, 7)
@@ -97,7 +85,7 @@ def test_who_wants_them_often_gets_them(tmp_path: Path) -> None:
 
 def test_the_training_goes_on_while_one_is_written(tmp_path: Path, held: threading.Event) -> None:
     """What is written is the state of the moment of saving, though the weights have changed since; no second one begins."""
-    clock, (net, optimizers) = Clock(), network()
+    clock, (net, optimizers) = Clock(), trained()
     before = net.wte.weight.detach().clone()
     with Checkpoints(tmp_path, clock=clock) as checkpoints:
         checkpoints.save(State(OFTEN, {}), net, optimizers)
@@ -122,7 +110,7 @@ def test_a_failed_write_is_raised_at_the_next_step(
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(State(1, {}), *network())
+        checkpoints.save(State(1, {}), *trained())
         while checkpoints._writing is not None and not checkpoints._writing.done():
             pass
         with pytest.raises(SafetensorError, match="No space"):
@@ -131,7 +119,7 @@ def test_a_failed_write_is_raised_at_the_next_step(
 
 def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
     """A checkpoint holds each parameter and its two moments once, and little else."""
-    net, optimizers = network()
+    net, optimizers = trained()
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(State(1, {}), net, optimizers)
         path = checkpoints.wait()
@@ -143,7 +131,7 @@ def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
 def test_leaving_waits_for_the_last(tmp_path: Path, held: threading.Event) -> None:
     """Whatever ends the training, the checkpoint that is being written is complete before the lock is released."""
     with Checkpoints(tmp_path / "ck") as checkpoints:
-        checkpoints.save(State(3, {}), *network())
+        checkpoints.save(State(3, {}), *trained())
         threading.Timer(0.2, held.set).start()
     assert [path.name[:15] for path in (tmp_path / "ck").glob("step*")] == ["step-0000000003"]
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from tiny import trained
 
-from model import GPT2, GPT2Config
 from stages.training.checkpoint import Checkpoints, State
-from stages.training.optimizer import Controls, make_optimizers
 
 pytestmark = pytest.mark.kind("checkpoint that may not be used")
 FACTS: dict[str, Any] = {"params": {"seed": 1}, "machine": {"threads": "2"}, "data": {}, "code": {"model/gpt2.py": "a"}}
@@ -20,9 +18,8 @@ FACTS: dict[str, Any] = {"params": {"seed": 1}, "machine": {"threads": "2"}, "da
 
 def leave(folder: Path, facts: dict[str, Any]) -> None:
     """A training that stopped at step 7."""
-    net = GPT2(GPT2Config(50, block_size=8, n_layer=1, n_head=1, n_embd=8))
     with Checkpoints(folder, facts=facts) as checkpoints:
-        checkpoints.save(State(7, {}), net, make_optimizers(net, "adamw", 0.1, Controls.on(torch.device("cpu"))))
+        checkpoints.save(State(7, {}), *trained())
 
 
 @pytest.mark.parametrize(
@@ -51,7 +48,7 @@ def test_why_a_checkpoint_is_not_continued(
         assert checkpoints.explain_new_start() == ""
 
 
-def test_nothing_is_said_of_what_goes_on_or_runs(tmp_path: Path) -> None:
+def test_no_note_about_checkpoints_in_use(tmp_path: Path) -> None:
     """A training with a checkpoint of its own says nothing; nor is one that runs now offered for removal."""
     leave(tmp_path / "old", FACTS)
     with Checkpoints(tmp_path / "old", facts=FACTS) as runs:

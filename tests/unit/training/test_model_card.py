@@ -24,10 +24,10 @@ META: dict[str, Any] = {
     "vocabulary": "corpus",
     "dataset": "storybook",
     "origin": "storybook",
-    "licence": "MIT",
+    "license": "MIT",
     "splits": {name: {"stories": 1234, "tokens": 56789, "words": 4321, "bytes": 98765} for name in ("train", "validation")},
 }
-ESSAYS = META | {"dataset": "ann/essays", "origin": "hub", "licence": "cdla-sharing-1.0"}
+ESSAYS = META | {"dataset": "ann/essays", "origin": "hub", "license": "cdla-sharing-1.0"}
 METRICS = {"train_loss": 1.23456, "val_loss": 2.0, "steps": 4321, "tokens": 56789, "parameters": 9999}
 PARAMS = {"epochs": 5, "learning_rate": 0.002, "optimizer": "adamw", "seed": 1337}
 CONFIG = GPT2Config(vocab_size=300, block_size=32, n_layer=2, n_head=2, n_embd=16, position="sinusoidal")
@@ -62,7 +62,7 @@ def test_a_local_path_is_not_on_the_card(dataset: str) -> None:
     assert "secret" not in text
 
 
-def test_nothing_is_said_about_other_people_s_text() -> None:
+def test_the_card_claims_nothing_about_other_people_s_text() -> None:
     """Of a data set that is not the project's own neither the language nor the kind of its texts is claimed."""
     own, other = (model_card.text(CONFIG, meta, METRICS, PARAMS) for meta in (META, ESSAYS))
     for claim in ("language: en", "license: mit", "mini-stories", "no facts"):
@@ -90,7 +90,7 @@ def test_the_hub_reads_the_card_s_head() -> None:
         (META, None, "so are the stories and these weights"),
         (META, {"init_from": "ann/gpt2", "revision": "0a1b"}, "The terms of `ann/gpt2` apply as well"),
         (ESSAYS, None, "License of the training text: `cdla-sharing-1.0`"),
-        (ESSAYS | {"licence": None}, None, "License of the training text: `not stated`"),
+        (ESSAYS | {"license": None}, None, "License of the training text: `not stated`"),
         (META | {"dataset": "mine.txt", "origin": "local"}, None, "License of the training text: not known here"),
     ],
 )
