@@ -45,7 +45,6 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
     assert address in (tmp_path / "log").read_text(encoding="utf-8"), "it says where it is"
 
 
-@pytest.mark.readme("dvc exp run -S max_samples=250000")
 def test_dvc_compares_two_commits(project: Project) -> None:
     """`dvc plots diff` draws the curves of both by step, epoch and position in the context; `dvc metrics diff` has both."""
     project.dvc("plots", "diff", "main", EXPERIMENT, "-o", "plots")
