@@ -27,7 +27,7 @@ WHY = "why"  # the trial's attribute that says why it failed
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes a search the search that it is; it cannot change when the search is continued."""
+    """What makes a search the search that it is; it cannot change when the search goes on."""
 
     words: tuple[str, ...]
     metric: str
@@ -70,12 +70,12 @@ class Study:
         self.grid = self.space.grid() if self.settings.sampler == "grid" else {}
 
     def begin(self) -> None:
-        """Keep the settings, so that the search can be continued; choose sampler and pruner."""
+        """Keep the settings, so that the search can resume with them; choose sampler and pruner."""
         self.study = optuna.create_study(
             storage=self._storage, study_name=self.name, direction=self.settings.direction, load_if_exists=True
         )
         self.study.set_user_attr(SETTINGS, json.dumps(asdict(self.settings)))
-        seed = len(self.study.trials)  # the same search proposes the same; one that is continued proposes others
+        seed = len(self.study.trials)  # the same search proposes the same; one that goes on does not propose it again
         samplers = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -164,7 +164,7 @@ def _settings(name: str, given: Mapping[str, Any], kept: Any) -> Settings:
         if field.name in given and given[field.name] != (known := getattr(settings, field.name)):
             shown = " ".join(f"-S '{word}'" for word in known) if field.name == "words" else f"--{field.name} {known}"
             raise UserError(
-                f"the search {name} began with {shown}. Leave that out to continue it; another search takes another name"
+                f"the search {name} began with {shown}. Leave that out to resume it; another search takes another name"
             )
     return settings
 
