@@ -37,13 +37,18 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
             fetch(spec, place)
         outcome = start(spec, place)
     except KeyboardInterrupt:  # pruned
-        shutil.rmtree(place, ignore_errors=True)
+        forget(place)
         raise
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         outcome = {"error": f"on its node: {error}"}
+    forget(place)
+    return outcome
+
+
+def forget(place: Path) -> None:
+    """Remove a trial's clone."""
     shutil.rmtree(place, ignore_errors=True)
     Path(f"{place}.lock").unlink(missing_ok=True)
-    return outcome
 
 
 def check(spec: dict[str, Any]) -> list[str]:

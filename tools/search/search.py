@@ -112,7 +112,7 @@ class Search:
     def _was_done(self, trial: FrozenTrial) -> bool:
         """Whether a trial ended after the search that had begun it."""
         name = self.study.experiment(trial)
-        metrics = results.by_key(self.runs.complete(name, trial.number))
+        metrics = self.runs.complete(name, trial.number)
         with suppress(GitError):
             pushed = git("ls-remote", str(self.told["remote"]), f"refs/exps/*/*/{name}")
             if pushed and self.study.settings.metric in metrics:

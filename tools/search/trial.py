@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from stages.common.errors import UserError
@@ -32,6 +32,7 @@ class Trial:
         self.spec, self.name = spec, str(spec["name"])
         self.log = Path(spec["folder"], ".dvc", "tmp", "search.log") if not spec["log"] else Path(spec["log"])
         self._dvc: subprocess.Popen[bytes] | None = None
+        self.stopping = Event()  # set before DVC is: whoever waits for DVC's end then waits for its stage, too
 
     def run(self) -> dict[str, Any]:
         """Run the experiment, unless an attempt that was killed has finished it already; and push it.
@@ -46,7 +47,7 @@ class Trial:
                 if why := self._type(lock.fileno(), "exp", "run", "-n", self.name, *changes):
                     return {"error": why}
             try:
-                found = results.by_key(results.metrics())
+                found = results.metrics()
             except UserError as error:
                 return {"error": str(error)}
             if self.spec["metric"] not in found:
@@ -58,6 +59,7 @@ class Trial:
     def stop_with(self, pipe: Any) -> None:
         """When the other end of the pipe has gone, stop DVC and its stage, which saves itself, and then this process."""
         pipe.read()
+        self.stopping.set()
         if self._dvc is not None:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError):
@@ -135,11 +137,14 @@ def main() -> None:
         outcome: dict[str, Any] = {"missing": missing()}
     else:
         trial = Trial(spec)
-        Thread(target=trial.stop_with, args=[sys.stdin], daemon=True).start()
+        stopper = Thread(target=trial.stop_with, args=[sys.stdin], daemon=True)
+        stopper.start()
         try:
             outcome = trial.run()
         except UserError as error:
             outcome = {"error": " ".join(str(error).split())}
+        if trial.stopping.is_set():
+            stopper.join()
     print(json.dumps(outcome), flush=True)
     os._exit(0)  # the thread waits for the pipe
 
