@@ -60,14 +60,14 @@ class Trial:
         """When the other end of the pipe has gone, stop DVC and its stage, which saves itself, and then this process."""
         pipe.read()
         self.stopping.set()
-        if self._dvc is not None:
+        if (dvc := self._dvc) is not None:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError):
-                    os.killpg(self._dvc.pid, number)
+                    os.killpg(dvc.pid, number)
                     end = time.monotonic() + PATIENCE
                     while time.monotonic() < end:
-                        self._dvc.poll()
-                        os.killpg(self._dvc.pid, 0)
+                        dvc.poll()
+                        os.killpg(dvc.pid, 0)
                         time.sleep(0.1)
         os._exit(1)
 
