@@ -34,7 +34,7 @@ help: ## Show this list
 
 # TORCH=auto: uv, which is installed into .venv first, chooses the build of PyTorch that suits the machine, without CUDA's libraries
 # where there is no NVIDIA GPU. Where uv cannot reach its indexes, pip is used, with its own configuration, and takes PyPI's build.
-# TORCH=cpu, cu126, rocm6.4 ...: that build. TORCH=system: the PyTorch that $(PYTHON) has (Colab, clusters), and all else from the pins.
+# TORCH=cpu, cu126, rocm7.2 ...: that build. TORCH=system: the PyTorch that $(PYTHON) has (Colab, clusters), and all else from the pins.
 ifeq ($(TORCH),system)
 venv_options := --system-site-packages --without-pip
 needed := torch

@@ -207,7 +207,7 @@ def browser() -> Iterator[Any]:
     """A Chromium without a window, which writes down its console and every request."""
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not (chromium and driver):
-        raise UserError("Chromium or its driver is not here. Install them: apt-get install chromium chromium-driver")
+        raise UserError("Chromium or its driver is not installed. Install them: apt-get install chromium chromium-driver")
     try:
         from selenium import webdriver
     except ImportError:
