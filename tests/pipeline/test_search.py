@@ -54,8 +54,8 @@ def experiments(folder: Path) -> set[str]:
 def test_on_this_machine(finished: Project, tmp_path: Path) -> None:
     """A point that is the current one, another one, and two that the stages refuse: two complete runs, two experiments.
 
-    What fails is said in one line, and the search goes on, also when it is started again for more trials. A change that is not
-    committed is part of each experiment. Nothing is left of the clones.
+    What fails is said in one line, and the search continues, also when it is started again for more trials. A change that is
+    not committed is part of each experiment. Nothing is left of the clones.
     """
     project = finished.duplicate(tmp_path / "project")
     path = project.folder / "stages" / "generation" / "sampler.py"
@@ -118,7 +118,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 def test_on_a_cluster_of_two_nodes(finished: Project, tmp_path: Path) -> None:
     """The nodes have nothing but the git remote, the DVC remote and the MLflow server; all three are asked for.
 
-    Ray's worker of one trial is killed, then the search itself: the same command goes on, and each trial is one complete run
+    Ray's worker of one trial is killed, then the search itself: the same command continues it. Each trial is one complete run
     and one experiment, which `dvc exp pull` brings here whole.
     """
     project = finished.duplicate(tmp_path / "project")

@@ -67,7 +67,7 @@ def losses(project: Project) -> list[float]:
 
 
 def test_two_nodes_train_one_network(nodes: tuple[list[str], list[str], str, str], finished: Project, tmp_path: Path) -> None:
-    """The losses are those of one process to rounding; after kill -9 of one node the same commands go on, to one whole run."""
+    """The losses are one process's to rounding; after kill -9 of one node the same commands resume it, to one whole run."""
     first, second, address, link = nodes
     project = finished.duplicate(tmp_path / "project")
     project.env["GLOO_SOCKET_IFNAME"] = link

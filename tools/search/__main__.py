@@ -2,7 +2,7 @@
 
 python -m tools.search -n width --trials 20 -S 'learning_rate=tag(log, interval(0.0003, 0.01))' -S 'n_embd=choice(96, 192)'
 
-(make search ARGS="..."). The same command goes on with a search that was stopped; with more trials, -n and --trials are enough.
+(make search ARGS="..."). The same command continues a search that was stopped; with more trials, -n and --trials are enough.
 docs/search.md explains it.
 """
 

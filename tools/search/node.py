@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,12 @@ FOREIGN = ("GIT_", "DVC_", "PYTHON", "OMP_NUM_THREADS")  # variables of Ray's pr
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a trial; return its metrics, or the line that says why it failed.
 
-    A trial that was killed with its node goes on in the clone that it left, if it comes back to that machine.
+    A trial that was killed with its node is resumed in the clone that it left, if it comes back to that machine.
 
     Args:
         spec: see `placing.Placing.spec`.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray's way to cancel; a shell's background jobs ignore it
     place = Path(spec["place"] or Path(tempfile.gettempdir(), f"search-{os.getuid()}"), spec["name"])
     try:
         if not place.exists():

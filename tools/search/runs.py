@@ -127,4 +127,4 @@ class Runs:
             if not self._warned:
                 self._warned = True
                 reason = str(error) if isinstance(error, UserError) else store.explain(error)
-                print(f"warning: MLflow: {reason} The search goes on.", file=sys.stderr)
+                print(f"warning: MLflow: {reason} The search continues.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A search's memory: it goes on with what it began with, knows its best trial, and stops those that are worse than others."""
+"""A search's memory: it continues with what it began with, knows its best trial, and stops those that are worse than others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def study(folder: Path, **given: Any) -> Study:
 
 
 def test_a_search_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
-    """The name is enough to go on; trials that were running are known; another space under the same name is refused."""
+    """The name is enough to continue; trials that were running are known; another space under the same name is refused."""
     first = study(tmp_path, words=WORDS, metric="perplexity")
     one, two = first.ask(), first.ask()
     first.complete(one.number, 3.0)
@@ -132,7 +132,7 @@ def test_a_metric_is_known_without_its_stage(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_pruned_trial_leaves_no_checkpoint(tmp_path: Path) -> None:
-    """Its own is removed, unless another trial goes on with it; those of other trainings stay."""
+    """Its own is removed, unless another trial uses it; those of other trainings stay."""
     pytest.importorskip("ray", reason="Ray is not installed (`make search` installs it)")
     from tools.search.search import forget
 
