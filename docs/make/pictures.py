@@ -62,6 +62,10 @@ UNMASKED = [
 ]
 
 CAPTION = r"(\]\((?:docs/)?images/{}\.png\)\n\n\*[^*]*?[Tt]aken on )\d{{4}}-\d\d-\d\d"  # what is before the day
+HIDDEN = ".modebar, [data-component-id*='shared_view.banner'] {display: none !important}"  # bars over what is to be seen
+CLOSED = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}  # an extra panel
+MENU = "[data-component-id='mlflow_header.toggle_sidebar_button']"
+CORNER = "[data-testid='draggable-card-resize-handle']"  # of a chart; pulled, all grow
 
 
 def main(args: argparse.Namespace) -> None:
@@ -89,11 +93,31 @@ def runs(window: Any, address: str) -> None:
         ("curves", "&compareRunsMode=CHART", 1400, 720, ".js-plotly-plot .scatterlayer .trace"),
     ):
         resize(window, width, height)
+        window.get(f"{address}/#/")
+        for key, value in CLOSED.items():
+            window.execute_script("localStorage.setItem(...arguments)", key, value)
         window.get("about:blank")  # another part of the same page would not be loaded again
         window.get(page + more)
         wait(lambda drawn=drawn: len(window.find_elements("css selector", drawn)) > 1, f"{page}{more} did not draw itself")
+        if window.find_elements("xpath", "//*[text()='Model registry']"):
+            window.find_element("css selector", MENU).click()
+        style = "document.head.append(Object.assign(document.createElement('style'), {textContent: arguments[0]}))"
+        window.execute_script(style, HIDDEN)
         time.sleep(3)  # the last curves, and what moves
+        if more:
+            widen(window)
         save(name, window.get_screenshot_as_png())
+
+
+def widen(window: Any) -> None:
+    """Pull a chart's corner until two charts fill the row."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    pull = ActionChains(window).click_and_hold(window.find_elements("css selector", CORNER)[0])
+    for _ in range(10):
+        pull = pull.move_by_offset(20, 4)
+    pull.release().perform()
+    time.sleep(3)
 
 
 @contextmanager
@@ -183,7 +207,7 @@ def browser() -> Iterator[Any]:
     """A Chromium without a window, which writes down its console and every request."""
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not (chromium and driver):
-        raise UserError("Chromium or its driver is not here. Install them: apt-get install chromium chromium-driver")
+        raise UserError("Chromium or its driver is not installed. Install them: apt-get install chromium chromium-driver")
     try:
         from selenium import webdriver
     except ImportError:

@@ -48,7 +48,7 @@ class Pretrained:
 def identify(init_from: str, revision: str | None) -> dict[str, Any]:
     """Which network exactly `init_from` names: its commit on the Hub, or the checksums of what is read in a folder.
 
-    They are the same for what `write` makes of it, so a run can be made again from that.
+    They are the same for what `write` makes of it, so a run can be rebuilt from that.
 
     Raises:
         UserError: there is no such network, or it cannot be read.

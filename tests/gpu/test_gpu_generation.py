@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from tiny import network
 
-from model import GPT2, generate
+from model import generate
 from model.generation import Step, stream
 from model.sampling import SamplingParams
 from stages.compute.cuda_graph import cuda_graph
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SHAPE: dict[str, Any] = {"vocab_size": 500, "block_size": 32, "n_layer": 3, "n_head": 4, "n_embd": 64}
+make = partial(network, 0.1, **SHAPE)
 
 
 def record() -> Any:
     """Recording on this GPU."""
     return cuda_graph(torch.device("cuda"))
-
-
-def make(**changes: Any) -> GPT2:
-    """A network with large random weights."""
-    return network(**(SHAPE | changes), noise=0.1)
 
 
 def seeded(rows: int) -> list[torch.Generator]:

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 from exact_kernels import exact_kernels
-from step_pair import StopAfter, finished, same, state, trainer
+from step_pair import finished, same, state, trainer
 
 from model import GPT2, GPT2Config
 from model.attention import AttentionByHand, attention, has_flash
-from model.gpt2 import embed
 from stages.common.errors import UserError
 from stages.compute import machine
 from stages.compute.cuda_graph import CaptureFailed, ReplayFn, cuda_graph
 from stages.training.signals import Stop
 from stages.training.step import CapturedStep
-from stages.training.trainer import Stopped, Trainer
+from stages.training.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 GPU: dict[str, Any] = {"device": "cuda"}
@@ -56,32 +55,6 @@ def test_captured_is_eager(tmp_path: Path, optimizer: str, kind: str, dropout: f
     eager, made = (finished(tmp_path / step, step, kind, **options) for step in ("eager", "captured"))
     assert captured(made).replay is not None
     same(state(eager), state(made))
-
-
-@pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_is_uninterrupted(tmp_path: Path, at: int, optimizer: str, precision: str) -> None:
-    """A training that goes on after any step, with graphs of its own, ends with the same weights and moments, with dropout."""
-    options: dict[str, Any] = {"kind": "captured", "precision": precision, "optimizer": optimizer} | GPU
-    straight = finished(tmp_path / "straight", **options)
-    with pytest.raises(Stopped):
-        finished(tmp_path / "broken", stop=StopAfter(at), **options)
-    resumed = finished(tmp_path / "broken", **options)
-    captured(resumed)
-    same(state(straight), state(resumed))
-
-
-def test_recording_leaves_no_trace(tmp_path: Path, precision: str) -> None:
-    """Recording in the middle of a training changes no weight, no moment and not the loss's scale."""
-    made = trainer(tmp_path, "captured", precision, optimizer="muon", **GPU)
-    for _ in range(2):
-        made.take_step(made.read(made.step))
-    made.flush_metrics()
-    before = state(made)
-    captured(made).capture(made.read(7))
-    torch.cuda.synchronize()
-    same(before, state(made))
-    assert all(p.grad is None for p in made.net.parameters())
 
 
 def test_no_step_waits(tmp_path: Path, precision: str) -> None:
@@ -243,21 +216,6 @@ def test_the_limit_is_measured() -> None:
     limit = machine.matrix_limit("cuda", machine.pick_precision("auto", "cuda"))
     assert 1e12 < limit < 1e16
     assert torch.cuda.max_memory_allocated() == torch.cuda.memory_allocated()
-
-
-@pytest.mark.parametrize("tokens", [2_016, 2_560, 4_096])
-def test_the_embedding_s_gradient_repeats(tokens: int) -> None:
-    """The gradient of a table whose rows occur many times is the same bits 20 times, and the CPU's to rounding."""
-    torch.manual_seed(0)
-    weight, at, upstream = torch.randn(50, 96), torch.randint(50, (1, tokens)), torch.randn(1, tokens, 96)
-    found = []
-    for device in ["cpu", *["cuda"] * 20]:
-        table = weight.to(device).requires_grad_()
-        embed(at.to(device), table, device == "cuda").backward(upstream.to(device))
-        assert table.grad is not None
-        found.append(table.grad.cpu())
-    assert all(torch.equal(found[1], other) for other in found[2:])
-    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
 def test_float32_attention_needs_no_square_of_memory() -> None:

@@ -23,9 +23,9 @@ def test_two_commits_side_by_side(finished: Project, tmp_path: Path) -> None:
     (tmp_path / "dvc" / "config").write_text(f"[cache]\n    dir = {project.folder}/.dvc/cache\n", encoding="utf-8")
     project.env["DVC_GLOBAL_CONFIG_DIR"] = str(tmp_path / "dvc")
     before = read_yaml((project.folder / "params.yaml").read_text(encoding="utf-8"))
-    project.set(temperature=0.5, learning_rate=0.001)
+    project.set(temperature=0.5)
     project.commit()
     words = [word for key in TINY for word in ("-S", f"{key}={before[key]}")]
     said = project.python("-m", "tools.compare_code", "HEAD~1", *words)
     assert "temperature" in said.split("### Params")[1]
-    assert "perplexity" in said.split("### Metrics")[1].split("### Params")[0]
+    assert "data/generate/metrics.json" in said.split("### Metrics")[1].split("### Params")[0]

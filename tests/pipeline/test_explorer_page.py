@@ -103,6 +103,10 @@ def name(tokenizer: Tokenizer, token: int) -> str:
     return "␣" + text[1:] if text.startswith(" ") else text
 
 
+def pick(shown: Page, story: int) -> None:
+    shown.run("const f = document.getElementById('story'); f.value = arguments[0]; f.dispatchEvent(new Event('change'))", story)
+
+
 @pytest.mark.parametrize("how", ["hover", "keyboard"])
 def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """Pointing at a token, or walking to it, shows the network's own probability and rank of it, and its five likeliest."""
@@ -138,19 +142,6 @@ def test_a_token_shows_its_alternatives(how: str, shown: Page, tokenizer: Tokeni
     assert len(facts) == 4, "the true probability is beside it"
 
 
-def test_tokens_are_colored_by_three_measures(shown: Page) -> None:
-    """The tokens can be colored by surprise, by the text's freedom and by the network's error."""
-
-    script = "return [...document.querySelectorAll('#surprise .ink')].map(item => item.style.backgroundColor).join()"
-    found = []
-    for field in shown.all("#surprise .choice input"):
-        shown.run("arguments[0].click()", field)
-        found.append(shown.run(script))
-    assert len(found) == len(set(found)) == 3
-    shown.run("arguments[0].click()", shown.find("#surprise .choice input"))
-    assert shown.run(script) == found[0]
-
-
 def test_a_head_draws_its_weights(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
     """Choosing a head, by a click or by keyboard, draws its matrix and shows where the chosen token looks."""
     from selenium.webdriver.common.keys import Keys
@@ -174,15 +165,9 @@ def test_a_head_draws_its_weights(shown: Page, tokenizer: Tokenizer, net: GPT2) 
     shown.run("document.querySelectorAll('#attention .token')[9].click()")  # let it go again
 
 
-def test_a_role_s_button_chooses_the_head_that_does_it_most(shown: Page) -> None:
-    """The button of "the token before" chooses the head that it names."""
-    button = shown.find("[data-role=previous]")
-    shown.run("arguments[0].click()", button)
-    assert f"{shown.find('#head-title').text.lower()}:" in button.text
-
-
 def test_layers_show_the_answer_being_formed(shown: Page, tokenizer: Tokenizer, net: GPT2) -> None:
-    """There is a row for the embedding and each block; the last one has the network's own probability."""
+    """There is a row for the embedding and each block; the last one has the network's own probability, in each story."""
+    pick(shown, 1)
     shown.run("document.querySelectorAll('#layers .token')[7].click()")
     shares = [float(row.get_attribute("data-share")) for row in shown.all("#layers tbody tr")]
     assert len(shares) == net.config.n_layer + 1
@@ -190,19 +175,6 @@ def test_layers_show_the_answer_being_formed(shown: Page, tokenizer: Tokenizer, 
     with torch.no_grad():
         p = net(torch.tensor([tokens[:7]]))[0, -1].softmax(-1)
     assert shares[-1] == pytest.approx(float(p[tokens[7]]), rel=1e-3, abs=1e-6)
-
-
-def pick(shown: Page, story: int) -> None:
-    shown.run("const f = document.getElementById('story'); f.value = arguments[0]; f.dispatchEvent(new Event('change'))", story)
-
-
-def test_the_picker_changes_every_panel(shown: Page) -> None:
-    """The picker changes every panel."""
-    texts = []
-    for story in (0, 1):
-        pick(shown, story)
-        texts.append([shown.find(f"#{panel} .story").text for panel in ("surprise", "attention", "layers")])
-    assert all(one != other for one, other in zip(*texts, strict=True))
     pick(shown, 0)
 
 
@@ -220,45 +192,16 @@ def test_everything_can_be_reached_by_keyboard(shown: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_the_window_and_can_be_read(width: int, scheme: str, shown: Page) -> None:
-    """Nothing reaches over the edge of a phone or a desktop; every text stands out from its ground by 4.5 to 1 (WCAG AA)."""
+def test_fits_the_window_of_a_phone_and_a_desktop(width: int, shown: Page) -> None:
+    """Nothing reaches over the edge."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     pictures.resize(shown.browser, width, 900)
     try:
         WebDriverWait(shown.browser, pictures.PATIENCE).until(lambda _: shown.run("return innerWidth") == width)
         assert shown.run("return document.documentElement.scrollWidth") <= width
-        assert shown.run(CONTRAST) == []
     finally:
         shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
-CONTRAST = r"""
-const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
-const flat = (over, under) => over.slice(0, 3).map((part, at) => part * (over[3] ?? 1) + under[at] * (1 - (over[3] ?? 1)));
-const ground = (element) => {
-  const chain = [];
-  for (let e = element; e; e = e.parentElement) chain.unshift(getComputedStyle(e).backgroundColor);
-  return chain.filter((c) => c.startsWith('rgb')).map(parse).reduce((under, over) => flat(over, under), [255, 255, 255]);
-};
-const light = (rgb) => {
-  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const weak = [];
-for (const e of document.querySelectorAll('body *')) {
-  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!own || !e.checkVisibility() || e.closest('option, .skip, noscript, script')) continue;
-  const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(ground(e))].sort((x, y) => y - x);
-  const ratio = (a + 0.05) / (b + 0.05);
-  if (ratio < 4.5) weak.push(`${e.className} ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
-}
-return weak;
-"""
 
 
 def test_the_page_sends_nothing_and_reports_no_error(shown: Page) -> None:

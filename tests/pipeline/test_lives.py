@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, assert_complete, container, runs_stage, signal_group, wait_for
+from project import Project, assert_complete, assert_watched, container, runs_stage, signal_group, wait_for
 from reference import forget
 
 pytestmark = [
@@ -25,24 +25,17 @@ SOON = 300  # seconds for what takes a few on an idle machine
 LONG = {"epochs": 60, "eval_every": 0, "checkpoint_every": 100_000}  # caught in the middle; it saves itself only when it stops
 
 
-@pytest.fixture(scope="module")
-def untrained(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has everything but the network, and an empty store. Copy it; don't write in it."""
-    project = finished.duplicate(tmp_path_factory.mktemp("lives") / "untrained")
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A project that has to train, with an empty store; nothing that was started there outlives the test."""
+    project = finished.duplicate(tmp_path / "project")
     project.set(**LONG)
-    project.dvc("repro", "evaluate", "explain")
     forget(project.folder, "train")
     for path in [*project.folder.glob("mlflow.db*"), *project.folder.glob("mlruns/*/*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     project.python("-c", "from stages.tracking import store; store.connect()")  # it is there when the tests look into it
     project.commit()
-    return project
-
-
-@pytest.fixture
-def project(untrained: Project, tmp_path: Path) -> Iterator[Project]:
-    """A copy of it; nothing that was started there outlives the test."""
-    yield untrained.duplicate(tmp_path / "project")
+    yield project
     for process in trainings(tmp_path):
         process.kill()
 
@@ -90,32 +83,35 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
     assert not list((project.folder / ".dvc" / "tmp" / "sessions").iterdir())
 
 
-def test_dvc_is_killed_and_the_terminal_closes(project: Project) -> None:
-    """`kill -9` of DVC alone, then SIGHUP while nobody reads the output: training saves itself each time. Under nohup SIGHUP
-    ends nothing: `dvc repro` goes on with the training and with its run."""
-    process = project.start("repro")
-    wait_for_points(project)
-    process.kill()
-    process.wait()
-    first = step_saved_by_itself(project)
-    process = project.start("repro")
-    wait_for_points(project)
-    assert process.stdout is not None
-    process.stdout.close()
-    signal_group(process, signal.SIGHUP)
-    process.wait()
-    assert step_saved_by_itself(project) > first
-    words = ["nohup", sys.executable, "-m", "dvc", "repro"]
-    process = subprocess.Popen(
-        words, cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+def test_ctrl_c_a_kill_of_dvc_and_a_closed_terminal_leave_one_run(project: Project) -> None:
+    """Ctrl-C, `kill -9` of DVC alone, then SIGHUP while nobody reads the output: training saves itself each time. Under nohup
+    SIGHUP ends nothing: `dvc repro` goes on with the training and with its run, no point twice, none missing."""
+    process, saved = project.start("repro"), 0
+    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGHUP):
+        wait_for_points(project)
+        if number == signal.SIGKILL:
+            process.kill()
+        else:
+            assert process.stdout is not None
+            process.stdout.close() if number == signal.SIGHUP else None
+            signal_group(process, number)
+        process.wait()
+        assert process.returncode
+        before, saved = saved, step_saved_by_itself(project)
+        assert saved > before
+        process = project.start("repro", under="nohup" if number == signal.SIGHUP else "")
     wait_for_points(project)
     signal_group(process, signal.SIGHUP)
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0 and "resuming from step" in said, said
     (run,) = project.runs()
     assert_complete(run, project)
-    assert run.tags["pipeline.resumed"] == "2"
+    assert_watched(run)
+    assert run.tags["pipeline.resumed"] == "3"
+    for key in ("cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_usage_percentage"):
+        steps = run.steps(f"system/{key}")
+        assert steps, key
+        assert len(steps) == len(set(steps)), f"{key}: doubled points"
 
 
 def step_saved_by_itself(project: Project) -> int:

@@ -59,9 +59,10 @@ def shown(book: nbformat.NotebookNode, source: str) -> str:
 
 
 def test_it_shows_what_came_out(executed: tuple[nbformat.NotebookNode, Path]) -> None:
-    """The loss as a picture, the report and the samples as text, the explorer as a page, in the cells that say so."""
+    """The loss as a picture, the report and the samples as text, the explorer as a page, MLflow's address, in their cells."""
     book, _ = executed
     assert "image/png" in shown(book, "plt.plot")
+    assert "MLflow is at http://127.0.0.1:" in shown(book, "tools.ui")
     assert "perplexity" in shown(book, "data/evaluate/report.md")
     assert "Once upon a time" in shown(book, "data/evaluate/report.md")
     assert "srcdoc" in shown(book, "data/explain/explorer.html")
@@ -81,12 +82,7 @@ def test_it_compares_two_experiments(executed: tuple[nbformat.NotebookNode, Path
     assert runs == {"first", "cooler"}
 
 
-def test_mlflow_answers(executed: tuple[nbformat.NotebookNode, Path]) -> None:
-    """The server was there before the cell ended."""
-    assert "MLflow is at http://127.0.0.1:" in shown(executed[0], "tools.ui")
-
-
-def test_what_was_kept_can_be_gone_on_with(executed: tuple[nbformat.NotebookNode, Path], tmp_path: Path) -> None:
+def test_what_was_kept_can_be_continued(executed: tuple[nbformat.NotebookNode, Path], tmp_path: Path) -> None:
     """The commands that the notebook prints bring code, experiments, data and runs back into another folder."""
     book, _ = executed
     (output,) = [

@@ -45,18 +45,13 @@ def test_server_shows_the_runs(command: tuple[str, ...], project: Project, tmp_p
     assert address in (tmp_path / "log").read_text(encoding="utf-8"), "it says where it is"
 
 
-def test_plots_diff_draws_both_curves(project: Project) -> None:
-    """`dvc plots diff` draws the curves of both commits: by step, by epoch, by position in the context."""
+def test_dvc_compares_two_commits(project: Project) -> None:
+    """`dvc plots diff` draws the curves of both by step, epoch and position in the context; `dvc metrics diff` has both."""
     project.dvc("plots", "diff", "main", EXPERIMENT, "-o", "plots")
     page = (project.folder / "plots" / "index.html").read_text(encoding="utf-8")
     for title in ("Training loss", "Validation loss", "Loss by epoch", "Validation loss by position in the context"):
         assert title in page
     assert page.count('"main"') >= 4
     assert page.count(f'"{EXPERIMENT}"') >= 4
-
-
-def test_metrics_diff_has_both_perplexities(project: Project) -> None:
-    """`dvc metrics diff` has the perplexities of both commits."""
     said = project.dvc("metrics", "diff", "main", EXPERIMENT)
-    assert "perplexity" in said
-    assert EXPERIMENT in said
+    assert "perplexity" in said and EXPERIMENT in said

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_on_this_machine(finished: Project, tmp_path: Path) -> None:
     assert "warm-2" in page and "<script src" not in page, "it works offline"
     assert {entry.suffix for entry in (project.folder / ".dvc" / "tmp" / "search").iterdir()} <= {".log", ".lock"}
     assert "began with" in search(project, "-n", "warm", "--trials", "9", "-S", "seed=1,2", ok=False)
-    project.dvc("exp", "apply", "warm-2", "--force")
+    project.dvc("exp", "apply", "warm-2")
     assert "temperature: 0.7" in (project.folder / "params.yaml").read_text(encoding="utf-8")
 
 
@@ -92,10 +93,13 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "tmp").mkdir()
     port = servers.free_port()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    environment = {**os.environ, **token, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
+    short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # it holds sockets
+    environment = {**os.environ, **token, "TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": short, "OMP_NUM_THREADS": "1"}
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
 
     def nodes(count: int) -> bool:
+        if not servers.answers(port):
+            return False
         ask = f"import ray; ray.init('127.0.0.1:{port}', log_to_driver=False); assert len(ray.nodes()) == {count}"
         return subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True).returncode == 0
 
@@ -103,6 +107,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     two = [*ray, "start", "--address", f"127.0.0.1:{port}"]
     common = ["--num-cpus", "1", "--node-ip-address", "127.0.0.1", "--block"]
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, short, ignore_errors=True)
         uri, _ = stack.enter_context(servers.mlflow_server(f"sqlite:///{folder}/runs.db", folder / "files"))
         for count, words in enumerate((one, two), 1):
             ready = lambda count=count: nodes(count)  # noqa: E731

@@ -101,7 +101,7 @@ def test_two_nodes_train_one_network(nodes: tuple[list[str], list[str], str, str
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 kill(process)
-    assert "going on from step" in said(2)
+    assert "resuming from step" in said(2)
     assert losses(project) == pytest.approx(alone, rel=1e-4)
     assert losses(project) != alone, "two processes add in another order; equal bits would mean that one did it all"
     run = next(run for run in project.runs() if run.name == "two-nodes")

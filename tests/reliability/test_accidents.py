@@ -10,8 +10,6 @@ import pytest
 from project import assert_complete
 from reference import PATIENCE, Reference
 
-from stages.common.params import read_yaml
-
 pytestmark = [pytest.mark.slow, pytest.mark.kind("accident around a run")]
 
 
@@ -38,18 +36,3 @@ def test_clock_that_runs_backwards_changes_nothing(reference: Reference, tmp_pat
     assert reference.differences(project) == [], said
     (run,) = [run for run in project.runs() if run.id not in known]
     assert_complete(run, project, by_dvc=False)
-
-
-def test_damaged_cache_object_is_replaced(reference: Reference, tmp_path: Path) -> None:
-    """An object of DVC's cache has other bytes than its name says: it is not used, and its stage runs again."""
-    project = reference.copy(tmp_path / "project")
-    lock = read_yaml((project.folder / "dvc.lock").read_text(encoding="utf-8"))
-    (md5,) = [out["md5"] for out in lock["stages"]["tokenize"]["outs"] if out["path"] == "data/tokenize/train.npy"]
-    damaged = project.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.chmod(0o644)
-    damaged.write_bytes(bytes(content))
-    (project.folder / "data" / "tokenize" / "train.npy").unlink()
-    project.dvc("repro")
-    assert reference.differences(project) == []

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "unknown ending": (file("stories.doc", text), ["stories.doc is not a kind of file that can be read", ".jsonl"]),
     "a device without end": (lambda _: "/dev/zero", ["/dev/zero is not a kind of file that can be read"]),
     "a pipe": (file("train.txt", os.mkfifo), ["train.txt is not a kind of file that can be read"]),
-    "a pipe in the folder": (folder_of(train_txt=os.mkfifo), ["train.txt", "is not a file", "Remove it"]),
+    "a pipe in the folder": (folder_of(train_txt=os.mkfifo), ["train.txt", "not a file", "Remove it"]),
     "a name of two splits": (folder_of(train_txt=text, train_val_txt=text), ["train.val.txt is named for more than one split"]),
     "mixed kinds": (folder_of(train_txt=text, validation_jsonl=b'{"text": "a"}\n'), ["dataset: mine mixes", "Keep one kind"]),
     "noise as txt": (file("stories.txt", NOISE), ["stories.txt is not UTF-8 text", "Convert it: iconv"]),

@@ -22,12 +22,10 @@ from stage_runs import ROOT, environment, run_stage
 pytestmark = [pytest.mark.slow, pytest.mark.kind("odd environment")]
 
 
-def dvc(project: Project, *words: str, env: dict[str, str], folder: str = ".") -> str:
-    """Run a DVC command with this environment alone, in a folder of the project."""
+def dvc(project: Project, *words: str, env: dict[str, str]) -> str:
+    """Run a DVC command with this environment alone."""
     command = [sys.executable, "-m", "dvc", *words]
-    done = subprocess.run(
-        command, cwd=project.folder / folder, env=env, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, cwd=project.folder, env=env, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -69,15 +67,6 @@ def test_runs_without_git_home_or_user(reference: Reference, tmp_path: Path) -> 
     assert reference.differences(project) == []
 
 
-def test_dvc_works_from_a_subfolder(reference: Reference, tmp_path: Path) -> None:
-    """`dvc repro -P` works from any folder of the project; a stage started there by hand says where to go."""
-    project = reference.copy(tmp_path / "project")
-    assert "up to date" in dvc(project, "repro", "-P", env=project.environment(), folder="docs")
-    done = run_stage(project.folder / "docs", "generate")
-    assert done.returncode == 1
-    check_message(done.stderr, ["params.yaml is missing", "Run from the project's folder"])
-
-
 def test_read_only_folder_is_named(
     reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -109,29 +98,25 @@ LEFT = {  # what Jupyter, Colab, an IDE or cron leave in the environment
 def test_variables_of_notebooks_change_nothing(
     reference: Reference, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Variables that a notebook or an IDE leaves change no byte, and cost neither the run nor its pictures."""
+    """Variables that a notebook or an IDE leaves change no byte, and cost neither the run nor its pictures.
+
+    Nothing is activated, as in cron: the stages find the Python of .venv.
+    """
 
     def completes(name: str, wishes: dict[str, str]) -> None:
         project = reference.copy(tmp_path / name)
         known = {run.id for run in project.runs()}
-        said = dvc(project, "repro", "--force", "--single-item", "track", env=project.environment() | wishes)
+        put_python(project.folder / ".venv" / "bin")
+        env = project.environment() | {"PATH": str(tmp_path / "bin"), "SHELL": "/bin/sh"} | wishes
+        said = dvc(project, "repro", "--force", "--single-item", "track", env=env)
         assert "Traceback" not in said
         assert not [line for line in said.splitlines() if line.startswith("warning: ")], said  # bash may miss a language
         (run,) = [run for run in project.runs() if run.id not in known]
         assert run.complete and "plots/loss.png" in run.artifacts()
         assert reference.differences(project) == []
 
-    at_once([partial(completes, *case) for case in LEFT.items()], record_property)
-
-
-def test_stages_find_the_python_of_venv(reference: Reference, tmp_path: Path) -> None:
-    """`.venv/bin/dvc repro` from cron or an IDE, where nothing is activated: the stages find .venv's Python."""
-    project = reference.copy(tmp_path / "project")
-    put_python(project.folder / ".venv" / "bin")
     put_programs(tmp_path / "bin", "sh", "env", "git")
-    env = project.environment() | {"PATH": str(tmp_path / "bin"), "SHELL": "/bin/sh"}
-    dvc(project, "repro", "--force", "--single-item", "download", env=env)
-    assert reference.differences(project) == []
+    at_once([partial(completes, *case) for case in LEFT.items()], record_property)
 
 
 def test_python_without_the_packages_says_what_to_activate(tmp_path: Path) -> None:

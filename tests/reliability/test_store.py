@@ -79,7 +79,7 @@ BROKEN: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], list[str
     "cut short": (lambda path: replaced(path, lambda whole: whole[: len(whole) // 2]), [CANNOT, "malformed", "move it away"]),
     "a folder": (moved, [f"{CANNOT}unable to open database file"]),
     "foreign": (foreign, [f"{CANNOT}it is another program's database"]),
-    "newer": (newer, ["out-of-date database schema (found version ffffffffffff", "move it away"]),
+    "newer": (newer, ["out-of-date database schema (found version ffffffffffff", "move the file away"]),
 }
 
 

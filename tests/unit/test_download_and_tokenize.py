@@ -108,14 +108,6 @@ def test_the_tokenizer_s_threads_do_not_change_the_bytes(
     assert size == GPT2_SIZE if vocabulary == "full" else size < 4000
 
 
-def test_more_stories_begin_with_the_same_ones(project: Path) -> None:
-    """max_samples only says how many: the first stories of a larger corpus are the smaller one."""
-    before = pq.read_table(project / "data/download/train.parquet")
-    write_params(project, {"max_samples": len(before) + 10})
-    run(project, "download")
-    assert pq.read_table(project / "data/download/train.parquet").slice(0, len(before)).equals(before)
-
-
 def test_a_local_data_set_goes_through(project: Path, tmp_path: Path) -> None:
     """A folder of files becomes tokens; the stages say how many stories, and which blank ones were dropped."""
     folder = tmp_path / "mine"

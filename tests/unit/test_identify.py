@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dvc.fs import localfs
+from dvc.ignore import DvcIgnoreFilter
+from repository import ROOT
 from stage_runs import write_params
 
 from stages import download, identify
@@ -242,3 +246,19 @@ def test_what_training_has_put_in_the_networks_place_changes_nothing() -> None:
     with pytest.raises(UserError, match=r"cp -r data/train/model my-network"):
         download.main(argparse.Namespace())
     assert not identify.LINK.is_symlink() and not identify.INIT_LINK.is_symlink(), "`identify` looks again"
+
+
+def test_dvc_follows_the_links(project: Path) -> None:
+    """.dvcignore leaves both links in DVC's sight, and of what is behind them the files that can be stories or a network."""
+    shutil.copyfile(ROOT / ".dvcignore", ".dvcignore")
+    ignored = DvcIgnoreFilter(localfs, str(project))
+    for link in (identify.LINK, identify.INIT_LINK):
+        assert not ignored.is_ignored_dir(str(link.absolute()))
+    seen = {"dataset": ["a.jsonl", "deep/b.txt"], "init": ["config.json", "model.safetensors", "vocab.json"]}
+    unseen = {
+        "dataset": ["film.mp4", ".hidden.txt"],
+        "init": ["training_args.json", "README.md", "checkpoint-1/model.safetensors"],
+    }
+    for names, expected in ((seen, False), (unseen, True)):
+        for name in (f"{link}/{file}" for link, files_there in names.items() for file in files_there):
+            assert ignored.is_ignored_file(str(project / "data" / "identify" / name)) is expected, name

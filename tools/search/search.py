@@ -239,7 +239,7 @@ def place_problems(is_cluster: bool) -> list[str]:
 
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """Hold the search's lock: two that go on with one study would run its trials twice."""
+    """Hold the search's lock: two that resume one study would run its trials twice."""
     path = session.dvc_tmp() / "search" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

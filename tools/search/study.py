@@ -70,7 +70,7 @@ class Study:
         self.grid = self.space.grid() if self.settings.sampler == "grid" else {}
 
     def begin(self) -> None:
-        """Keep the settings, so that the search can go on with them; choose sampler and pruner."""
+        """Keep the settings, so that the search can resume with them; choose sampler and pruner."""
         self.study = optuna.create_study(
             storage=self._storage, study_name=self.name, direction=self.settings.direction, load_if_exists=True
         )
@@ -164,7 +164,7 @@ def _settings(name: str, given: Mapping[str, Any], kept: Any) -> Settings:
         if field.name in given and given[field.name] != (known := getattr(settings, field.name)):
             shown = " ".join(f"-S '{word}'" for word in known) if field.name == "words" else f"--{field.name} {known}"
             raise UserError(
-                f"the search {name} began with {shown}. Leave that out to go on with it; another search takes another name"
+                f"the search {name} began with {shown}. Leave that out to resume it; another search takes another name"
             )
     return settings
 

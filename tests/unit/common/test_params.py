@@ -78,33 +78,6 @@ def test_params_survive_a_round_trip(changes: dict[str, Any]) -> None:
         assert load_params(Params, path) == params
 
 
-@pytest.mark.kind("params.yaml read as DVC reads it")
-@pytest.mark.parametrize(
-    ("key", "text", "value"),
-    [
-        ("learning_rate", "1e-1", 0.1),  # YAML 1.1 reads it as text
-        ("learning_rate", "1", 1.0),
-        ("seed", "010", 10),  # 8 in YAML 1.1
-        ("seed", "0o17", 15),  # text in YAML 1.1
-        ("max_samples", "1_000", 1000),
-        ("prompt", "1:30", "1:30"),  # 90 in YAML 1.1
-        ("prompt", "yes", "yes"),  # true in YAML 1.1
-        ("prompt", "off", "off"),
-        ("prompt", "'1e-3'", "1e-3"),
-        ("top_k", "~", None),
-        ("top_k", "", None),
-    ],
-)
-def test_values_mean_what_dvc_says(tmp_path: Path, key: str, text: str, value: object) -> None:
-    """What YAML's versions read differently has DVC's value in the stages too."""
-    lines = write_yaml({name: kept for name, kept in COMMITTED.items() if name != key})
-    path = tmp_path / "params.yaml"
-    path.write_text(f"{lines}{key}: {text}\n", encoding="utf-8")
-    read = getattr(load_params(Params, path), key)
-    assert (read, type(read)) == (value, type(value))
-    assert parse_yaml(path.read_text(encoding="utf-8"), "params.yaml")[key] == value
-
-
 # fmt: off
 READ_DIFFERENTLY = [
     "010", "0o17", "0x1F", "0b101", "yes", "no", "on", "Off", "TRUE", "false", "~", "null", "Null", "1:30", "12:30:45", "1_000",
@@ -145,13 +118,6 @@ def test_a_smaller_context_needs_no_other_key() -> None:
     """`block_size` alone can be lowered below 64 and raised: the stride of evaluation follows it unless it is given."""
     for size in (1, 16, 512):
         assert parse_params(COMMITTED | {"block_size": size, "stride": size}).eval_stride is None
-
-
-def test_a_dollar_and_a_brace_in_a_prompt() -> None:
-    """Both spellings give the same text; the second one passes through `dvc exp run -S`."""
-    for written in ("a ${b} c", "a $\\{b} c"):
-        assert parse_params(COMMITTED | {"prompt": written}).prompts == ["a ${b} c"]
-        assert parse_params(COMMITTED | {"prompt": [written, "d"]}).prompts == ["a ${b} c", "d"]
 
 
 def test_a_stage_gets_its_own_part_of_a_file_that_is_right_as_a_whole(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from threading import Thread
 
@@ -20,31 +19,6 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A root of the test's own."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-
-
-def test_by_hand_the_session_is_this_process() -> None:
-    """Without DVC above, a stage is a session of its own."""
-    assert session.session_id().split(":")[1] == str(os.getpid())
-
-
-def test_under_dvc_every_process_has_dvcs_session(tmp_path: Path) -> None:
-    """Stages started by one `dvc`, directly or through a shell, have one session: dvc's process."""
-    dvc = tmp_path / "dvc"
-    dvc.write_text(
-        textwrap.dedent("""
-        import os, subprocess, sys
-        say = "from stages.common import session; print(session.session_id())"
-        print(os.getpid(), flush=True)
-        subprocess.run([sys.executable, "-c", say], check=True)
-        subprocess.run(f'{sys.executable} -c "{say}" ; true', shell=True, check=True)
-        """)
-    )
-    environment = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parents[3])}
-    words = [sys.executable, str(dvc)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=300).stdout
-    pid, first, second = said.split()
-    assert first == second
-    assert first.split(":")[1] == pid
 
 
 def test_a_reused_process_number_is_another_session(monkeypatch: pytest.MonkeyPatch) -> None:

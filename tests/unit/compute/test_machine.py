@@ -88,26 +88,6 @@ def test_auto_is_what_the_gpu_is_fast_at(
     assert machine.pick_precision("fp16", "cuda:1") == "fp16"
 
 
-EXACT = """
-import torch
-from stages.compute import machine
-
-machine.prefer_exact_cuda()
-assert torch.are_deterministic_algorithms_enabled()
-assert not torch.is_deterministic_algorithms_warn_only_enabled()
-assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
-assert torch.backends.cuda.mem_efficient_sdp_enabled() and not torch.backends.cuda.cudnn_sdp_enabled()
-with machine.any_kernel():
-    assert not torch.are_deterministic_algorithms_enabled()
-assert torch.are_deterministic_algorithms_enabled()
-"""
-
-
-def test_exact_is_not_a_warning() -> None:
-    """Exact means exact: an operation without a deterministic kernel is an error, but for what the bits do not depend on."""
-    subprocess.run([sys.executable, "-c", EXACT], cwd=ROOT, check=True)
-
-
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Two GPUs that are not there, a T4 and one of Pascal; the list gets the number of each one that is made current."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +48,6 @@ def test_stories_come_back_as_they_were_written(
     assert (file.stream[0], file.offsets[0], file.offsets[-1]) == (END, 1, len(file.stream))
 
 
-def test_bytes_do_not_depend_on_the_batches(tmp_path: Path) -> None:
-    """The same stories give the same files, whatever came at a time; numpy reads them, uint16 and int64."""
-    stories = [[i, i + 1][: i % 3] for i in range(50)]
-    for batch in (1, 7, 50):
-        write(tmp_path / str(batch), stories, batch)
-        for name in ("train.npy", "train.offsets.npy"):
-            assert (tmp_path / str(batch) / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
-    assert np.load(tmp_path / "7" / "train.npy").dtype == np.uint16
-    assert np.load(tmp_path / "7" / "train.offsets.npy").dtype == np.int64
-
-
 def test_each_id_is_replaced_by_its_new_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """renumber maps every id of the stream, over the edges of its chunks, and later stories close with the new end-of-text."""
     monkeypatch.setattr(tokens, "CHUNK", 4)
@@ -70,13 +58,3 @@ def test_each_id_is_replaced_by_its_new_number(tmp_path: Path, monkeypatch: pyte
     stream = np.load(tmp_path / "train.npy")
     assert stream.tolist() == [END - token for token in [END, 0, 1, END, END, 2, 3, 4, 5, 6, 7, 8, END]]
     assert np.load(tmp_path / "train.offsets.npy").tolist() == [1, 4, 5, 13]
-
-
-def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
-    """A write that fails leaves neither file nor temporary file, and the old ones as they were."""
-    write(tmp_path, [[1, 2]])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with suppress(RuntimeError), tokens.writing(tmp_path, "train", END) as writer:
-        writer.add(np.arange(9), np.array([9]))
-        raise RuntimeError
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from tiny import network, random_stories, token_file
 
 from model import GPT2
-from stages.compute import machine
 from stages.corpus.tokens import TokenFile
 from stages.evaluation import scoring
-from stages.evaluation.scoring import SEGMENTS, Scored, evenly_spaced_stories, score
+from stages.evaluation.scoring import SEGMENTS, evenly_spaced_stories, score
 
 
 def naive(net: GPT2, split: TokenFile, stride: int) -> NDArray[np.float64]:
@@ -46,23 +45,6 @@ def test_a_story_s_nats_are_those_of_scoring_token_by_token(lengths: list[int], 
     sums = score(network(), split, stride, batch=batch)
     assert sums.nll == pytest.approx(naive(network(), split, stride), abs=1e-4)
     assert sums.tokens.tolist() == [length + 1 for length in lengths]
-
-
-@pytest.mark.parametrize("stride", [1, 5, 16])
-def test_every_token_is_scored_once(stride: int) -> None:
-    """Over all windows each target is marked exactly once, in segments of stories as in a whole split."""
-    split = token_file(random_stories(40))
-    for stories in (None, [range(3), range(10, 20), range(39, 40)]):
-        counts = np.zeros(len(split.stream), int)
-
-        def count(scored: Scored, counts: NDArray[np.int64] = counts) -> None:
-            np.add.at(counts, scored.targets[scored.mask], 1)
-
-        score(network(), split, stride, stories, watchers=[count])
-        wanted = np.zeros(len(split.stream), int)
-        for run in stories or [range(split.stories)]:
-            wanted[split.offsets[run.start] : split.offsets[run.stop]] = 1
-        assert counts.tolist() == wanted.tolist()
 
 
 def test_a_segment_of_stories_has_the_text_before_it_as_context() -> None:
@@ -139,18 +121,3 @@ def test_a_compiled_pass_has_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     net.compiled = True
     assert score(net, split, 8, batch=7).nll == pytest.approx(expected, abs=1e-4)
     assert shapes == {(7, 16)}
-
-
-@pytest.mark.parametrize(("targets", "compiled"), [(100_000, False), (10**10, True)])
-def test_scoring_is_compiled_where_it_pays(targets: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large corpus on a GPU is, a small one is not; on a CPU nothing is."""
-    net = network()
-    scoring.compile_if_it_pays(net, targets, 8)
-    assert not net.compiled
-    monkeypatch.setattr(GPT2, "compile_parts", lambda net: setattr(net, "compiled", True))
-    monkeypatch.setattr(machine, "has_compiler", lambda device: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    compiles = machine.compiles
-    monkeypatch.setattr(machine, "compiles", lambda wanted, device, *others: compiles(wanted, "cuda", *others))
-    scoring.compile_if_it_pays(net, targets, 8)
-    assert net.compiled is compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,11 +20,7 @@ from model.kv_cache import COLUMNS, KVCache
 from model.sampling import SamplingParams
 
 SHAPE: dict[str, Any] = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
-
-
-def make(**changes: Any) -> GPT2:
-    """A network with large random weights: every token of context matters."""
-    return network(**(SHAPE | changes), noise=0.15)
+make = partial(network, 0.15, **SHAPE)  # large random weights: every token of context matters
 
 
 def prompt(rows: int, columns: int, vocab_size: int = 50) -> Tensor:

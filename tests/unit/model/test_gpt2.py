@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,11 +18,7 @@ from model.gpt2 import POSITION_SCALE, sinusoidal_positions
 from model.loss import CPU, GPU, LEAST_TOKENS, HeadWay, head_loss
 
 SHAPE: dict[str, Any] = {"vocab_size": 61, "block_size": 24, "n_layer": 3, "n_head": 4, "n_embd": 32}
-
-
-def make(**changes: Any) -> GPT2:
-    """A network whose every parameter, biases included, is random and large enough to matter."""
-    return network(**(SHAPE | changes), noise=0.2, seed=1)
+make = partial(network, 0.2, 1, **SHAPE)  # every parameter, biases included, matters
 
 
 def tokens(rows: int = 2, columns: int = 24, seed: int = 0) -> Tensor:

@@ -17,8 +17,9 @@ from hub_server import Hub, serve
 from refusal import digests, refused
 from safetensors.torch import load_file, save_file
 from stage_runs import call_stage, write_params
+from tiny import save_model
 
-from model import GPT2, GPT2Config, hf
+from model import hf
 from stages import train
 from stages.common import files
 from stages.corpus.tokenizer import GPT2_SIZE, Tokenizer
@@ -159,9 +160,7 @@ def test_each_stage_checks_the_shape(project: Path, tmp_path: Path, capsys: pyte
 def test_our_own_network_brings_its_pruned_vocabulary(project: Path) -> None:
     """A folder that the stage train wrote is a network to start from; other stories are cut into its tokens, not GPT-2's."""
     own = Tokenizer.load(project / "data/tokenize/tokenizer.json")
-    shape: dict[str, Any] = {"block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16, "position": "sinusoidal"}
-    hf.save(GPT2(GPT2Config(vocab_size=own.vocab_size, **shape)), project / "data/train/model", own.end_of_text)
-    (project / "data/train/model/tokenizer.json").write_text(own.to_json())
+    save_model(project, n_layer=2)
     (project / "mine.txt").write_text("A zebra quickly vexed my fjord.\n" * 20)
     write_params(project, {"init_from": "data/train/model", "dataset": "mine.txt", "max_val_samples": 2})
     for stage in ("download", "tokenize"):
@@ -173,14 +172,11 @@ def test_our_own_network_brings_its_pruned_vocabulary(project: Path) -> None:
 
 def test_a_table_that_others_trained_further_is_learned(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network of ours with sinusoidal positions, whose table another tool has trained: the words to type say learned."""
-    own = Tokenizer.load(project / "data/tokenize/tokenizer.json")
-    shape: dict[str, Any] = {"block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16, "position": "sinusoidal"}
-    folder = project / "net"
-    hf.save(GPT2(GPT2Config(vocab_size=own.vocab_size, **shape)), folder, own.end_of_text)
-    (folder / "tokenizer.json").write_text(own.to_json())
-    weights = load_file(folder / "model.safetensors")
+    save_model(project, n_layer=2)
+    weights = load_file(project / "data/train/model/model.safetensors")
     weights["transformer.wpe.weight"][3] += 0.1
-    save_file(weights, folder / "model.safetensors")
+    save_file(weights, project / "data/train/model/model.safetensors")
+    (project / "data/train/model").rename(project / "net")
     write_params(project, {"init_from": "net"})
     assert call_stage(project, "download").returncode == 0
     refused(project, "train", ["position: sinusoidal, but init_from has learned positions", "-S position=learned"], capsys)

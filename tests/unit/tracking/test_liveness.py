@@ -63,12 +63,6 @@ def test_same_host_and_number_in_another_container(process: subprocess.Popen[byt
     assert not liveness.is_dead(name, True)
 
 
-def test_what_is_not_of_this_checkout_may_be_alive() -> None:
-    """In a store that others use too, a session without a lock file here is another checkout's: never called dead."""
-    assert not liveness.is_dead("host:1:mark", ours=False)
-    assert liveness.is_dead("host:1:mark", ours=True)
-
-
 def test_a_session_whose_run_is_complete_leaves_no_file(process: subprocess.Popen[bytes]) -> None:
     """Its lock file is removed."""
     name = f"host:{process.pid}:mark"

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from stage_runs import environment
 
 from stages.tracking import liveness, run, store
 
 
-@pytest.mark.parametrize("fingerprint", ["mine", "another"])
+@pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_is_completed_while_others_are_looked_through(
-    fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An experiment beside ours completes its run and ends: its run stays FINISHED, and is not taken for one to resume."""
+    """An experiment beside ours, the same or another, completes its run and ends: it stays FINISHED, and is not resumed."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    client, experiment = store.connect()
-    other = client.create_run(
-        experiment, tags={run.SESSION: "host:1:other", run.FINGERPRINT: fingerprint, run.COMPLETE: "no"}
-    ).info.run_id
+    other = run.open_run({"epochs": epochs}, f"host:{os.getpid()}:other", "other")
 
     def ends(name: str, ours: bool) -> bool:
-        client.set_terminated(other, "FINISHED")
-        client.set_tag(other, run.COMPLETE, "yes")
+        other.finish("FINISHED")
+        other.tag({run.COMPLETE: "yes"})
         return True
 
     monkeypatch.setattr(liveness, "is_dead", ends)
-    assert (
-        run._left_open(client, experiment, {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT_TAG: ""}) is None
-    )
-    assert client.get_run(other).info.status == "FINISHED"
+    ours = run.open_run({"epochs": 1}, f"host:{os.getpid()}:ours", "ours")
+    assert ours.id != other.id
+    assert ours.client.get_run(other.id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -67,3 +64,13 @@ def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeyp
     third = run.open_run({"epochs": 1}, f"another-host:{os.getpid()}:third", "third")
     assert third.id == first.id
     assert third.client.get_run(third.id).data.tags["pipeline.resumed"] == "1"
+
+
+def test_two_processes_make_one_store(tmp_path: Path) -> None:
+    """Two experiments of a queue that begin at the same moment, before there is a store: it is made once, for both."""
+    words = [sys.executable, "-c", "from stages.tracking import store; print(store.connect()[1])"]
+    env = environment(tmp_path, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
+    both = [subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == said[1] != ""

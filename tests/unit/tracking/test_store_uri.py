@@ -101,7 +101,7 @@ def test_a_limit_of_mlflow_is_not_the_store_s_fault(monkeypatch: pytest.MonkeyPa
     error = MlflowException.invalid_parameter_value("'source' exceeds the maximum length of 65535 characters")
     said = store.explain(error)
     assert "'source' exceeds the maximum length" in said and "in order" in said
-    assert "move it away" not in said and "does not answer" not in said
+    assert "move the file away" not in said and "returned an error" not in said
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])

@@ -191,6 +191,6 @@ def test_a_fine_tuning_that_was_killed_ends_with_the_same_bytes(project: Project
         process.kill()
     assert process.returncode < 0, "it was too late"
     again = run_stage(killed, "train", "--no-log")
-    assert "going on from step" in again.stdout, again.stderr
+    assert "resuming from step" in again.stdout, again.stderr
     assert digests(killed / "data/train") == digests(folder / "data/train")
     assert json.loads((killed / "data/train/metrics.json").read_text())["best_step"] > 0
