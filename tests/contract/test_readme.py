@@ -123,6 +123,7 @@ HERE: dict[str, Callable[[Reader], None]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # seconds: a real pipeline, perhaps on a busy machine
 @pytest.mark.parametrize("command", HERE)
 def test_command_does_what_the_readme_says(command: str, reader: Reader) -> None:
     """The command, typed in a tiny copy of the project, succeeds and shows what is promised."""
