@@ -116,9 +116,9 @@ HERE: dict[str, Callable[[Reader], None]] = {
     "make compare": compare,
     'python -m stages.generate --prompt "The little dog"': write,
     "make explore": explore,
+    "dvc gc --workspace --all-experiments": free_the_disk,  # before the next but one empties the cache
     "dvc push": push,
     "dvc pull": pull,
-    "dvc gc --workspace --all-experiments": free_the_disk,
 }
 
 
