@@ -178,16 +178,6 @@ def test_the_index_has_every_page() -> None:
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= listed
 
 
-def test_words_are_the_glossary_s() -> None:
-    """No page, and neither params.yaml nor the Makefile, has a word for which CONTRIBUTING's glossary gives another."""
-    before, glossary, after = re.split(r"^## (?:Words|Rules)$", pages.read("CONTRIBUTING.md"), flags=re.MULTILINE)
-    wrong = [word for row in re.findall(r"^\| \*.*\| (.+) \|$", glossary, re.MULTILINE) for word in row.split(", ")]
-    assert len(wrong) >= 10
-    texts = {name: pages.read(name) for name in (*pages.PAGES, "params.yaml", "Makefile")} | {"CONTRIBUTING.md": before + after}
-    found = {name: re.findall(rf"\b(?:{'|'.join(wrong)})\b", text, re.IGNORECASE) for name, text in texts.items()}
-    assert not {name: words for name, words in found.items() if words}
-
-
 def test_one_version_everywhere() -> None:
     """pyproject.toml, CITATION.cff, the README's citation and CHANGELOG.md give the same version."""
     found = re.search(r'^version = "(.+)"$', pages.read("pyproject.toml"), re.MULTILINE)

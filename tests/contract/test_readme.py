@@ -116,13 +116,14 @@ HERE: dict[str, Callable[[Reader], None]] = {
     "make compare": compare,
     'python -m stages.generate --prompt "The little dog"': write,
     "make explore": explore,
+    "dvc gc --workspace --all-experiments": free_the_disk,  # before the next but one empties the cache
     "dvc push": push,
     "dvc pull": pull,
-    "dvc gc --workspace --all-experiments": free_the_disk,
 }
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # seconds: a real pipeline, perhaps on a busy machine
 @pytest.mark.parametrize("command", HERE)
 def test_command_does_what_the_readme_says(command: str, reader: Reader) -> None:
     """The command, typed in a tiny copy of the project, succeeds and shows what is promised."""
