@@ -83,12 +83,6 @@ def prefixed(group: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{group}/{key}": value for key, value in values.items()}
 
 
-def by_key(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The final ones among metrics with MLflow's names, as the metrics.json files call them."""
-    parts = {name: name.split("/", 1) for name in metrics if "/" in name}
-    return {key: metrics[name] for name, (group, key) in parts.items() if group in measured()}
-
-
 def by_step(values: Mapping[str, float]) -> dict[str, float]:
     """What training measures by step, as MLflow names it."""
     groups = dict.fromkeys(LOSSES, "curves") | dict.fromkeys(SPEEDS, "machine")

@@ -84,7 +84,7 @@ def explore(reader: Reader) -> None:
 def free_the_disk(reader: Reader) -> None:
     """What the folder and the experiments use stays in the cache."""
     reader.type("dvc gc --workspace --all-experiments --force")
-    reader.type(f"dvc exp apply {EXPERIMENT} && git restore . && dvc checkout")
+    reader.type(f"git stash && dvc exp apply {EXPERIMENT} && git restore . && git stash pop && dvc checkout")
 
 
 def push(reader: Reader) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages.tracking import figures
-from stages.tracking.results import Results, by_key, by_step
+from stages.tracking.results import Results, by_step
 
 EVALUATED: dict[str, Any] = {
     **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
@@ -50,14 +50,6 @@ def test_metrics_keep_their_names_apart() -> None:
     assert (found["train/train_loss"], found["train/val_loss"]) == (1.0, 1.2)
     assert (found["train/steps"], found["evaluate/steps"]) == (4, 77)
     assert "generate/note" not in found
-
-
-def test_final_metrics_have_the_files_names_again() -> None:
-    """A search finds its metric among those of a run by the name in metrics.json: never a point of the curve of that name."""
-    curves = {"curves/val_loss": 9.0, "epochs/val_loss": 8.0, "machine/seconds_train": 1.0, "system/memory": 2.0, "old": 3.0}
-    found = by_key(Results.read().metrics | curves)
-    assert (found["val_loss"], found["perplexity"]) == (1.2, 3.5)
-    assert not {"seconds_train", "memory", "old"} & found.keys()
 
 
 def test_the_loss_curves_are_mlflow_s_first_section() -> None:
