@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_report [--shapes tiny] [--device cpu] [--only smoke train] [--data FOLDER]
 
 Each measurement (`gpu_measures`) is a process of its own with its own time limit. What it finds is written to report.json and
-report.md in build/gpu-report when it ends; what it says, to files of its name there. Where the first one, the
+report.md in build/gpu-report as soon as it is known; what it says, to files of its name there. Where the first one, the
 smoke test, fails, the report ends with its reason. NANOGPT in the environment, the folder of a clone of nanoGPT, adds its step.
 """
 
@@ -75,20 +75,21 @@ def _value(row: Row) -> str:
 
 
 def measure(command: list[str], seconds: float, log: Path) -> Iterator[Row]:
-    """Run a measurement and yield its results; the last one says if it failed, or took longer than `seconds`."""
-    output = log.with_suffix(".out")
-    with open(log, "wb") as errors, open(output, "wb") as results:
-        process = subprocess.Popen(command, cwd=harness.ROOT, stdout=results, stderr=errors, start_new_session=True)
+    """Run a measurement and yield its results as they come; the last one says if it failed, or took longer than `seconds`."""
+    end, output = time.monotonic() + seconds, log.with_suffix(".out")
+    with open(log, "wb") as errors, open(output, "wb") as written, open(output, encoding="utf-8", errors="replace") as lines:
+        process = subprocess.Popen(command, cwd=harness.ROOT, stdout=written, stderr=errors, start_new_session=True)
         try:
-            code: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
+            running = True
+            while running:
+                running = process.poll() is None and time.monotonic() < end
+                yield from (json.loads(line.removeprefix(MARK)) for line in lines if line.startswith(MARK))
+                time.sleep(0.1 if running else 0.0)
+            code = process.poll()
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
-    yield from (json.loads(line.removeprefix(MARK)) for line in lines if line.startswith(MARK))
     if code is None:
         yield {"what": "ended", "value": f"no: stopped after {seconds:.0f} s, see {log.name}", "met": False}
     elif code:

@@ -1,4 +1,4 @@
-"""The GPU report: each measurement's results are written when it ends, and nothing takes longer than it may."""
+"""The GPU report: each result is written as soon as it is known, and nothing takes longer than it may."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tupl
         return passed, json.loads((tmp_path / "report.json").read_text())["results"]
 
     return run
+
+
+def test_a_result_is_there_while_its_measurement_goes_on(tmp_path: Path) -> None:
+    """A measurement that waits for an answer to its first result gets it, and ends well."""
+    waits = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'seen')!r}): time.sleep(0.01)"
+    rows = measure(python(f"{SAYS}\n{waits}"), 60.0, tmp_path / "log")
+    assert next(rows) == FOUND
+    (tmp_path / "seen").touch()
+    assert list(rows) == []
 
 
 def test_what_was_found_before_the_time_was_over_is_kept(tmp_path: Path) -> None:
