@@ -83,7 +83,11 @@ SHAPES = {
 
 
 def ours(shape: Shape, device: str, precision: str, compiled: bool) -> Run:
-    """The Trainer of the stage `train`, with its reader thread, on random tokens."""
+    """The Trainer of the stage `train`, with its reader thread, on random tokens.
+
+    Raises:
+        RuntimeError: on a GPU, the step could not be captured.
+    """
     machine.keep_freed_memory()
     machine.set_threads(0)
     if device == "cuda":

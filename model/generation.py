@@ -39,7 +39,10 @@ def generate(
 
     `temperature`, `top_k` and `top_p` are those of `SamplingParams`. With a generator for each row, a row's text does not
     depend on the others; None = torch's global one. A row that yields `stop` is finished, and filled up with it. On a GPU,
-    `record` makes a CUDA graph of a step. Raises ValueError: an argument out of range, or logits that are not finite.
+    `record` makes a CUDA graph of a step.
+
+    Raises:
+        ValueError: an argument out of range, or logits that are not finite.
     """
     params = SamplingParams(temperature, top_k, top_p)
     new = [column[:, None] for column in stream(net, prompt, max_new_tokens, params, generator, stop, record)]

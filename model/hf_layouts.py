@@ -37,7 +37,11 @@ ABSENT = ("pruned_heads", "quantization_config", "auto_map")  # change shapes, n
 
 
 def read_config(path: Path) -> GPT2Config:
-    """The shape that a config.json describes; the dropout is that of its residual stream."""
+    """The shape that a config.json describes; the dropout is that of its residual stream.
+
+    Raises:
+        ValueError: the file is missing or damaged, or describes another computation: by the key's name.
+    """
     raw = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")), "damaged")
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
@@ -72,6 +76,9 @@ def weight_files(names: Collection[str], fetch: Callable[[str], Path], place: st
     """Which of a folder's files hold the weights: one file, or the shards that an index names; safetensors first.
 
     `names` are those of all files in the folder; `fetch` makes one of them a local file; `place` is the folder, for messages.
+
+    Raises:
+        ValueError: there are no weights, a shard is missing, or an index is damaged.
     """
     for whole in (WEIGHTS, PICKLED):
         if whole in names:
@@ -92,6 +99,9 @@ def read_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
     """The tensors of these files under our names and in our layout, float32, on the CPU, as `hf.load` needs them.
 
     Nothing but tensors is read from PyTorch's own format (`weights_only`): no code in it runs.
+
+    Raises:
+        ValueError: a file is damaged, or a tensor holds no floating-point numbers.
     """
     weights: dict[str, Tensor] = {}
     for path in paths:

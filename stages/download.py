@@ -50,7 +50,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def open_network(params: DownloadParams, identified: Mapping[str, Any], every: Mapping[str, Any]) -> pretrained.Pretrained:
-    """The network that `identify` saw: of the Hub its commit, of a folder the same files, or else an error."""
+    """The network that `identify` saw: of the Hub its commit, of a folder the same files, or else an error.
+
+    Raises:
+        UserError: it changed since, or cannot be read.
+    """
     init_from = str(params.init_from)
     if "files" in identified and pretrained.identify(init_from, None) != identified:
         look_again()
@@ -64,7 +68,11 @@ def open_network(params: DownloadParams, identified: Mapping[str, Any], every: M
 
 
 def check_same(dataset: str, identified: Mapping[str, Any]) -> None:
-    """Fail unless the data set is still the one that `identify` saw; a commit of the Hub is. `identify` then looks again."""
+    """Fail unless the data set is still the one that `identify` saw; a commit of the Hub is. `identify` then looks again.
+
+    Raises:
+        UserError: it is not. `identify` will look at it again.
+    """
     if not identified or ("revision" in identified and identified["dataset"] == dataset):
         return
     if identify(dataset, None) != identified:

@@ -75,7 +75,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def check_loss(sums: StorySums, vocab_size: int) -> None:
-    """Fail if the network's loss is far above that of guessing: it has no perplexity to speak of."""
+    """Fail if the network's loss is far above that of guessing: it has no perplexity to speak of.
+
+    Raises:
+        UserError: it is far above that of guessing.
+    """
     if (loss := float(sums.nll.sum() / sums.tokens.sum())) > MOST_NATS:
         raise UserError(
             f"{TRAIN / 'model'}: the network's loss is {loss:,.5g} nats per token, where guessing has "

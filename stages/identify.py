@@ -71,7 +71,11 @@ def known_source() -> dict[str, Any]:
 
 
 def is_missing(key: str, name: str, known: Mapping[str, Any]) -> bool:
-    """Whether the param names a file or folder of a colleague, of which `dvc pull` has brought what was fetched from it."""
+    """Whether the param names a file or folder of a colleague, of which `dvc pull` has brought what was fetched from it.
+
+    Raises:
+        UserError: it was here, and is gone.
+    """
     places = local_files.places(name)
     if name == "storybook" or any(map(os.path.lexists, places)):
         return False
@@ -84,7 +88,11 @@ def is_missing(key: str, name: str, known: Mapping[str, Any]) -> bool:
 
 
 def check_place(dataset: str, path: Path) -> None:
-    """Fail if the file or folder is in a folder of a stage, or this project is in it: the pipeline must leave it alone."""
+    """Fail if the file or folder is in a folder of a stage, or this project is in it: the pipeline must leave it alone.
+
+    Raises:
+        UserError: it is in a folder of a stage, or this project is in it.
+    """
     if any((root / "data").resolve().is_relative_to(path) for root in roots()):
         raise UserError(f"dataset: {dataset} holds this project's own data. Give a folder with stories and nothing else")
     if is_output(path):

@@ -115,7 +115,11 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
 
 
 def check_unedited() -> None:
-    """Fail unless params, code and data are what they were for every stage: the run is to say what ran."""
+    """Fail unless params, code and data are what they were for every stage: the run is to say what ran.
+
+    Raises:
+        UserError: something was edited since.
+    """
     inputs.check()
     by_dvc = "DVC_STAGE" in os.environ
     if by_dvc and (found := pipeline.edited()):

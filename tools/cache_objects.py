@@ -25,7 +25,11 @@ FOLDER = ".dir"  # ends the name of an object that lists a folder's files
 
 
 def main(args: argparse.Namespace) -> None:
-    """Look at them all; those that are not what their names say are an error, with what to do."""
+    """Look at them all; those that are not what their names say are an error, with what to do.
+
+    Raises:
+        UserError: some are not what their names say; the message names them and what to do.
+    """
     with Repo(str(session.project_root())) as repo:
         remotes = [repo.cloud.get_remote_odb(name) for name in repo.config["remote"]]
         places = [Path(odb.path) for odb in (repo.cache.local, *remotes) if odb.fs.protocol == "local"]

@@ -51,7 +51,11 @@ def clone(folder: Path, commit: str = "HEAD", *options: str) -> Path:
 
 
 def set_params(project: Path, changes: Mapping[str, Any]) -> None:
-    """Change values in a project's params.yaml, which is read and written as the stages read it."""
+    """Change values in a project's params.yaml, which is read and written as the stages read it.
+
+    Raises:
+        KeyError: it has no such key, so that one that was renamed is noticed.
+    """
     path = project / "params.yaml"
     params = read_yaml(path.read_text(encoding="utf-8"))
     if unknown := changes.keys() - params.keys():
@@ -75,7 +79,11 @@ def lend_data(project: Path) -> None:
 
 
 def dvc(project: Path, *words: str, shown: Any = None) -> str:
-    """Run a DVC command in a project, with a run store there; its output goes to `shown`, or is returned."""
+    """Run a DVC command in a project, with a run store there; its output goes to `shown`, or is returned.
+
+    Raises:
+        UserError: it failed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *words],
         cwd=project,

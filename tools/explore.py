@@ -27,7 +27,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def of_run(name: str) -> Path:
-    """The page of a run, as a file that stays after this command, for the browser to read."""
+    """The page of a run, as a file that stays after this command, for the browser to read.
+
+    Raises:
+        UserError: there is no such run, or it has no page.
+    """
     run = Recorded(name)
     page = run.file(PAGE, Path(tempfile.mkdtemp(prefix=f"explorer-{run.id[:8]}-")))
     if page is None:

@@ -43,7 +43,11 @@ class Recorded:
         return Path(store.as_user_error(lambda: self.client.download_artifacts(self.id, name, str(folder))))
 
     def checkout(self, folder: Path) -> Path:
-        """Put the run's code, params and dvc.lock into a new clone in the folder, and return the clone."""
+        """Put the run's code, params and dvc.lock into a new clone in the folder, and return the clone.
+
+        Raises:
+            UserError: the commit is not in this repository, or the patch does not fit on it.
+        """
         commit = self.tags.get("git.commit", "")
         if not commit:
             raise UserError(f"run {self.id} was recorded without its commit ({self._why_no_commit()}); it cannot be rebuilt")

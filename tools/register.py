@@ -34,7 +34,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def fetch(recorded: Recorded, folder: Path) -> Path:
-    """The run's model folder, from DVC's cache."""
+    """The run's model folder, from DVC's cache.
+
+    Raises:
+        UserError: the cache does not have it.
+    """
     project = recorded.checkout(folder)
     try:
         fetch_output(project, Path(MODEL))

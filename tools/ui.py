@@ -42,7 +42,11 @@ def server(port: int) -> list[str]:
 
 
 def need_port(port: int) -> None:
-    """Return if no other program listens on the port."""
+    """Return if no other program listens on the port.
+
+    Raises:
+        UserError: one does.
+    """
     with socket.socket() as visitor:
         visitor.settimeout(1)
         if visitor.connect_ex(("127.0.0.1", port)) == 0:
@@ -56,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def port_number(text: str) -> int:
-    """A port as people type it."""
+    """A port as people type it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
     return int(text)

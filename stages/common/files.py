@@ -113,7 +113,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 
 def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that the stage `made_by` writes."""
+    """Read a JSON object that the stage `made_by` writes.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in it.
+    """
     require(path, made_by)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +131,11 @@ def read_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; with `keys`, only these of each row."""
+    """The rows of a JSON lines file; with `keys`, only these of each row.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
+    """
     require(path, made_by)
     try:
         rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
@@ -137,7 +145,11 @@ def read_jsonl(path: Path, made_by: str, *keys: str) -> list[dict[str, Any]]:
 
 
 def read_csv(path: Path, made_by: str, *keys: str) -> list[dict[str, float]]:
-    """The rows of a table of numbers, without the empty cells."""
+    """The rows of a table of numbers, without the empty cells.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the `keys` is not in every row.
+    """
     try:
         with open(require(path, made_by), encoding="utf-8", newline="") as file:
             rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
@@ -160,7 +172,11 @@ def damaged(path: Path, error: object, made_by: str) -> UserError:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """Return `path`, which must exist."""
+    """Return `path`, which must exist.
+
+    Raises:
+        UserError: it does not; the message names the stage that makes it.
+    """
     if not path.exists():
         raise UserError(
             f"{path} is missing. The stage {made_by} makes it: "
@@ -176,7 +192,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 class Lock(FileLock):
-    """A lock. A file system that has none is an error, not a lock by the file's existence, which a kill would leave forever."""
+    """A lock. A file system that has none is an error, not a lock by the file's existence, which a kill would leave forever.
+
+    Raises:
+        UserError: its file system has no locks.
+    """
 
     def __init__(self, path: Path | str, timeout: float = -1) -> None:
         super().__init__(path, timeout, fallback_to_soft=False)

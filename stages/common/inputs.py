@@ -70,7 +70,11 @@ _at_start = Inputs()
 
 
 def note() -> None:
-    """Look at the inputs of the stage that DVC has started in this process."""
+    """Look at the inputs of the stage that DVC has started in this process.
+
+    Raises:
+        UserError: a source file was edited while the stage started: it is not known what of it was imported.
+    """
     global _stage, _at_start
     _stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     _at_start = Inputs.read(_stage) if _stage else Inputs()
@@ -99,7 +103,11 @@ def written_into(found: Sequence[str], ending: str) -> bool:
 
 
 def check() -> None:
-    """Fail if anything was edited."""
+    """Fail if anything was edited.
+
+    Raises:
+        UserError: it was; the message names it.
+    """
     if found := edited():
         more = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise UserError(

@@ -179,7 +179,11 @@ Part = TypeVar("Part", bound=_Part)
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a YAML file, read as DVC reads it: YAML 1.2, where `010` is 10, `yes` is text and 1e-3 is a number."""
+    """The value of a YAML file, read as DVC reads it: YAML 1.2, where `010` is 10, `yes` is text and 1e-3 is a number.
+
+    Raises:
+        UserError: the text is not YAML, or a key is given twice.
+    """
     try:
         return YAML(typ="safe").load(text)
     except DuplicateKeyError as error:
@@ -200,7 +204,11 @@ def write_yaml(values: Mapping[str, Any]) -> str:
 
 
 def load_params(part: type[Part], path: Path = Path("params.yaml")) -> Part:
-    """Read and check the whole file; return the part of it that a stage reads."""
+    """Read and check the whole file; return the part of it that a stage reads.
+
+    Raises:
+        UserError: the file is missing or not YAML, or any of its keys is missing, unknown or wrong: all in one message.
+    """
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -220,7 +228,11 @@ def parse_params(raw: Mapping[Any, Any], source: str = "params.yaml") -> Params:
 
 
 def parse_part(part: type[Part], raw: Mapping[Any, Any], source: str) -> Part:
-    """Check a mapping of one part's keys to values."""
+    """Check a mapping of one part's keys to values.
+
+    Raises:
+        UserError: a key is missing, unknown or wrong: all in one message, which begins with `source`.
+    """
     try:
         return part(**{str(key): value for key, value in raw.items()})
     except ValidationError as error:

@@ -43,6 +43,9 @@ def dvc_pid() -> int:
 
     DVC has no name of its own for an invocation of `dvc repro`; its process is one. Where a program calls DVC as a library, it
     is that program's.
+
+    Raises:
+        UserError: DVC has ended, killed perhaps: our parent is the system's first process now.
     """
     if "DVC_STAGE" not in os.environ:
         return os.getpid()
@@ -59,7 +62,11 @@ def dvc_pid() -> int:
 
 
 def require_own_dvc() -> None:
-    """Make sure that the DVC above us, if any, lives and works on this project. By hand, another's DVC_ROOT is ignored."""
+    """Make sure that the DVC above us, if any, lives and works on this project. By hand, another's DVC_ROOT is ignored.
+
+    Raises:
+        UserError: it has ended, or its variables are those of another project, one of whose stages has started it.
+    """
     if "DVC_STAGE" in os.environ and HOME in os.environ:
         os.environ["DVC_ROOT"] = os.environ[HOME]  # `dvc exp run` has named the clone
     dvc_root, top = os.environ.get("DVC_ROOT"), _nearest(Path.cwd(), ".dvc")

@@ -79,7 +79,11 @@ def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> cuda if there is a GPU that works, else cpu. `cuda:1` becomes the GPU that all CUDA calls mean."""
+    """`auto` -> cuda if there is a GPU that works, else cpu. `cuda:1` becomes the GPU that all CUDA calls mean.
+
+    Raises:
+        UserError: a GPU was asked for by name, and there is none or PyTorch has no kernels for it.
+    """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not count):
         return "cpu"
@@ -123,6 +127,9 @@ def pick_precision(name: str, device: str) -> str:
     """`auto` -> bf16 where the hardware multiplies it faster than fp32, else fp16 on a GPU that does, else fp32.
 
     The answer depends on the hardware only.
+
+    Raises:
+        UserError: fp16 was asked for on a CPU.
     """
     if device.startswith("cuda"):
         if name != "auto":
@@ -142,6 +149,9 @@ def compiles(wanted: bool | str, device: str, config: GPT2Config, tokens: int, s
     """Whether to compile: `auto` = on a GPU where so many steps of so many tokens are long enough to pay for it.
 
     The answer follows from params and machine alone, never from what is in the compiler's cache: it decides bits.
+
+    Raises:
+        UserError: it is to be compiled, and there is no compiler.
     """
     if wanted is False:
         return False
@@ -166,7 +176,11 @@ def has_compiler(device: str) -> bool:
 
 @contextmanager
 def enough_memory(device: torch.device, advice: str, work: str) -> Iterator[None]:
-    """Within it, an error that says that memory ran out becomes a message with `advice` and the numbers that are known."""
+    """Within it, an error that says that memory ran out becomes a message with `advice` and the numbers that are known.
+
+    Raises:
+        UserError: memory ran out.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -10,7 +10,11 @@ from stages.common.errors import UserError
 
 
 def load(model: Path, tokens: Path) -> GPT2:
-    """The network in data/train/model, float32 on the CPU, in evaluation mode; `tokens` is data/tokenize."""
+    """The network in data/train/model, float32 on the CPU, in evaluation mode; `tokens` is data/tokenize.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network was trained on another vocabulary's tokens.
+    """
     files.require(model / "config.json", made_by="train")
     try:
         net = hf.load(model)
@@ -27,7 +31,11 @@ def load(model: Path, tokens: Path) -> GPT2:
 
 
 def load_initial(folder: Path, config: GPT2Config) -> GPT2:
-    """The network in data/download/init with this config: later positions cut off, in evaluation mode, float32 on the CPU."""
+    """The network in data/download/init with this config: later positions cut off, in evaluation mode, float32 on the CPU.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network does not fit the config.
+    """
     changes = {"block_size": config.block_size, "vocab_size": config.vocab_size}
     try:
         net = hf.load(folder, **changes, dropout=config.dropout, causal=config.causal)

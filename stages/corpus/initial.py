@@ -26,7 +26,11 @@ def read(folder: Path = FOLDER) -> dict[str, Any] | None:
 
 
 def check_shape(init_from: str, shape: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Fail unless the network has the shape that the given params say; the message has the words to type."""
+    """Fail unless the network has the shape that the given params say; the message has the words to type.
+
+    Raises:
+        UserError: the training would be of another network; the message has the words to type.
+    """
     differ = {key: shape[key] for key in SHAPE if key in params and params[key] != shape[key]}
     if shape["position"] == "sinusoidal" and params.get("position") == "learned":
         differ.pop("position")  # others may have trained our table further, which only its weights say: `train` looks at them

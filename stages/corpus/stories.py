@@ -63,7 +63,11 @@ def count(path: Path) -> int:
 
 
 def read(path: Path, batch: int = 4096) -> Iterator[list[str]]:
-    """The stories' texts in order, `batch` at a time."""
+    """The stories' texts in order, `batch` at a time.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     with _open(path) as file:
         try:
             for rows in file.iter_batches(batch_size=batch, columns=["text"], use_threads=False):
@@ -73,7 +77,11 @@ def read(path: Path, batch: int = 4096) -> Iterator[list[str]]:
 
 
 def logprobs(path: Path) -> NDArray[np.float64] | None:
-    """Each story's natural log-probability, (S,); None where it is not known."""
+    """Each story's natural log-probability, (S,); None where it is not known.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     with _open(path) as file:
         if "logprob" not in file.schema_arrow.names:
             return None

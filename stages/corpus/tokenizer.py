@@ -55,7 +55,11 @@ class Tokenizer:
 
     @classmethod
     def from_bpe(cls, vocabulary: dict[str, int], merges: list[tuple[str, ...]]) -> Tokenizer:
-        """A byte-level BPE like GPT-2's with these tokens and merges."""
+        """A byte-level BPE like GPT-2's with these tokens and merges.
+
+        Raises:
+            ValueError: the last token is not end-of-text, or the merges do not fit the tokens.
+        """
         try:
             return cls(_byte_level(vocabulary, merges))
         except Exception as error:  # tokenizers raises plain Exception
@@ -63,7 +67,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, made_by: str = "tokenize") -> Tokenizer:
-        """Read a tokenizer.json that the stage `made_by` wrote."""
+        """Read a tokenizer.json that the stage `made_by` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
         files.require(path, made_by)
         try:
             return cls(Reference.from_file(str(path)))

@@ -91,7 +91,11 @@ class TokenFile:
 
     @classmethod
     def open(cls, folder: Path, split: str) -> TokenFile:
-        """Open the split that the stage tokenize wrote."""
+        """Open the split that the stage tokenize wrote.
+
+        Raises:
+            UserError: a file is missing, damaged or cut short, or the files do not belong together.
+        """
         meta = files.read_json(folder / "meta.json", "tokenize", "end_of_text")
         try:
             counts = meta["splits"][split]

@@ -189,7 +189,11 @@ class Predictor:
             self._rows = gpu_logit_rows(_free_bytes(self._weight.device), len(self._weight))
 
     def __call__(self, windows: Tensor) -> Predictions:
-        """(B, T + 1) tokens on the CPU -> (B, T) each, on the CPU."""
+        """(B, T + 1) tokens on the CPU -> (B, T) each, on the CPU.
+
+        Raises:
+            UserError: a loss is not a finite number, not even in float32.
+        """
         count = len(windows)
         if self._net.compiled:
             windows = F.pad(windows, (0, 0, 0, max(0, self._batch - count)))

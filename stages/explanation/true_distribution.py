@@ -19,6 +19,9 @@ def true_distribution(
     All derivations that agree with the tokens so far are followed word by word. GPT-2's tokens never reach over a blank, so
     each word is encoded by itself, with the blank before it, and a derivation agrees if its tokens are the same, not only its
     letters: " he" is not the beginning of " helped", where that is one token.
+
+    Raises:
+        ValueError: the grammar never tells a story that begins with these tokens.
     """
     known: dict[str, tuple[int, ...]] = {}
     branches: list[Branch] = [((), book.begin())]

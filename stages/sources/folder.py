@@ -25,6 +25,9 @@ def choose(dataset: str, folder: Path) -> tuple[dict[str, list[Path]], str]:
     """The files that give each split, in the order of their names, and in words what else is in the folder.
 
     A file belongs to the split that its name says, or else its folder's. If no name says one, all are for training.
+
+    Raises:
+        UserError: there are none to train on, or what is meant is in doubt; the message has the names.
     """
     files, left = _files(dataset, folder)
     said = {path: _splits_in(path.name) or _splits_in(printable_path(path.relative_to(folder).parent)) for path in files}

@@ -50,7 +50,11 @@ def row_reader(rows: Callable[[DataFile], Iterator[str | None]]) -> Reader:
 
 
 def json_rows(file: DataFile) -> Iterator[str | None]:
-    """Each object's `text`; None for null and where an object lacks the key, as some writers leave null out."""
+    """Each object's `text`; None for null and where an object lacks the key, as some writers leave null out.
+
+    Raises:
+        UserError: a row is broken, or its `text` is not text; the message names the row.
+    """
     count, has_text = 0, False
     with file.text() as lines:
         for where, row in _json_values(file, lines):
@@ -127,7 +131,11 @@ def csv_rows(file: DataFile, delimiter: str) -> Iterator[str]:
 
 
 def text_lines(file: DataFile) -> Iterator[str]:
-    """A story a line."""
+    """A story a line.
+
+    Raises:
+        UserError: a line holds `<|endoftext|>`, so that lines are not stories. (Of files here that is known before.)
+    """
     with file.text() as lines:
         for number, line in enumerate(lines, start=1):
             if END_OF_TEXT in line:
@@ -227,7 +235,11 @@ def ending(path: Path) -> str | None:
 
 
 def readers_of(files: Sequence[DataFile]) -> list[Reader]:
-    """Each file's reader; all are of one kind. A text file with `<|endoftext|>` has its stories between them: all or none."""
+    """Each file's reader; all are of one kind. A text file with `<|endoftext|>` has its stories between them: all or none.
+
+    Raises:
+        UserError: some text files are separated so, and in others each line could be a story or all could be one.
+    """
     reader = READERS[str(ending(files[0].path))]
     if reader is not _text_lines:
         return [reader] * len(files)

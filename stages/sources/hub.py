@@ -24,7 +24,11 @@ NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "feat
 
 
 def open_source(dataset: str, revision: str | None) -> Source:
-    """Ask the Hub for the data set at `revision` (None = its newest commit)."""
+    """Ask the Hub for the data set at `revision` (None = its newest commit).
+
+    Raises:
+        UserError: no network, no such data set or revision, no access, no training split, or files that cannot be read.
+    """
     with _explained(dataset, revision):
         library = _datasets()
         from huggingface_hub import HfFileSystem, hf_hub_download
@@ -54,7 +58,11 @@ def open_source(dataset: str, revision: str | None) -> Source:
 
 
 def commit(dataset: str, revision: str | None) -> str:
-    """The commit that `revision` names (None = the newest). One that is a whole commit already is not asked for."""
+    """The commit that `revision` names (None = the newest). One that is a whole commit already is not asked for.
+
+    Raises:
+        UserError: no network, no such data set or revision, or no access.
+    """
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     with _explained(dataset, revision):

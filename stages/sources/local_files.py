@@ -22,7 +22,11 @@ HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # of a data set or net
 
 
 def find(dataset: str) -> Path | None:
-    """The file or folder that `dataset` names, seen from here or from the main checkout; None = a Hub data set's name."""
+    """The file or folder that `dataset` names, seen from here or from the main checkout; None = a Hub data set's name.
+
+    Raises:
+        UserError: it can only be a path, and nothing is there.
+    """
     if path := existing(dataset):
         return path
     if HUB_ID.fullmatch(dataset) and formats.ending(Path(dataset)) is None:
@@ -73,7 +77,11 @@ def open_source(dataset: str, path: Path) -> Source:
 
 
 def sha256(dataset: str, path: Path) -> dict[str, str]:
-    """The files that would be read, by their names in the folder, and their checksums: which stories these are."""
+    """The files that would be read, by their names in the folder, and their checksums: which stories these are.
+
+    Raises:
+        UserError: there is nothing to read, or DVC, which looks at the whole folder, could not read a file in it.
+    """
     for one in path.rglob("*"):
         seen = (
             formats.ending(one) and not one.is_dir() and not any(part.startswith(".") for part in one.relative_to(path).parts)

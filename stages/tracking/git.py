@@ -22,7 +22,11 @@ class GitError(UserError):
 
 
 def git(*words: str, cwd: Path | None = None, **more: str) -> str:
-    """What a git command prints, without the last line end; `more` are variables of its environment."""
+    """What a git command prints, without the last line end; `more` are variables of its environment.
+
+    Raises:
+        GitError: git failed.
+    """
     try:
         done = subprocess.run(
             ["git", *words], cwd=cwd, capture_output=True, env=clean_environment(LC_ALL="C", **more), check=False

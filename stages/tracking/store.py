@@ -44,7 +44,11 @@ def store_uri() -> str:
 
 
 def database() -> Path | None:
-    """The file of a sqlite store; None for another kind of store."""
+    """The file of a sqlite store; None for another kind of store.
+
+    Raises:
+        UserError: the store would be kept in memory, and the runs lost.
+    """
     with suppress(ArgumentError):
         url = make_url(_given())
         if url.drivername == "sqlite":
@@ -134,7 +138,11 @@ def explain(error: Exception) -> str:
 
 
 def as_user_error(action: Callable[[], Any]) -> Any:
-    """Do the action; what MLflow or its store raises becomes a UserError."""
+    """Do the action; what MLflow or its store raises becomes a UserError.
+
+    Raises:
+        UserError: MLflow or its store failed.
+    """
     try:
         return action()
     except UserError:
