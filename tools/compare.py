@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
         found = list(rows(repo))
     table = Table("experiment", "changed", box=box.SIMPLE, header_style="")
     for name in RESULTS:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)  # a name on several lines is narrow
     for row in sorted(found, key=lambda row: row.results.get("perplexity", float("inf"))):
         changed = " ".join([*filter(None, [row.state]), *(f"{key}={param_text(value)}" for key, value in row.changed.items())])
         results = [f"{row.results[name]:.4f}" if name in row.results else "-" for name in RESULTS]

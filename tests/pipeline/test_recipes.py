@@ -136,7 +136,7 @@ def test_add_a_stage(copy: Path, reference: Reference, tmp_path: Path) -> None:
     assert (run / "data" / "lengths" / "metrics.json").is_file(), said
     look = "from stages.tracking.results import Results; found = Results.read(); print(found.metrics, *found.tables)"
     logged = python(run, "-c", look, code=copy)
-    assert "'longest_story': " in logged
+    assert "'lengths/longest_story': " in logged
     assert "data/lengths/lengths.csv" in logged
 
 

@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
     "requests fail half way": (
         {"failures": ["", "", "", *["500"] * 1000]},
         {},
-        "the Hub returned an error .*storybook.*HF_ENDPOINT",
+        "the Hub returned an error .*HF_ENDPOINT.*storybook",
     ),
     "wrong revision": ({}, {"dataset_revision": OTHER}, f"dataset_revision: {REPO} has no revision {OTHER}"),
     "wrong name": ({}, {"dataset": "roneneldan/TinyStory"}, "neither a file here nor a data set of the Hub"),

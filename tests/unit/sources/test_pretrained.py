@@ -160,7 +160,7 @@ def test_each_stage_checks_the_shape(project: Path, tmp_path: Path, capsys: pyte
 def test_our_own_network_brings_its_pruned_vocabulary(project: Path) -> None:
     """A folder that the stage train wrote is a network to start from; other stories are cut into its tokens, not GPT-2's."""
     own = Tokenizer.load(project / "data/tokenize/tokenizer.json")
-    save_model(project, n_layer=2)
+    save_model(project, n_layer=2, position="sinusoidal")
     (project / "mine.txt").write_text("A zebra quickly vexed my fjord.\n" * 20)
     write_params(project, {"init_from": "data/train/model", "dataset": "mine.txt", "max_val_samples": 2})
     for stage in ("download", "tokenize"):
@@ -172,7 +172,7 @@ def test_our_own_network_brings_its_pruned_vocabulary(project: Path) -> None:
 
 def test_a_table_that_others_trained_further_is_learned(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network of ours with sinusoidal positions, whose table another tool has trained: the words to type say learned."""
-    save_model(project, n_layer=2)
+    save_model(project, n_layer=2, position="sinusoidal")
     weights = load_file(project / "data/train/model/model.safetensors")
     weights["transformer.wpe.weight"][3] += 0.1
     save_file(weights, project / "data/train/model/model.safetensors")
