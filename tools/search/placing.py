@@ -110,8 +110,7 @@ class Placing:
             except ray.exceptions.TaskCancelledError:
                 outcomes.append((one, {"pruned": True}))
             except ray.exceptions.RayTaskError as error:
-                cancelled = isinstance(error, ray.exceptions.TaskCancelledError)
-                outcomes.append((one, {"pruned": True} if cancelled else {"error": f"on its node: {error.cause!r}"}))
+                outcomes.append((one, {"error": f"on its node: {error.cause!r}"}))
             except ray.exceptions.RayError as error:
                 outcomes.append((one, {"error": f"on its node: Ray's {type(error).__name__}"}))
         return outcomes

@@ -187,12 +187,12 @@ class Search:
 
 def finish(study: Study, runs: Runs, total: int, is_cluster: bool) -> None:
     """Show and log what was found."""
-    page, words = report.write_page(study), report.next_words(study, is_cluster)
-    print(f"\n{report.table(study)}\n\n{words}")
+    page, table, words = report.write_page(study), report.table(study), report.next_words(study, is_cluster)
+    print(f"\n{table}\n\n{words}")
     if page is not None:
         print(f"plots: {page}, and with the run {study.name} in MLflow")
     left = total - len(study.finished())
-    runs.finish("KILLED" if left else "FINISHED", page, f"{report.table(study)}\n\n```\n{words}\n```")
+    runs.finish("KILLED" if left else "FINISHED", page, f"{table}\n\n```\n{words}\n```")
     if left:
         print(f"{pluralize(left, 'trial')} left: the same command goes on")
 
