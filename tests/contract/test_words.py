@@ -24,11 +24,15 @@ TEXTS = sorted(
         "docs/*.md",
         "model/**/*.py",
         "stages/**/*.*",
-        "tools/*.py",
+        "docs/make/*.py",
+        "tools/**/*.py",
         "benchmarks/*.py",
+        "notebooks/*.ipynb",
+        "tests/**/*.py",
     )
     for path in ROOT.glob(pattern)
-    if path.name not in ("CHANGELOG.md", "lab-notes.md") and path.suffix not in (".pyc", ".lock")
+    if path.name not in ("CHANGELOG.md", "lab-notes.md", "test_words.py", "test_bad_params.py")
+    and path.suffix not in (".pyc", ".lock")
 )
 
 

@@ -57,7 +57,7 @@ def model(project: Project) -> bytes:
 
 
 def test_params_and_code_edited_while_training(finished: Project, tmp_path: Path) -> None:
-    """Nothing wrong is recorded and nothing is lost: put back, the training is taken up at its last step, to the same bytes."""
+    """Nothing wrong is recorded and nothing is lost: restored, the training resumes at its last step, to the same bytes."""
     project = finished.duplicate(tmp_path / "project")
     code = project.folder / "model" / "loss.py"
     text = code.read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def test_params_and_code_edited_while_training(finished: Project, tmp_path: Path
     assert lock["stages"]["train"]["params"]["params.yaml"]["learning_rate"] == 0.002
 
     project.dvc("repro", "--force", "--no-run-cache", "--single-item", "train")
-    assert model(project) == trained, "the training that was taken up gave other bytes than one without an edit"
+    assert model(project) == trained, "the resumed training gave other bytes than one without an edit"
 
 
 def test_the_run_is_not_completed_after_an_edit(finished: Project, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Page:
         self.browser.switch_to.active_element.send_keys(*keys)
 
     def assert_quiet(self) -> None:
-        """No error or warning on the console, and no request but for the page itself."""
+        """No error or warning on the console, and no request except for the page itself."""
         assert [line for line in self.browser.get_log("browser") if line["level"] != "INFO"] == []
         events = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
         sent = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}

@@ -1,4 +1,4 @@
-"""DVC dies, its container gets another name, its terminal closes: training saves itself, and its run goes on as one run."""
+"""DVC dies, its container gets another name, its terminal closes: training saves itself, and its run is resumed as one run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def wait_for_points(project: Project) -> None:
 
 @container
 def test_another_host_name_after_a_kill(project: Project) -> None:
-    """A container is killed outright in training; the next one has another name: the same run goes on, none stays RUNNING."""
+    """A container is killed outright in training; the next one has another name: the same run is resumed, none stays RUNNING."""
     project.set(checkpoint_every=10)
     first = project.start("repro", container="container-a")
     wait_for_points(project)
@@ -85,7 +85,7 @@ def test_another_host_name_after_a_kill(project: Project) -> None:
 
 def test_ctrl_c_a_kill_of_dvc_and_a_closed_terminal_leave_one_run(project: Project) -> None:
     """Ctrl-C, `kill -9` of DVC alone, then SIGHUP while nobody reads the output: training saves itself each time. Under nohup
-    SIGHUP ends nothing: `dvc repro` goes on with the training and with its run, no point twice, none missing."""
+    SIGHUP ends nothing: `dvc repro` resumes the training and its run, no point twice, none missing."""
     process, saved = project.start("repro"), 0
     for number in (signal.SIGINT, signal.SIGKILL, signal.SIGHUP):
         wait_for_points(project)

@@ -38,7 +38,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[nbforma
     run_all(book, folder)
     nbformat.write(book, folder / "executed.ipynb")
     yield book, folder
-    for process in psutil.process_iter():  # the server goes on after the kernel, as it should
+    for process in psutil.process_iter():  # the server outlives the kernel, which is intended
         with suppress(psutil.Error):
             if process.cwd() == str(folder / "my clone"):
                 process.terminate()
@@ -89,9 +89,9 @@ def test_what_was_kept_can_be_continued(executed: tuple[nbformat.NotebookNode, P
         output.text
         for cell in book.cells
         for output in cell.get("outputs", [])
-        if output.output_type == "stream" and "To go on from there:" in output.text
+        if output.output_type == "stream" and "To resume from there:" in output.text
     ]
-    script = output.split("To go on from there:\n")[1]
+    script = output.split("To resume from there:\n")[1]
     done = subprocess.run(
         ["bash", "-ec", script], cwd=tmp_path, env=Project(tmp_path).environment(), capture_output=True, text=True, check=False
     )

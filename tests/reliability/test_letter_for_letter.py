@@ -69,7 +69,7 @@ def taken(name: str, content: bytes) -> list[str]:
 
 
 def not_blank(texts: list[str]) -> list[str]:
-    """Stories of white space are none; which characters that is, Arrow's Unicode tables say as Python's do but for these."""
+    """Stories of white space are none; which characters that is, Arrow's Unicode tables say as Python's do except for these."""
     return [text for text in texts if text.strip().strip("\x1c\x1d\x1e\x1f\x85")]
 
 

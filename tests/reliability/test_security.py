@@ -22,7 +22,7 @@ CALLS = {"torch.load", "torch.save", "torch.jit.load", "pickle.load", "yaml.unsa
 
 
 def sources() -> list[Path]:
-    """The project's own Python files, but for the tests."""
+    """The project's own Python files, except the tests."""
     return [path for folder in OURS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 

@@ -174,7 +174,7 @@ def test_a_data_set_that_changes_while_it_is_downloaded(monkeypatch: pytest.Monk
 
 
 def test_a_file_in_the_folder_that_dvc_cannot_read() -> None:
-    """A link that leads nowhere, where a file of stories could be, is named; editors' hidden ones are left alone."""
+    """A broken link, where a file of stories could be, is named; editors' hidden ones are left alone."""
     stories("mine/train.jsonl")
     Path("mine/.#train.jsonl").symlink_to("me@host.123")
     Path("mine/notes").symlink_to("nowhere")

@@ -176,7 +176,7 @@ class Search:
                 raise KeyboardInterrupt
             self.ending = True
             todo = f"no new trial; {pluralize(len(self.running), 'trial')} to end (Ctrl-C again stops them)"
-            print(f"\n{todo}. The same command goes on with the search", file=sys.stderr)
+            print(f"\n{todo}. The same command resumes the search", file=sys.stderr)
 
         before = signal.signal(signal.SIGINT, note)
         try:
@@ -194,7 +194,7 @@ def finish(study: Study, runs: Runs, total: int, is_cluster: bool) -> None:
     left = total - len(study.finished())
     runs.finish("KILLED" if left else "FINISHED", page, f"{table}\n\n```\n{words}\n```")
     if left:
-        print(f"{pluralize(left, 'trial')} left: the same command goes on")
+        print(f"{pluralize(left, 'trial')} left: the same command resumes the search")
 
 
 def whole_name(metric: str) -> str:
@@ -250,7 +250,7 @@ def only_one(name: str) -> Iterator[None]:
 
 
 def forget(checkpoints: Path, params: Mapping[str, Any]) -> None:
-    """Remove the checkpoint of a training with these params, unless another trial goes on with it."""
+    """Remove the checkpoint of a training with these params, unless another trial uses it."""
     for path in checkpoints.glob("*/facts.json"):
         with suppress(OSError, ValueError, Timeout), files.Lock(f"{path.parent}.lock", timeout=0):
             trained = json.loads(path.read_text(encoding="utf-8"))["params"]

@@ -27,7 +27,7 @@ WHY = "why"  # the trial's attribute that says why it failed
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes a search the search that it is; it cannot change when the search goes on."""
+    """What makes a search the search that it is; it cannot change when the search is resumed."""
 
     words: tuple[str, ...]
     metric: str
@@ -75,7 +75,7 @@ class Study:
             storage=self._storage, study_name=self.name, direction=self.settings.direction, load_if_exists=True
         )
         self.study.set_user_attr(SETTINGS, json.dumps(asdict(self.settings)))
-        seed = len(self.study.trials)  # the same search proposes the same; one that goes on does not propose it again
+        seed = len(self.study.trials)  # the same search proposes the same; one that is resumed does not propose it again
         samplers = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),

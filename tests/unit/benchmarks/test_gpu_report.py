@@ -69,7 +69,7 @@ def test_what_was_found_before_the_time_was_over_is_kept(tmp_path: Path) -> None
 def test_the_report_has_each_result_or_its_reason(
     programs: dict[str, str], minutes: float, values: list[object], taken: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """One that fails does not stop the others, but for the smoke test; after the minutes of the report nothing begins."""
+    """One that fails does not stop the others, except the smoke test; after the minutes of the report nothing begins."""
     passed, rows = taken(programs, minutes)
     assert [row["value"] for row in rows] == values
     assert passed is (len(rows) == len(programs))

@@ -26,7 +26,7 @@ from stages.common.params import (
 
 
 def test_committed_file_is_valid() -> None:
-    """The committed params.yaml is the original experiment but for the stated changes, and valid."""
+    """The committed params.yaml is the original experiment except for the stated changes, and valid."""
     params = parse_params(COMMITTED)
     original = {"n_layer": 12, "n_head": 12, "block_size": 128, "batch_size": 8, "epochs": 5, "max_samples": 10_000}
     assert original.items() <= params.model_dump().items()

@@ -107,7 +107,7 @@ FAULTS = {"a few stories": (21_000, ["500", "503", "drop", "", "drop"]), "whole 
 
 @pytest.mark.parametrize("wanted", FAULTS)
 def test_a_bad_line_changes_nothing(tmp_path: Path, download: Download, wanted: str) -> None:
-    """A download goes on where its connection broke off: the same stories, each once. For a few stories, a server's error is
+    """A download resumes where its connection broke off: the same stories, each once. For a few stories, a server's error is
     tried again too."""
     max_samples, faults = FAULTS[wanted]
     with serve(hub(failures=["", "", *faults])) as server:

@@ -60,7 +60,7 @@ def test_what_is_no_path_is_a_hub_id(name: str, tmp_path: Path, monkeypatch: pyt
     "name", ["./nothing", "/no/such/file", "no.jsonl", "a/b/c", "../x", "~/no-such", "a b", "x/y.csv.gz", "é"]
 )
 def test_what_can_only_be_a_path_must_exist(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path that leads nowhere is named, with what may stand there."""
+    """A path to nothing is named, with what may stand there."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no such file or folder.*storybook.*Hub id"):
         local_files.find(name)

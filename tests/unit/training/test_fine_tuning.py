@@ -180,7 +180,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
 
 @pytest.mark.slow
 def test_a_fine_tuning_that_was_killed_ends_with_the_same_bytes(project: Project, tmp_path: Path) -> None:
-    """kill -9 with `keep: best`: started again it goes on from a checkpoint, to the same bytes as one that was not killed."""
+    """kill -9 with `keep: best`: started again it resumes from a checkpoint, to the same bytes as one that was not killed."""
     folder = project(keep="best", epochs=2, eval_every=4, checkpoint_every=5, learning_rate=0.1, min_learning_rate="1/1")
     killed = Path(shutil.copytree(folder, tmp_path / "killed"))
     assert run_stage(folder, "train", "--no-log").returncode == 0
