@@ -66,7 +66,7 @@ def wait_for_points(project: Project) -> None:
 
 @container
 def test_another_host_name_after_a_kill(project: Project) -> None:
-    """A container is killed outright in training; the next one has another name: the same run is resumed, none stays RUNNING."""
+    """A container is killed in training; the next one has another name: the same run is resumed, none stays RUNNING."""
     project.set(checkpoint_every=10)
     first = project.start("repro", container="container-a")
     wait_for_points(project)
