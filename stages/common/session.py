@@ -56,8 +56,8 @@ def dvc_pid() -> int:
     if not parents and os.getppid() != 1:  # a sandbox may hide other processes, or have no /proc
         return os.getppid()
     callers = [process for process in parents if process.pid != 1 and _is_python(process)]
-    for process in [*(process for process in parents if _is_dvc(process)), *callers]:
-        return process.pid
+    if found := [*filter(_is_dvc, parents), *callers]:
+        return int(found[0].pid)
     raise UserError("the DVC that started this stage has ended, and nothing would use its result. Run `dvc repro` again")
 
 

@@ -62,7 +62,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 def end_if_edited(save: Callable[[], None], forget: Callable[[], None], world: World) -> None:
-    """End the training if what it depends on was edited meanwhile; put back, it is taken up where it has ended.
+    """End the training if what it depends on was edited meanwhile; restored, it resumes where it ended.
 
     `save` writes a checkpoint, `forget` removes them all. Tokens are read as they are needed: where new ones were written into
     the same file, it is not known which the steps have seen.
