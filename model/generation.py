@@ -93,10 +93,8 @@ class _Texts:
         self.text = torch.cat([prompt, prompt.new_zeros(B, room)], dim=1)
         self.cache = KVCache(net.config, B, net.wte.weight) if net.config.causal else None
         self.begun = False
-        self.token, self.position = prompt.new_zeros(B, 1), prompt.new_zeros(1)  # the newest one, not in the cache yet
-        self.window = prompt.new_zeros(B, net.config.block_size)  # the newest tokens, once they fill the context
+        self.newest = prompt.new_zeros(1)  # its place in `text`, which is not in the cache yet
         self.noise = exponential_noise(B, net.config.vocab_size, torch.Generator()).to(prompt.device)
-        self.new = prompt.new_zeros(B)  # what a step has drawn
         self.finished = torch.zeros(B, dtype=torch.bool, device=prompt.device)
         self.finite = torch.ones((), dtype=torch.bool, device=prompt.device)
         self.recorded: dict[str, Step] = {}
@@ -106,32 +104,30 @@ class _Texts:
         context = self.net.config.block_size
         if noise is not None:
             self.noise.copy_(noise, non_blocking=True)
-        window = self.text[:, max(0, self.end - context) : self.end]
+        self.newest.fill_(self.end - 1)
         if self.cache is None or not self.begun:
-            self._draw(self.net.hidden(window, self.cache))
+            self._draw(self.net.hidden(self.text[:, max(0, self.end - context) : self.end], self.cache))
             self.begun = True
         elif self.end <= context:
             if self.record is None:
                 self.cache.read(self.end)
-            self.token.copy_(window[:, -1:])
-            self.position.fill_(self.end - 1)
             self._run(self.decode_step)
         else:
-            self.window.copy_(window)
             self._run(self.slide_step)
-        self.text[:, self.end] = self.new
         self.end += 1
         return self.text[:, self.end - 1]
 
     def decode_step(self) -> None:
         """Put the newest token into the cache and draw the next one."""
         assert self.cache is not None
-        self.cache.position.copy_(self.position)
-        self._draw(self.net.hidden(self.token, self.cache))
+        self.cache.position.copy_(self.newest)
+        self._draw(self.net.hidden(self.text.index_select(1, self.newest), self.cache))
 
     def slide_step(self) -> None:
         """The window has moved by one: every position has changed, so all are computed again. Draw the next token."""
-        self._draw(self.net.hidden(self.window))
+        context = self.net.config.block_size
+        places = self.newest + torch.arange(1 - context, 1, device=self.newest.device)
+        self._draw(self.net.hidden(self.text.index_select(1, places)))
 
     def _draw(self, hidden: Tensor) -> None:
         logits = _logits(self.net.lm_head.weight, hidden[:, -1])
@@ -142,7 +138,7 @@ class _Texts:
         if self.stop is not None:
             new = new.masked_fill(self.finished, self.stop)
             self.finished.logical_or_(new == self.stop)
-        self.new.copy_(new)
+        self.text.index_copy_(1, self.newest + 1, new[:, None])
 
     def _run(self, step: Step) -> None:
         if self.record is not None:

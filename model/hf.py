@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
-from model.config import GPT2Config
 from model.gpt2 import GPT2, POSITION_SCALE, sinusoidal_positions
 from model.hf_layouts import (
     CONFIG,
-    FIXED,
     PREFIX,
-    SIZES,
     WEIGHTS,
     check_weights,
+    config_json,
     read_config,
     read_weights,
     stored,
     weight_files,
 )
-
-GENERATION = "generation_config.json"
 
 
 def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
@@ -50,9 +47,11 @@ def save(net: GPT2, folder: Path | str, end_of_text: int | None = None) -> None:
         "max_length": net.config.block_size,  # without it, transformers' pipeline writes beyond the context, which fails
         "do_sample": True,
     }
-    _write(folder / WEIGHTS, safetensors.torch.save(weights, metadata={"format": "pt"}))
-    _write(folder / GENERATION, _json(generation))
-    _write(folder / CONFIG, _json(_to_json(net.config, end_of_text)))
+    with _atomic(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    for name, value in (("generation_config.json", generation), (CONFIG, config_json(net.config, end_of_text))):
+        with _atomic(folder / name) as temporary:
+            temporary.write_text(f"{json.dumps(value, indent=2)}\n")
 
 
 def load(folder: Path | str, **changes: Any) -> GPT2:
@@ -68,19 +67,20 @@ def load(folder: Path | str, **changes: Any) -> GPT2:
     """
     folder = Path(folder)
     config = read_config(folder / CONFIG)
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = {path.name for path in folder.iterdir()}
     paths = [folder / name for name in weight_files(names, folder.joinpath, f"{folder}{os.sep}")]
     weights = read_weights(paths)
     check_weights(config, weights, paths[0])
-    config = replace(_with_positions_as_stored(config, weights["wpe.weight"]), **changes)
+    table = POSITION_SCALE * sinusoidal_positions(config.block_size, config.n_embd)
+    rounding = torch.finfo(torch.float32).eps  # another machine's sine may differ in the last digit
+    if not torch.allclose(weights["wpe.weight"], table, rtol=rounding, atol=0.0):
+        config = replace(config, position="learned")  # other tools train the table further, and leave our key as it was
+    config = replace(config, **changes)
     weights["wpe.weight"] = weights["wpe.weight"][: config.block_size]
-    for name in ("wte.weight", "lm_head.weight"):
-        if name in weights:
-            weights[name] = weights[name][: config.vocab_size]
     if config.tie_embeddings:
         weights["lm_head.weight"] = weights["wte.weight"]
-    if config.position == "sinusoidal":
-        weights["wpe.weight"] = sinusoidal_positions(config.block_size, config.n_embd) * POSITION_SCALE
+    for name in ("wte.weight", "lm_head.weight"):
+        weights[name] = weights[name][: config.vocab_size]
     with torch.device("meta"), _NoInitialization():
         net = GPT2(config)
     net.load_state_dict(weights, assign=True)
@@ -99,52 +99,16 @@ class _NoInitialization(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _with_positions_as_stored(config: GPT2Config, table: Tensor) -> GPT2Config:
-    """The config, with learned positions where the stored ones are not the sinusoidal table.
-
-    To other tools the table is a weight like the others. They train it further, and leave our key `position` as it was.
-    """
-    if config.position != "sinusoidal":
-        return config
-    sinusoidal = POSITION_SCALE * sinusoidal_positions(config.block_size, config.n_embd)
-    rounding = torch.finfo(torch.float32).eps  # another machine's sine may differ in the last digit
-    same = torch.allclose(table, sinusoidal, rtol=rounding, atol=0.0)
-    return config if same else replace(config, position="learned")
-
-
-def _to_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
-        "n_ctx": config.block_size,  # the older name of n_positions, which llama.cpp's converter reads
-        "n_inner": None,
-        "attn_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tie_embeddings,
-        "is_causal": config.causal,  # transformers follows it too
-        "position": config.position,  # ours: transformers reads the table from the weights
-        **FIXED,
-        "initializer_range": 0.02,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
-        "use_cache": config.causal,  # without a mask, earlier keys change with each new token
-        "dtype": "float32",
-    }
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return f"{json.dumps(value, indent=2)}\n".encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file beside `path`, sync it, put it in place: a crash leaves the old file or the new one."""
+@contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
+    """Give a name beside `path`; sync what was written there, put it in place: a crash leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        temporary.chmod(mode)  # safetensors makes files for their owner only
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

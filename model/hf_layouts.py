@@ -72,6 +72,29 @@ def read_config(path: Path) -> GPT2Config:
         raise ValueError(f"{path}: {error}") from None
 
 
+def config_json(config: GPT2Config, end_of_text: int | None) -> dict[str, Any]:
+    """What config.json says of a network of this shape; `end_of_text` is the token between texts."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
+        "n_ctx": config.block_size,  # the older name of n_positions, which llama.cpp's converter reads
+        "n_inner": None,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_embeddings,
+        "is_causal": config.causal,  # transformers follows it too
+        "position": config.position,  # ours: transformers reads the table from the weights
+        **FIXED,
+        "initializer_range": 0.02,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "use_cache": config.causal,  # without a mask, earlier keys change with each new token
+        "dtype": "float32",
+    }
+
+
 def weight_files(names: Collection[str], fetch: Callable[[str], Path], place: str = "") -> list[str]:
     """Which of a folder's files hold the weights: one file, or the shards that an index names; safetensors first.
 
@@ -148,7 +171,10 @@ def check_weights(config: GPT2Config, weights: Mapping[str, Tensor], path: Path)
 
 
 def _shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor, by our name; a tied head is no tensor of its own."""
+    """The shape of each tensor, by our name; a tied head is no tensor of its own.
+
+    It is written out, so that a stage that only checks weights need not depend on the network's code.
+    """
     C, V = config.n_embd, config.vocab_size
     found: dict[str, tuple[int, ...]] = {"wte.weight": (V, C), "wpe.weight": (config.block_size, C)}
     linear = {"attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
