@@ -55,7 +55,7 @@ def invalidate(folder: Path, marker: str) -> None:
 def remove_temporary(folder: Path) -> None:
     """Make the folder if it is missing, and remove temporary files that a killed run left in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(".*.*"):
+    for path in folder.glob(".*"):  # safetensors has temporary files of its own, .tmpXXXXXX
         if path.is_file() and path.name != ".gitignore":
             path.unlink(missing_ok=True)
 

@@ -136,9 +136,10 @@ def test_leaving_waits_for_the_last(tmp_path: Path, held: threading.Event) -> No
     assert [path.name[:15] for path in (tmp_path / "ck").glob("step*")] == ["step-0000000003"]
 
 
-def test_a_half_written_file_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".step-0000000007.safetensors.abc", ".tmp8w4wEY"])  # ours and safetensors'
+def test_a_half_written_file_is_removed(tmp_path: Path, name: str) -> None:
     """What a kill in the middle of a save has left, as large as a checkpoint, is gone once the training begins again."""
-    left = tmp_path / ".step-0000000007.safetensors.abc"
+    left = tmp_path / name
     left.write_bytes(b"half")
     with Checkpoints(tmp_path):
         assert not left.exists()
