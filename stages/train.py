@@ -53,7 +53,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         machine.prefer_exact_cuda()
     with distributed.init_process_group(device) as world:
         facts = identity.machine_facts(device, precision, threads, world.size)
-        tags, decisive = identity.tags(facts), identity.training_facts(params, TOKENS, initial.FOLDER, facts)
+        tags = {f"machine.{key}": value for key, value in facts.items()}
+        decisive = identity.training_facts(params, TOKENS, initial.FOLDER, facts)
         folder = session.project_root() / ".checkpoints" / identity.make_key(decisive)
         net = make_net(params, meta["vocab_size"], started=start is not None).to(device)
         with (
@@ -82,7 +83,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
                 raise KeyboardInterrupt from None
             seconds = time.perf_counter() - begin
             flops = net.config.flops_per_token(params.block_size) * trainer.trained_here / seconds / world.size
-            gpu = {} if limit is None else machine.gpu_use(flops, limit)
+            gpu = {"mfu": flops / limit, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30} if limit else {}
             run.log(schedule.steps, gpu)
             signals.end_if_edited(trainer.save, checkpoints.remove, world)
             net = distributed.full_network(net)
@@ -93,7 +94,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         inputs.check()
         if world.is_main:
             checkpoints.remove()
-            print(trainer.summary(seconds))
+            print(trainer.history.summary(trainer.step, trainer.trained_here, seconds, trainer.keeps_best))
             if gpu:
                 print(f"{gpu['mfu']:.0%} of the GPU's measured limit, {gpu['peak_gpu_memory_gib']:.1f} GiB of memory")
     return {"params": recorded, "facts": tags}
@@ -108,15 +109,12 @@ def make_net(params: TrainParams, vocab_size: int, started: bool = False) -> GPT
     return net
 
 
-@torch.no_grad()
 @machine.any_kernel()
 def samples(tokenizer: Tokenizer, net: GPT2) -> list[str]:
     """A few stories from the network as it is now, always with the same random numbers, none of them the training's."""
-    net.eval()
     start = torch.full((SAMPLES, 1), tokenizer.end_of_text, device=net.wte.weight.device)
     generators = [torch.Generator().manual_seed(row) for row in range(SAMPLES)]
     rows = generate(net, start, SAMPLE_TOKENS, generator=generators, stop=tokenizer.end_of_text)
-    net.train()
     return [tokenizer.decode(row[1:].tolist()) for row in rows]
 
 
@@ -125,7 +123,7 @@ def describe(trainer: Trainer, facts: dict[str, str], start: dict[str, Any] | No
     shape, batches, schedule = trainer.net.config, trainer.batches, trainer.schedule
     first = start["init_from"] if start else "random (to train a finished network further: -S init_from=data/train/model)"
     return (
-        f"{pluralize(shape.n_layer, 'layer')} x {pluralize(shape.n_head, 'head')} x {shape.n_embd // shape.n_head}, "
+        f"{pluralize(shape.n_layer, 'layer')} x {pluralize(shape.n_head, 'head')} x {shape.head_size}, "
         f"context {shape.block_size}, vocabulary {shape.vocab_size:,}: {shape.parameters:,} parameters\n"
         f"{batches.targets:,} tokens, {pluralize(schedule.steps_per_epoch, 'step')} per epoch, {schedule.steps:,} in all\n"
         f"first weights: {first}\n"
@@ -141,7 +139,8 @@ def write(params: TrainParams, net: GPT2, trainer: Trainer, meta: dict[str, Any]
     metrics = trainer.history.losses(trainer.keeps_best) | sizes
     hf.save(net, FOLDER / "model", end_of_text=meta["end_of_text"])
     save_for_transformers(TOKENS / "tokenizer.json", FOLDER / "model", params.block_size)
-    model_card.write_card(FOLDER / "model", net.config, meta, metrics, identity.training_params(params), start)
+    card = model_card.text(net.config, meta, metrics, identity.training_params(params), start)
+    files.write_text(FOLDER / "model/README.md", card)
     trainer.history.write(FOLDER)
     files.write_metrics(FOLDER / "metrics.json", metrics, METRICS)
 

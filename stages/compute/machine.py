@@ -241,11 +241,6 @@ def matrix_limit(device: str, precision: str) -> float:
     return best
 
 
-def gpu_use(flops: float, limit: float) -> dict[str, float]:
-    """The share that `flops` per second are of a GPU's measured `limit`, and the GPU's peak memory."""
-    return {"mfu": flops / limit, "peak_gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
-
-
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
     with suppress(OSError):

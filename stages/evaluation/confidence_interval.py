@@ -38,20 +38,20 @@ class Estimate:
         return {key: self.value, f"{key}_low": self.low, f"{key}_high": self.high}
 
 
-def ratio(amounts: ArrayLike, counts: ArrayLike, seed: int = 0) -> Estimate:
+def ratio(amounts: ArrayLike, counts: ArrayLike) -> Estimate:
     """sum(amounts) / sum(counts) over stories, (S,) each, such as nats per token; the interval of one story is its value alone.
 
-    The same seed draws the same stories, so that quantities of one split are compared draw by draw.
+    The same stories are drawn each time, so that quantities of one split are compared draw by draw.
     """
     pairs = _grouped(amounts, counts)
-    return _bca(_whole(pairs), [pairs], lambda stories, axis=-1: _ratio(pairs, stories, axis), seed)
+    return _bca(_whole(pairs), [pairs], lambda stories, axis=-1: _ratio(pairs, stories, axis))
 
 
-def difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike], seed: int = 0) -> Estimate:
+def difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]) -> Estimate:
     """`ratio(*first) - ratio(*second)` for two independent sets of stories."""
     one, two = _grouped(*first), _grouped(*second)
     value = _whole(one) - _whole(two)
-    return _bca(value, [one, two], lambda a, b, axis=-1: _ratio(one, a, axis) - _ratio(two, b, axis), seed)
+    return _bca(value, [one, two], lambda a, b, axis=-1: _ratio(one, a, axis) - _ratio(two, b, axis))
 
 
 def exp(estimate: Estimate) -> Estimate:
@@ -78,7 +78,7 @@ def _ratio(pairs: Array, stories: NDArray[np.int64], axis: int) -> Any:
     return pairs[stories, 0].sum(axis=axis) / pairs[stories, 1].sum(axis=axis)
 
 
-def _bca(value: float, sets: list[Array], statistic: Callable[..., Any], seed: int) -> Estimate:
+def _bca(value: float, sets: list[Array], statistic: Callable[..., Any]) -> Estimate:
     """The interval of `value`, the statistic of all stories; it is given story numbers, so each amount keeps its count."""
     numbers = [np.arange(len(pairs)) for pairs in sets]
     if min(map(len, numbers)) < 2:
@@ -92,7 +92,7 @@ def _bca(value: float, sets: list[Array], statistic: Callable[..., Any], seed: i
             batch=max(1, DRAWS // max(map(len, numbers))),
             vectorized=True,
             method="BCa",
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(0),
         ).confidence_interval
     low, high = (float(limit) if math.isfinite(limit) else value for limit in found)
     return Estimate(value, min(low, value), max(high, value))

@@ -57,7 +57,6 @@ class StorySums:
 class Scored:
     """A batch of windows, (B, T) each. A token is in several windows; exactly one of them scores it."""
 
-    targets: NDArray[np.int64]  # index in the stream
     mask: NDArray[np.bool_]  # this window is the one that scores the target
     losses: NDArray[np.float32]  # nats
     confidence: NDArray[np.float32]  # probability of the likeliest token
@@ -103,7 +102,7 @@ def score(
             mask = (targets >= firsts) & (targets < ends)
             np.add.at(nll, np.searchsorted(split.offsets, targets[mask], side="right") - 1, losses.numpy()[mask])
             for watcher in watchers:
-                watcher(Scored(targets, mask, losses.numpy(), confidence.numpy(), hits.numpy()))
+                watcher(Scored(mask, losses.numpy(), confidence.numpy(), hits.numpy()))
             progress.update(int(mask.sum()))
     chosen = np.concatenate([np.arange(part.start, part.stop) for part in segments])
     return StorySums(nll[chosen], split.offsets[chosen + 1] - split.offsets[chosen])

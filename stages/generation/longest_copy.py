@@ -21,17 +21,10 @@ def longest_copy(samples: Sequence[Sequence[int]], stream: NDArray[np.uint16]) -
     texts = _Texts(samples)
     best = 0
     for start in range(0, len(stream), CHUNK):
-        if best == texts.longest:
-            break
         chunk = np.asarray(stream[start : start + CHUNK + texts.longest - 1])
         rolling = Rolling(chunk)
-        missing, step = texts.longest + 1, 1  # a run of `best` tokens is known, one of `missing` tokens is not in the chunk
-        while best + 1 < missing:  # gallop upwards, then halve
-            length = min(best + step, missing - 1) if missing > texts.longest else (best + missing) // 2
-            if texts.share_a_run(chunk, rolling, length):
-                best, step = length, 2 * step
-            else:
-                missing = length
+        while best < texts.longest and texts.share_a_run(chunk, rolling, best + 1):
+            best += 1
     return best
 
 

@@ -64,22 +64,20 @@ def write(net: GPT2, tokenizer: Tokenizer, params: GenerateParams) -> list[Sampl
 def speak(net: GPT2, tokenizer: Tokenizer, params: GenerateParams, place: int, number: int) -> Iterator[str]:
     """The continuation of prompt `place` (from 0), sample `number`, in pieces as they come; a piece holds whole characters.
 
-    It is the text that `write` gives. The last piece is "" if the text was cut at `max_new_tokens`.
+    It is the text that `write` gives.
     """
     start = _start(net, tokenizer, params.prompts[place])
     waiting: list[int] = []  # tokens whose bytes end inside a character
     for new in _stream(net, tokenizer, params, start, place, range(number, number + 1)):
         token = int(new[0])
         if token == tokenizer.end_of_text:
-            yield tokenizer.decode(waiting)
-            return
+            break
         waiting.append(token)
         piece = tokenizer.decode(waiting)
         if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
             yield piece
             waiting = []
     yield tokenizer.decode(waiting)
-    yield ""
 
 
 def _stream(

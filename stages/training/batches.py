@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.loss import IGNORE
 from stages.common.params import TrainParams
 
 Stream = NDArray[np.uint16]
 Indices = NDArray[np.int64]
-Windows = tuple[NDArray[np.int64], NDArray[np.int64]]  # inputs and targets, (n, T) each
+Windows = tuple[Tensor, Tensor]  # inputs and targets, (n, T) int64 each, on the CPU unless they are said to be elsewhere
 
 
 def permute(index: Indices, size: int, key: int) -> Indices:
@@ -129,7 +130,7 @@ def read_windows(stream: Stream, starts: Indices, block_size: int, rows: int = 1
         window = stream[start : start + block_size + 1]
         tokens[row, : len(window) - 1] = window[:-1]
         targets[row, : len(window) - 1] = window[1:]
-    return tokens, targets
+    return torch.from_numpy(tokens), torch.from_numpy(targets)
 
 
 def validation_windows(stream: Stream, block_size: int, most: int = 128) -> Windows:

@@ -159,15 +159,15 @@ class Checkpoints:
             save_file(self._copies | best, temporary, metadata=metadata)
         final = partial.with_name(f"{partial.stem}-{digest(partial)}.safetensors")
         partial.replace(final)
-        for old in self._files()[KEEP:]:
+        for old in _finished(self.folder)[KEEP:]:
             old.unlink()
         self._cost = seconds + time.thread_time() - begin
         return final
 
     def restore(self, net: nn.Module, optimizers: list[Optimizer]) -> State | None:
         """Load the newest valid checkpoint into the network and the optimizers; None if there is none."""
-        for path in self._files():
-            if not _valid(path):
+        for path in _finished(self.folder):
+            if digest(path) != path.stem.rpartition("-")[2]:
                 print(f"checkpoint {path.name} is damaged; trying the previous one", file=sys.stderr)
                 continue
             with safe_open(path, framework="pt", device="cpu") as file:
@@ -191,7 +191,7 @@ class Checkpoints:
     def explain_new_start(self) -> str:
         """If this training begins at its first step though others have left checkpoints: why these are not continued, how
         large they are, and how to remove them. Empty if there is nothing to say."""
-        others = [] if self._files() else list(self._left_behind())
+        others = [] if _finished(self.folder) else list(self._left_behind())
         if not others:
             return ""
         lines = []
@@ -217,12 +217,9 @@ class Checkpoints:
             except (OSError, ValueError, LookupError):
                 yield folder, "the code (it is of an earlier version)"
 
-    def _files(self) -> list[Path]:
-        """The finished checkpoints, newest first."""
-        return _finished(self.folder)
-
 
 def _finished(folder: Path) -> list[Path]:
+    """The finished checkpoints in a folder, newest first."""
     return sorted(folder.glob("step-*-*.safetensors"), reverse=True)
 
 
@@ -248,11 +245,3 @@ def _load(net: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Ten
                 prefix = f"optimizer.{names[parameter]}."
                 found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
                 optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in found.items()}
-
-
-def _valid(path: Path) -> bool:
-    """Whether the file's bytes give the checksum in its name."""
-    try:
-        return digest(path) == path.stem.rpartition("-")[2]
-    except OSError:
-        return False

@@ -148,11 +148,6 @@ def sum_gradients(loss: Tensor, parameters: Sequence[Tensor], world: World) -> T
     return flat[-1]
 
 
-def gradient_norm(gradients: list[Tensor]) -> Tensor:
-    """The norm of all gradients together, a scalar."""
-    return full_tensor(torch.nn.utils.get_total_norm(gradients))
-
-
 def local_shard(value: Tensor) -> Tensor:
     """This process's shard, as a plain tensor that shares its memory; a plain tensor as it is."""
     return value.to_local() if isinstance(value, DTensor) else value

@@ -107,11 +107,6 @@ def machine_facts(device: str, precision: str, threads: int, processes: int) -> 
     }
 
 
-def tags(facts: Mapping[str, str]) -> dict[str, str]:
-    """The facts as tags of a run."""
-    return {f"machine.{key}": value for key, value in facts.items()}
-
-
 def cpu_features() -> list[str]:
     """The processor's features and cache size, by which libraries choose their kernels: a virtual machine may hide some."""
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -77,19 +77,14 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
 
 @contextmanager
 def _writer() -> Iterator[IO[str] | None]:
-    """The other process, and our end of its standard input; None if the process cannot be started."""
-    try:
-        writer = subprocess.Popen(
-            [sys.executable, "-m", "stages.tracking.live_run_writer"],
-            stdin=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for training; this process ends when training has
-        )
-    except OSError as error:
-        warn_of_tracking(f"no process for it ({error}).")
-        yield None
-        return
+    """The other process, and our end of its standard input."""
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "stages.tracking.live_run_writer"],
+        stdin=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,  # Ctrl-C is for training; this process ends when training has
+    )
     try:
         yield writer.stdin
     finally:

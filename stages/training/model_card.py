@@ -20,18 +20,6 @@ WARNING = (
 LARGEST_LOSS = 100.0  # nats per token; a training that diverged has no result
 
 
-def write_card(
-    folder: Path,
-    config: GPT2Config,
-    meta: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    start: Mapping[str, Any] | None = None,
-) -> None:
-    """Write `folder`/README.md, see `text`."""
-    files.write_text(folder / "README.md", text(config, meta, metrics, params, start))
-
-
 def text(
     config: GPT2Config,
     meta: Mapping[str, Any],

@@ -22,11 +22,9 @@ from stages.compute import machine
 from stages.compute.cuda_graph import CaptureFailed, Recorder, ReplayFn, cuda_graph
 from stages.compute.machine import DTYPES
 from stages.training import distributed
-from stages.training.batches import seed_step
+from stages.training.batches import Windows, seed_step
 from stages.training.distributed import World
 from stages.training.optimizer import Controls, make_optimizers
-
-MicroBatch = tuple[Tensor, Tensor]  # tokens and targets, (n, T) int64 each
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,9 @@ class Batch:
     """What one optimizer step works on."""
 
     number: int  # of the step; 0 is the first
-    micro_batches: list[MicroBatch]  # this process's part of each, on the CPU
+    micro_batches: list[Windows]  # this process's part of each, on the CPU
     total: int  # targets in the step, over all processes
     lr: float
-
-
-@dataclass(frozen=True)
-class TakenStep:
-    """A step that was taken and not read yet."""
-
-    number: int  # of the step; 0 is the first
-    targets: int  # in it
-    lr: float  # its learning rate
-    result: Tensor  # its loss and gradient norm, on the device
 
 
 @dataclass(frozen=True)
@@ -97,14 +85,14 @@ class EagerStep:
         self.total.fill_(batch.total)
         seed_step(self.parts.seed, batch.number, self.parts.world.rank, self.device)
 
-    def body(self, micro_batches: list[MicroBatch]) -> None:
+    def body(self, micro_batches: list[Windows]) -> None:
         """Gradients of all micro-batches, their norm, the optimizers' update; loss and norm go into `result`."""
         parts = self.parts
         loss = self._add_gradients(micro_batches)
         for optimizer in parts.optimizers:
             self.scaler.unscale_(optimizer)
         gradients = [p.grad for p in self.trained if p.grad is not None]
-        norm = distributed.gradient_norm(gradients)
+        norm = distributed.full_tensor(torch.nn.utils.get_total_norm(gradients))
         both = loss + norm
         parts.controls.found_inf.copy_(both - both != 0.0)  # x - x is 0 where x is finite, else NaN
         if parts.clip > 0.0:
@@ -116,7 +104,7 @@ class EagerStep:
         del gradients
         self.forget_gradients()
 
-    def _add_gradients(self, micro_batches: list[MicroBatch]) -> Tensor:
+    def _add_gradients(self, micro_batches: list[Windows]) -> Tensor:
         """The loss of all processes together. Afterwards the gradients are those of all their micro-batches."""
         loss, world = torch.zeros((), device=self.device), self.parts.world
         for tokens, targets in micro_batches:
@@ -145,7 +133,7 @@ class CapturedStep(EagerStep):
     def __init__(self, parts: StepParts, record: Recorder) -> None:
         super().__init__(parts)
         self.record = record
-        self.buffers: list[MicroBatch] = []
+        self.buffers: list[Windows] = []
         self.replay: ReplayFn | None = None  # the recorded body; None before the first step, and if it could not be recorded
         self.failed = False  # whether recording failed
 
@@ -210,7 +198,7 @@ def make_step(
     return EagerStep(parts) if record is None else CapturedStep(parts, record)
 
 
-def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
+def to_device(micro_batch: Windows, device: torch.device) -> Windows:
     """A micro-batch on the device; on a GPU the copy may still be running."""
     tokens, targets = (pinned(part, device).to(device, non_blocking=True, copy=True) for part in micro_batch)
     return tokens, targets

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from model import GPT2
+from model.loss import IGNORE
 from stages.common.errors import UserError
 from stages.common.progress import bar
 from stages.compute.machine import enough_memory
@@ -26,7 +27,7 @@ from stages.training.history import History, Mean, Row
 from stages.training.live_run import LiveRun
 from stages.training.schedule import Schedule
 from stages.training.signals import Stop
-from stages.training.step import Batch, EagerStep, MicroBatch, TakenStep, divergence_advice, to_device
+from stages.training.step import Batch, EagerStep, divergence_advice, to_device
 
 MOST_PENDING = 20  # steps on a GPU whose results are not read yet: reading waits for the GPU
 DIVERGED = 2.0  # times the loss of guessing: no training that learns is there after its first evaluation
@@ -53,7 +54,7 @@ class Trainer:
 
     Attributes:
         step: optimizer steps taken.
-        pending: those of them whose results are not read yet.
+        pending: those of them whose results (loss and gradient norm, on the device) are not read yet.
         history: what they measured, up to the last one that was read.
         best: the weights that are kept, on rank 0.
         resumed: tokens that were trained on before this process started.
@@ -76,7 +77,7 @@ class Trainer:
         self.step_parts, self.device = training_step.parts, training_step.device
         self.net, self.world = self.step_parts.net, self.step_parts.world
         self.step, self.resumed, self.history = 0, 0, History()
-        self.pending: list[TakenStep] = []
+        self.pending: list[tuple[Batch, Tensor]] = []
         self.keeps_best, self.best = keeps_best, dict[str, Tensor]()
         self._skips = 0  # in a row
         self._progress_text = ""
@@ -133,12 +134,12 @@ class Trainer:
         """This process's part of a step's windows."""
         starts = self.batches.starts(step)
         parts = self.batches.split_for_rank(starts, self.world.rank, self.world.size)
-        micro_batches = [_tensors(self.batches.read(part, self.world.size)) for part in parts]
+        micro_batches = [self.batches.read(part, self.world.size) for part in parts]
         return Batch(step, micro_batches, self.batches.scored(starts), self.schedule.lr(step))
 
     def take_step(self, batch: Batch) -> None:
         """Take a step; what it measured is read later."""
-        self.pending.append(TakenStep(batch.number, batch.total, batch.lr, self.training_step(batch)))
+        self.pending.append((batch, self.training_step(batch)))
         self.step += 1
 
     def _reads_results(self) -> bool:
@@ -158,36 +159,36 @@ class Trainer:
         if not self.pending:
             return
         taken, self.pending = self.pending, []
-        results = torch.stack([step.result for step in taken]).tolist()  # waits for the device
+        results = torch.stack([result for _, result in taken]).tolist()  # waits for the device
         (then, tokens_then), now = self._speed_since, time.perf_counter()
-        tokens_now = self.history.tokens + sum(step.targets for step in taken)
+        tokens_now = self.history.tokens + sum(batch.total for batch, _ in taken)
         speed = (tokens_now - tokens_then) / (now - then)
-        for step, (loss, norm) in zip(taken, results, strict=True):
-            self._check(step, loss, norm)
-            self.history.add(loss, step.targets)
-            if self.schedule.writes_row(step.number + 1):
-                self._write_row(step, speed)
+        for (batch, _), (loss, norm) in zip(taken, results, strict=True):
+            self._check(batch, loss, norm)
+            self.history.add(loss, batch.total)
+            if self.schedule.writes_row(batch.number + 1):
+                self._write_row(batch, speed)
                 self._speed_since = now, tokens_now
 
-    def _check(self, step: TakenStep, loss: float, norm: float) -> None:
+    def _check(self, batch: Batch, loss: float, norm: float) -> None:
         """Whether the training is sound after this step. In fp16 a step may be skipped; the loss's scale is halved then."""
         if math.isfinite(loss) and math.isfinite(norm):
             self.history.grad_norm, self._skips = norm, 0
             return
         self._skips += 1
         if not (self.training_step.scaler.is_enabled() and math.isfinite(loss) and self._skips < SKIPS):
-            raise UserError(self._not_finite(step, loss, norm))
+            raise UserError(self._not_finite(batch, loss, norm))
         self.history.skipped += 1
 
-    def _write_row(self, step: TakenStep, speed: float) -> None:
-        """One row of the history: the steps since the last one."""
-        done = step.number + 1
+    def _write_row(self, batch: Batch, speed: float) -> None:
+        """One row of the history: the steps since the last one, up to this batch's."""
+        done = batch.number + 1
         row: Row = {
             "step": done,
             "tokens": self.history.tokens,
             "epoch": done / self.schedule.steps_per_epoch,
             "train_loss": self.history.since_row.pop(),
-            "learning_rate": step.lr,
+            "learning_rate": batch.lr,
             "grad_norm": self.history.grad_norm,
         }
         self.history.training.append(row)
@@ -244,9 +245,8 @@ class Trainer:
         module, size = self.step_parts.module, self.batches.batch_size
         results: list[tuple[Tensor, int]] = []
         module.eval()
-        for start in range(0, len(self.validation[0]), size):
-            tokens, targets = _tensors((self.validation[0][start : start + size], self.validation[1][start : start + size]))
-            scored = int((targets >= 0).sum())
+        for tokens, targets in zip(*(torch.split(part, size) for part in self.validation), strict=True):
+            scored = int((targets != IGNORE).sum())
             with self.training_step.autocast, self.net.uncompiled():
                 loss = module(*to_device((tokens, targets), self.device), scored)
             results.append((loss, scored))
@@ -282,18 +282,9 @@ class Trainer:
         """Tokens that this process and those beside it have trained on since they started."""
         return self.history.tokens - self.resumed
 
-    def summary(self, seconds: float) -> str:
-        """What was trained, how well and how fast."""
-        return self.history.summary(self.step, self.trained_here, seconds, self.keeps_best)
-
-    def _not_finite(self, step: TakenStep, loss: float, norm: float) -> str:
-        windows = ", ".join(str(start // self.batches.stride) for start in self.batches.starts(step.number)[:16])
+    def _not_finite(self, batch: Batch, loss: float, norm: float) -> str:
+        windows = ", ".join(str(start // self.batches.stride) for start in self.batches.starts(batch.number)[:16])
         return (
-            f"training diverged at step {step.number + 1}: loss {loss}, gradient norm {norm}, learning rate "
-            f"{step.lr:g} (training windows {windows}). The last good checkpoint is kept. {divergence_advice(self.step_parts)}"
+            f"training diverged at step {batch.number + 1}: loss {loss}, gradient norm {norm}, learning rate "
+            f"{batch.lr:g} (training windows {windows}). The last good checkpoint is kept. {divergence_advice(self.step_parts)}"
         )
-
-
-def _tensors(windows: Windows) -> MicroBatch:
-    tokens, targets = windows
-    return torch.from_numpy(tokens), torch.from_numpy(targets)

@@ -16,9 +16,8 @@ from stages.evaluation.scoring import Scored, score
 def scored(losses: list[list[float]], confidence: Any = 0.1, hits: Any = False, mask: Any = False) -> Scored:
     """A batch of windows by hand."""
     shape = np.array(losses).shape
-    targets = np.arange(np.prod(shape)).reshape(shape)
     given = (np.broadcast_to(values, shape) for values in (mask, np.float32(losses), np.float32(confidence), hits))
-    return Scored(targets, *given)
+    return Scored(*given)
 
 
 def rows(table: list[dict[str, Any]]) -> list[dict[str, float]]:

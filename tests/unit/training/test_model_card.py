@@ -117,8 +117,7 @@ def test_the_example_on_the_card_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     hf.save(net, folder, tokenizer.end_of_text)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     save_for_transformers(tmp_path / "tokenizer.json", folder, 16)
-    model_card.write_card(folder, net.config, META, METRICS, PARAMS)
-    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = re.search(r"```python\n(.*?)```", model_card.text(net.config, META, METRICS, PARAMS), re.DOTALL)
     assert code is not None
     with chdir(folder):
         exec(code[1], names := {})  # type: ignore[var-annotated]
