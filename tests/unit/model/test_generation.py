@@ -11,13 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operations import questions
 from tiny import network
 from torch import Tensor
 
 from model import GPT2, generate
-from model.generation import LOOK_EVERY, stream
+from model.generation import LOOK_EVERY, Step, stream
 from model.kv_cache import COLUMNS, KVCache
 from model.sampling import SamplingParams
+from stages.compute.cuda_graph import CaptureFailed, recorded_or_plain
 
 SHAPE: dict[str, Any] = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
 make = partial(network, 0.15, **SHAPE)  # large random weights: every token of context matters
@@ -136,15 +138,6 @@ def test_a_stop_token_in_the_prompt_does_not_stop() -> None:
     assert generate(make(), start, 5, generator=seeded([3]), stop=None).size(1) == 6
 
 
-def test_stream_is_generate() -> None:
-    """`stream` yields the columns that `generate` returns, each as soon as it is drawn."""
-    net, start = make(), prompt(3, 4)
-    steps = stream(net, start, 20, SamplingParams(), generator=seeded([1, 2, 3]), stop=7)
-    first = next(steps)
-    columns = torch.stack([first, *steps], dim=1)
-    assert torch.equal(generate(net, start, 20, generator=seeded([1, 2, 3]), stop=7)[:, 4:], columns)
-
-
 # -- randomness -----------------------------------------------------------------------------------------
 
 
@@ -244,6 +237,33 @@ def test_each_step_is_recorded_once() -> None:
     assert steps == ["decode_step", "slide_step"]
     generate(make(causal=False), prompt(2, 3), 40, generator=seeded([1, 2]), record=record)
     assert len(steps) == 2
+
+
+@pytest.mark.parametrize("settings", [(0.0, None, None), (1.0, 9, None), (1.0, 9, 0.9), (1.0, None, 0.9)])
+def test_nothing_in_a_recorded_step_asks_the_device(settings: tuple[float, int | None, int | None]) -> None:
+    """A step reads no value on the CPU, with top_p and no top_k at 2,000 tokens too: all of it can be recorded."""
+    asked: list[str] = []
+
+    def watched(step: Step) -> Step:
+        asked.extend(questions(step))
+        return step
+
+    net = make(vocab_size=2_000)
+    list(stream(net, prompt(2, 14), 5, SamplingParams(*settings), seeded(range(2)), 7, watched))
+    assert asked == []
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a driver cannot record a step of writing, one line says so, and the step itself is taken."""
+
+    def fails(step: Step) -> Step:
+        raise CaptureFailed("operation failed")
+
+    calls: list[int] = []
+    recorded_or_plain(fails, "writing a token")(lambda: calls.append(1))()
+    assert calls == [1]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: writing a token could not be captured (operation failed)") and said.count("\n") == 1
 
 
 # -- arguments ------------------------------------------------------------------------------------------

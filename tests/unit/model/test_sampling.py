@@ -36,21 +36,6 @@ def test_draws_follow_the_weights(vocab_size: int) -> None:
     assert statistic <= chi2.ppf(1 - 1e-4, max(1, int(used.sum()) - 1))
 
 
-def test_each_row_draws_as_if_alone() -> None:
-    """A row that may use thousands of tokens beside one that uses a few: each draws the same alone and in the batch."""
-    torch.manual_seed(0)
-    logits = torch.stack([torch.zeros(3000), torch.randn(3000) * 4, torch.zeros(3000), torch.randn(3000) * 9])
-    params = SamplingParams(top_p=0.9)
-    sizes = (token_weights(logits, params) > 0).sum(1).tolist()
-    assert sizes[0] == sizes[2] == 2700
-    assert max(sizes[1], sizes[3]) < 100
-    for seed in range(20):
-        noise = exponential_noise(4, 3000, [torch.Generator().manual_seed(4 * seed + row) for row in range(4)])
-        together = exponential_race(token_weights(logits, params), noise).tolist()
-        alone = [int(exponential_race(token_weights(logits[row : row + 1], params), noise[row : row + 1])) for row in range(4)]
-        assert together == alone
-
-
 def test_a_random_number_of_zero_chooses_nothing_odd(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.rand may return exactly 0; a token of weight 0 is not drawn even then."""
     rand = torch.rand

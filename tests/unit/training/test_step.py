@@ -1,4 +1,4 @@
-"""A step of either kind: what it does when numbers are not finite, and which operations it is made of."""
+"""A step of either kind: the same bits from both, what it does when numbers are not finite, which operations it is made of."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from operations import operations, questions
-from step_pair import replayed, same, state, trainer
+from step_pair import finished, replayed, same, state, trainer
 
 from model import loss
 from stages.common.errors import UserError
+from stages.compute.cuda_graph import CaptureFailed, ReplayFn
 from stages.training.signals import Stop
 from stages.training.step import CapturedStep
 from stages.training.trainer import SKIPS
 
 either = pytest.mark.parametrize("kind", ["eager", "captured"])
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -70,6 +69,36 @@ def test_fp16_skips_and_lowers_its_scale(tmp_path: Path, kind: str) -> None:
     assert made.history.skipped == 40 - round(math.log2(scaler.get_scale())) > 0
     assert math.isfinite(made.history.training[-1]["train_loss"])
     assert all(math.isfinite(value) for row in made.history.training for value in row.values())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_captured_is_eager(tmp_path: Path, optimizer: str, precision: str) -> None:
+    """Two epochs with dropout, accumulation, clipping and a smaller last batch: weights, moments, history are the same bits."""
+    eager, captured = (finished(tmp_path / kind, kind, precision, optimizer=optimizer) for kind in ("eager", "captured"))
+    assert isinstance(captured.training_step, CapturedStep)
+    assert captured.training_step.replay is not None
+    assert any(row["grad_norm"] > 1.0 for row in eager.history.training), "clipping took part"
+    same(state(eager), state(captured))
+
+
+def test_a_failed_capture_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If recording fails, even in the middle of a step, one line says so and the training is the eager one, bit for bit."""
+
+    def fails(run: ReplayFn) -> ReplayFn:
+        run()
+        captured.net.ln_f.weight.sum().backward()
+        captured.training_step.scaler.unscale_(captured.step_parts.optimizers[0])
+        raise CaptureFailed("the driver is too old")
+
+    eager = finished(tmp_path / "eager", "eager", "fp16", optimizer="muon")
+    captured = trainer(tmp_path / "captured", "captured", "fp16", record=fails, optimizer="muon")
+    with captured.checkpoints:
+        captured.fit(Stop())
+    same(state(eager), state(captured))
+    err = capsys.readouterr().err
+    assert err.count("could not be captured (the driver is too old)") == 1
+    assert err.count("warning") == 1
 
 
 def test_fp16_gives_up_in_the_end(tmp_path: Path) -> None:
