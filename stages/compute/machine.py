@@ -175,8 +175,8 @@ def has_compiler(device: str) -> bool:
 
 
 @contextmanager
-def enough_memory(device: torch.device, advice: str, work: str) -> Iterator[None]:
-    """Within it, an error that says that memory ran out becomes a message with `advice` and the numbers that are known.
+def enough_memory(device: torch.device, advice: str) -> Iterator[None]:
+    """Within it, an error of a training that is out of memory becomes a message with `advice` and the numbers that are known.
 
     Raises:
         UserError: memory ran out.
@@ -192,7 +192,7 @@ def enough_memory(device: torch.device, advice: str, work: str) -> Iterator[None
             used, whole = torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
             numbers.append(f"{used / 2**30:.2f} GiB in use of {whole / 2**30:.2f} GiB")
         known = f" ({', '.join(numbers)})" if numbers else ""
-        raise UserError(f"out of memory in {work}{known}: {advice}") from error
+        raise UserError(f"out of memory in training{known}: {advice}") from error
 
 
 def prefer_exact_cuda() -> None:

@@ -108,7 +108,7 @@ def score(
     return StorySums(nll[chosen], split.offsets[chosen + 1] - split.offsets[chosen])
 
 
-def evenly_spaced_stories(stories: int, wanted: int, segments: int = SEGMENTS) -> list[range]:
+def evenly_spaced_stories(stories: int, wanted: int) -> list[range]:
     """`wanted` of a split's stories as segments of neighbors, evenly spaced from its start to its end.
 
     Segments, so that windows overlap as they do over a whole split and nearly every window scores `stride` tokens; spread,
@@ -116,7 +116,7 @@ def evenly_spaced_stories(stories: int, wanted: int, segments: int = SEGMENTS) -
     """
     if wanted >= stories:
         return [range(stories)]
-    segments = min(segments, wanted)
+    segments = min(SEGMENTS, wanted)
     lengths = [wanted * (place + 1) // segments - wanted * place // segments for place in range(segments)]
     gaps = (stories - wanted) // max(1, segments - 1)
     starts = [sum(lengths[:place]) + place * gaps for place in range(segments)]

@@ -92,15 +92,14 @@ def init_process_group(device: str) -> Iterator[World]:
 
 def _take_gpu(device: str, world: World) -> None:
     """Let `cuda` mean this process's own GPU."""
-    if ":" in device and world.size > 1:
+    if ":" in device:
         raise UserError(f"device: {device} is one GPU for {world.size} processes. Set device to cuda: each takes its own")
-    if ":" not in device:
-        if world.local_rank >= (count := torch.cuda.device_count()):
-            raise UserError(
-                f"launcher: process {world.local_rank + 1} of this machine has no GPU of its own (CUDA devices: {count}). "
-                f"Start {count} a machine (--nproc-per-node {count}), or set device to cpu"
-            )
-        torch.cuda.set_device(world.local_rank)
+    if world.local_rank >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"launcher: process {world.local_rank + 1} of this machine has no GPU of its own (CUDA devices: {count}). "
+            f"Start {count} a machine (--nproc-per-node {count}), or set device to cpu"
+        )
+    torch.cuda.set_device(world.local_rank)
 
 
 class Loss(nn.Module):

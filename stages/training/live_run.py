@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from stages.common import inputs, session
 from stages.common.errors import warn_of_tracking
@@ -24,30 +24,38 @@ PATIENCE = 60  # seconds that the end of training waits for the last points to b
 
 
 class LiveRun:
-    """The run as training sees it. Its methods return at once and never raise."""
+    """The run as training sees it. Its methods raise nothing, and all but `close` return at once."""
 
-    def __init__(self, pipe: IO[str] | None) -> None:
-        self._pipe = pipe
+    def __init__(self, writer: subprocess.Popen[str] | None) -> None:
+        self._writer = writer  # the other process; None = nothing is logged
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log metrics of a step. A step that an interrupted attempt has logged already is not logged again."""
-        self._send({"step": step, "metrics": dict(metrics)})
+        self.send({"step": step, "metrics": dict(metrics)})
 
     def samples(self, step: int, texts: Sequence[str]) -> None:
         """Log sample texts of a step."""
-        self._send({"step": step, "samples": list(texts)})
+        self.send({"step": step, "samples": list(texts)})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Give the other process a message, one of those that `stages.tracking.live_run_writer` knows."""
+        if self._writer is not None and self._writer.stdin is not None:
+            with suppress(OSError):  # the other end has gone, with a warning
+                self._writer.stdin.write(json.dumps(message) + "\n")
+                self._writer.stdin.flush()
 
     def close(self, status: str) -> None:
-        """Log how training ended."""
-        self._send({"status": status})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._pipe is not None:
-            try:
-                self._pipe.write(json.dumps(message) + "\n")
-                self._pipe.flush()
-            except OSError:  # the other end has gone, with a warning
-                self._pipe = None
+        """Log how training ended, and wait until everything is stored, within limits."""
+        self.send({"status": status})
+        if self._writer is None:
+            return
+        try:
+            with suppress(BrokenPipeError):
+                self._writer.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._writer.kill()
+            warn_of_tracking(f"its store is too slow: gave up after {PATIENCE} s.")
+        self._writer.wait()
 
 
 @contextmanager
@@ -60,24 +68,6 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
     if not logged or session.rank_and_size()[0] != 0:  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
-    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
-    first |= {"settled": list(SETTLED), "inputs": asdict(inputs.noted())}
-    with _writer() as pipe:
-        run, status = LiveRun(pipe), "KILLED"
-        run._send(first)
-        try:
-            yield run
-            status = "RUNNING"  # the stage `track` finishes it
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            run.close(status)
-
-
-@contextmanager
-def _writer() -> Iterator[IO[str] | None]:
-    """The other process, and our end of its standard input."""
     writer = subprocess.Popen(
         [sys.executable, "-m", "stages.tracking.live_run_writer"],
         stdin=subprocess.PIPE,
@@ -85,13 +75,14 @@ def _writer() -> Iterator[IO[str] | None]:
         encoding="utf-8",
         start_new_session=True,  # Ctrl-C is for training; this process ends when training has
     )
+    run, status = LiveRun(writer), "KILLED"
+    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
+    run.send(first | {"settled": list(SETTLED), "inputs": asdict(inputs.noted())})
     try:
-        yield writer.stdin
+        yield run
+        status = "RUNNING"  # the stage `track` finishes it
+    except Exception:
+        status = "FAILED"
+        raise
     finally:
-        try:
-            with suppress(BrokenPipeError):
-                writer.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            writer.kill()
-            warn_of_tracking(f"its store is too slow: gave up after {PATIENCE} s.")
-        writer.wait()
+        run.close(status)

@@ -90,7 +90,7 @@ class Trainer:
             Stopped: `stop` was asked; a checkpoint is saved.
             UserError: a loss or gradient is not finite, or memory ran out.
         """
-        with enough_memory(self.device, self.batches.advice, "training"):
+        with enough_memory(self.device, self.batches.advice):
             self._fit(stop)
         self.checkpoints.wait()
 

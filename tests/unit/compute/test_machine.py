@@ -155,7 +155,7 @@ def test_out_of_memory_gives_the_numbers(error: Exception, known: str) -> None:
     """What is known of the memory, and what to change, in one message."""
     with (
         pytest.raises(UserError, match=rf"^out of memory in training{known}: lower it$"),
-        machine.enough_memory(torch.device("cpu"), "lower it", "training"),
+        machine.enough_memory(torch.device("cpu"), "lower it"),
     ):
         raise error
 
@@ -163,7 +163,7 @@ def test_out_of_memory_gives_the_numbers(error: Exception, known: str) -> None:
 @pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "expected contiguous memory format"])
 def test_other_errors_that_speak_of_memory_are_not_out_of_memory(text: str) -> None:
     """A fault in a kernel stays what it is: lowering the batch size would not help."""
-    with pytest.raises(RuntimeError, match=text), machine.enough_memory(torch.device("cpu"), "lower it", "training"):
+    with pytest.raises(RuntimeError, match=text), machine.enough_memory(torch.device("cpu"), "lower it"):
         raise RuntimeError(text)
 
 
