@@ -89,7 +89,8 @@ def test_load_gives_the_network_back(tmp_path: Path, position: str, tied: bool, 
 
 
 def test_saved_in_float32_for_everyone(tmp_path: Path) -> None:
-    """A network in bfloat16 is stored in float32; files follow the umask, none is left over; end-of-text is in the configs."""
+    """A network in bfloat16 is stored in float32; files follow the umask, none is left over. Other tools learn from the configs
+    which token ends a text and where the context ends."""
     hf.save(make().bfloat16(), tmp_path, END)
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "generation_config.json", "model.safetensors"}
@@ -97,9 +98,11 @@ def test_saved_in_float32_for_everyone(tmp_path: Path) -> None:
     os.umask(umask)
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-    for name in ("config.json", "generation_config.json"):
-        found = json.loads((tmp_path / name).read_text())
+    config, generation = (json.loads((tmp_path / name).read_text()) for name in ("config.json", "generation_config.json"))
+    for found in (config, generation):
         assert found["bos_token_id"] == found["eos_token_id"] == END
+    assert config["n_positions"] == config["n_ctx"] == generation["max_length"] == CONTEXT
+    assert (generation["do_sample"], generation["pad_token_id"]) == (True, END)
 
 
 def test_a_table_of_another_machine_is_the_table(tmp_path: Path) -> None:
@@ -111,11 +114,3 @@ def test_a_table_of_another_machine_is_the_table(tmp_path: Path) -> None:
         weights["transformer.wpe.weight"] *= change
         save_file(weights, path)
         assert hf.load(tmp_path).config.position == position
-
-
-def test_other_tools_learn_where_the_context_ends(tmp_path: Path) -> None:
-    """The context's length is n_positions and n_ctx of the config, and max_length of the generation config."""
-    hf.save(make(), tmp_path, END)
-    config, generation = (json.loads((tmp_path / name).read_text()) for name in ("config.json", "generation_config.json"))
-    assert config["n_positions"] == config["n_ctx"] == generation["max_length"] == CONTEXT
-    assert (generation["do_sample"], generation["pad_token_id"]) == (True, END)

@@ -67,12 +67,12 @@ def test_adamw_with_a_learning_rate_in_a_tensor_is_pytorchs(controls: Controls) 
     )
 
 
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-2), (torch.bfloat16, 2e-2)])
-def test_muon_is_pytorchs(dtype: torch.dtype, near: float, controls: Controls) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_is_pytorchs(dtype: torch.dtype, controls: Controls) -> None:
     """Matrices of one shape made orthogonal as one batch move as PyTorch's Muon moves each, whose products are in bf16."""
     theirs = moved(lambda matrices: torch.optim.Muon(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
     ours = moved(lambda matrices: Muon(matrices, controls, 0.1, dtype))
-    assert (ours - theirs).norm() < near * theirs.norm()
+    assert (ours - theirs).norm() < 2e-2 * theirs.norm()
 
 
 def test_muon_multiplies_in_the_precision_of_the_run(controls: Controls) -> None:
