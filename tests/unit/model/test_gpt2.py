@@ -161,12 +161,15 @@ def reference_loss(hidden: Tensor, weight: Tensor, targets: Tensor, total: Any) 
 
 
 @pytest.mark.parametrize("way", [CPU, GPU], ids=["cpu", "gpu"])
-@pytest.mark.parametrize("tokens_at_once", [LEAST_TOKENS, 47, 298, 299, 1000])  # 13 x 23 = 299 positions
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("tokens_at_once", [LEAST_TOKENS, 47, 299, 1000])  # 13 x 23 = 299 positions
 @pytest.mark.parametrize("total", [None, 13, torch.tensor(13)])
 @pytest.mark.parametrize("ignored", [0, 10, 299])
-def test_fused_head_is_cross_entropy(way: HeadWay, tokens_at_once: int, total: Any, ignored: int) -> None:
+def test_fused_head_is_cross_entropy(
+    way: HeadWay, dtype: torch.dtype, near: float, tokens_at_once: int, total: Any, ignored: int
+) -> None:
     """A CPU's way and a GPU's, whose matrix is padded, at any chunk size, with ignored targets and any divisor: loss and
-    gradients equal cross_entropy of all logits."""
+    gradients are those of cross_entropy of all logits, to the rounding of their type."""
     torch.manual_seed(0)
     targets = torch.randint(61, (299,))
     targets[torch.randperm(299)[:ignored]] = -100
@@ -176,11 +179,12 @@ def test_fused_head_is_cross_entropy(way: HeadWay, tokens_at_once: int, total: A
     for loss_of in (head_loss, reference_loss):
         hidden, weight = (part.clone().requires_grad_() for part in first)
         options = {"way": way._replace(logits=tokens_at_once * rows)} if loss_of is head_loss else {}
-        loss = loss_of(hidden, weight, targets, total, **options)
+        with torch.autocast("cpu", dtype, enabled=loss_of is head_loss and dtype != torch.float32):
+            loss = loss_of(hidden, weight, targets, total, **options)
         (3.0 * loss).backward()
         results.append((loss.detach(), hidden.grad, weight.grad))
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        assert (ours - theirs).norm() <= near * theirs.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -193,21 +197,6 @@ def test_a_gpu_s_head_computes_its_loss_in_float32(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", dtype):
         loss = head_loss(hidden, weight, targets, way=GPU)
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), targets), atol=1e-6, rtol=1e-6)
-
-
-def test_bf16_loss_is_near_fp32() -> None:
-    """Under bf16 autocast the loss differs from fp32's by less than 1 %, and the gradients point the same way."""
-    net, x = make(), tokens(4)
-    exact = net.loss(x[:, :-1], x[:, 1:])
-    exact.backward()
-    before = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
-    net.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = net.loss(x[:, :-1], x[:, 1:])
-    rough.backward()
-    after = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
-    assert rough.item() == pytest.approx(exact.item(), rel=0.01)
-    assert F.cosine_similarity(before, after, dim=0) > 0.999
 
 
 def test_uncompiled_the_head_takes_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
