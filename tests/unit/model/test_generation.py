@@ -141,8 +141,8 @@ def test_a_stop_token_in_the_prompt_does_not_stop() -> None:
 # -- randomness -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), st.sampled_from([0.5, 1.0, 2.0]), st.integers(1, 20))
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=6), st.sampled_from([0.5, 1.0, 2.0]), st.integers(1, 20))
 def test_a_row_s_text_does_not_depend_on_the_batch(seeds: list[int], temperature: float, length: int) -> None:
     """With a generator of its own a row's text is the same alone and in any batch, also when the window slides."""
     net, start = make(), prompt(1, length).expand(len(seeds), -1)
@@ -204,8 +204,7 @@ def rehearsed(step: Callable[[], None]) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS.keys())
-@pytest.mark.parametrize("length", [1, 15, 40])
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("length", "rows"), [(1, 3), (15, 1), (40, 2)])
 def test_recorded_steps_write_the_same_tokens(params: SamplingParams, length: int, rows: int) -> None:
     """Within the context, past it, with a prompt of any length, with and without a stop: token for token the plain text."""
     net, start = make(), prompt(rows, length)
