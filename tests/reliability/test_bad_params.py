@@ -90,7 +90,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [  # what is changed; what the 
     # not one of the choices
     ({"vocabulary": "bpe"}, ["vocabulary: 'bpe'", "'corpus' or 'full'"]),
     ({"optimizer": "sgd"}, ["optimizer: 'sgd'", "'adamw' or 'muon'"]),
-    ({"position": "rotary"}, ["position: 'rotary'", "'sinusoidal' or 'learned'"]),
+    ({"position": "relative"}, ["position: 'relative'", "'sinusoidal' or 'learned'"]),
     ({"keep": "first"}, ["keep: 'first'", "'last' or 'best'"]),
     ({"device": "gpu"}, ["device: 'gpu'", "auto|cpu|cuda"]),
     ({"launcher": "python; touch owned"}, ["launcher: 'python; touch owned'", "pattern"]),

@@ -47,7 +47,7 @@ def test_parameters_are_what_is_trained(
         ({"n_layer": 0}, "n_layer must be 1 or more"),
         ({"vocab_size": -1}, "vocab_size must be 1 or more"),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
-        ({"position": "rotary"}, "position must be sinusoidal or learned"),
+        ({"position": "relative"}, "position must be sinusoidal"),
         ({"n_layer": 0, "dropout": -0.5}, "n_layer must be 1 or more, it is 0; dropout must be from 0 to below 1"),
     ],
 )

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
-from stages.tracking import figures
+from stages.tracking import figures, pipeline
 from stages.tracking.results import Results, by_step
 
-EVALUATED: dict[str, Any] = {
-    **{"perplexity": 3.5, "perplexity_low": 3.4, "perplexity_high": 3.6, "train_perplexity": 3.3},
-    **{"perplexity_floor": 2.8, "leak_alarm": 0, "steps": 77},
+EVALUATED = {
+    "perplexity": 3.5,
+    "perplexity_low": 3.4,
+    "perplexity_high": 3.6,
+    "train_perplexity": 3.3,
+    "perplexity_floor": 2.8,
+    "leak_alarm": 0,
+    "steps": 77,
 }
 
 VAL_LOSS = {"curves/val_loss": 1.2}
@@ -23,6 +28,9 @@ VAL_LOSS = {"curves/val_loss": 1.2}
 def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of a pipeline that has run, as the stages write them."""
     monkeypatch.chdir(tmp_path)
+    measured = [f"  {stage}: {{cmd: a, metrics: [data/{stage}/metrics.json]}}\n" for stage in ("train", "evaluate", "generate")]
+    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(measured), encoding="utf-8")
+    monkeypatch.setattr(pipeline, "PIPELINE", tmp_path / "dvc.yaml")
     metrics = {"train_loss": 1.0, "val_loss": 1.2, "steps": 4, "tokens": 1_000_000, "parameters": 1234567}
     write("train/metrics.json", json.dumps(metrics))
     write("evaluate/metrics.json", json.dumps(EVALUATED))
