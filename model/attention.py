@@ -44,6 +44,17 @@ def has_flash(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_properties(device).major >= FLASH
 
 
+def attention_probabilities(q: Tensor, k: Tensor, causal: bool) -> Tensor:
+    """softmax(q k' / sqrt(hs) + mask), (B, H, T, hs) each -> (B, H, T, T): what query i gives to key j. The definition.
+
+    `attention` has the same weights, but not all of them in memory at once.
+    """
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.size(3))
+    if causal:
+        scores = scores + torch.full(scores.shape[2:], -torch.inf, device=scores.device).triu(1)
+    return scores.softmax(-1)
+
+
 class AttentionByHand(torch.autograd.Function):
     """For each block of queries: s = q k' / sqrt(hs) + mask, p = softmax(s), o = p v. N = B * H below."""
 
@@ -98,8 +109,8 @@ class AttentionByHand(torch.autograd.Function):
 
 
 def _empty(like: Tensor, across: bool = False) -> Tensor:
-    """(N, T, hs) for products p x, or p' x (`across`). A product with few columns is slow: for narrow heads its transpose is
-    computed instead, in float32 only where the wide matrix p is then still read row by row."""
+    """Memory for (N, T, hs) results p x, or p' x (`across`). Below NARROW columns bmm is slow: their transpose is computed and
+    stored instead, in float32 only where the wide matrix p is then still read row by row."""
     N, T, hs = like.shape
     transposed = hs < NARROW and (across or like.dtype != torch.float32)
     return like.new_empty(N, hs, T).transpose(1, 2) if transposed else like.new_empty(N, T, hs)
@@ -109,7 +120,7 @@ def _product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
     """out = a b, or out += a b, as out' = b' a' if `out` is stored transposed: (N, rows, inner), (N, inner, hs)."""
     if out.stride(2) != 1:
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
-    if out.dtype == torch.float32:  # straight into part of a tensor, bmm would compute a float32 product matrix by matrix
+    if out.dtype == torch.float32:  # with a part of a tensor as `out`, bmm multiplies float32 matrices one by one
         product = torch.bmm(a, b)
         out.add_(product) if add else out.copy_(product)
     elif add:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from model.gpt2 import GPT2
 from model.kv_cache import KVCache
 from model.sampling import Generators, SamplingParams, exponential_noise, exponential_race, token_weights
 
-Step = Callable[[], None]
-Recorder = Callable[[Step], Step]  # runs a step a few times and returns one that repeats it
+ReplayFn = Callable[[], None]
+Recorder = Callable[[ReplayFn], ReplayFn]  # runs a function a few times and returns one that repeats it
 LOOK_EVERY = 16  # recorded steps between two looks at the tokens, for which the CPU must wait for the GPU
 
 
@@ -83,32 +82,36 @@ def stream(
 
 
 class _Texts:
-    """A batch of texts that grow. Run again on the same buffers, a step does the same: so it can be recorded."""
+    """A batch of texts that grow. A step uses buffers that do not move, so that it can be recorded."""
 
     def __init__(
-        self, net: GPT2, prompt: Tensor, room: int, params: SamplingParams, stop: int | None, record: Recorder | None
+        self,
+        net: GPT2,
+        prompt: Tensor,
+        max_new_tokens: int,
+        params: SamplingParams,
+        stop: int | None,
+        record: Recorder | None,
     ) -> None:
         self.net, self.params, self.stop, self.record = net, params, stop, record
         B, self.end = prompt.shape  # the end of what is known of `text`
-        self.text = torch.cat([prompt, prompt.new_zeros(B, room)], dim=1)
+        self.text = torch.cat([prompt, prompt.new_zeros(B, max_new_tokens)], dim=1)
         self.cache = KVCache(net.config, B, net.wte.weight) if net.config.causal else None
-        self.begun = False
+        self.prefilled = False
         self.newest = prompt.new_zeros(1)  # its place in `text`, which is not in the cache yet
         self.noise = exponential_noise(B, net.config.vocab_size, torch.Generator()).to(prompt.device)
         self.finished = torch.zeros(B, dtype=torch.bool, device=prompt.device)
         self.finite = torch.ones((), dtype=torch.bool, device=prompt.device)
-        self.recorded: dict[str, Step] = {}
+        self.recorded: dict[str, ReplayFn] = {}
 
     def next(self, noise: Tensor | None) -> Tensor:
         """Draw the next token of each text, (B,), with these random numbers."""
-        context = self.net.config.block_size
         if noise is not None:
             self.noise.copy_(noise, non_blocking=True)
         self.newest.fill_(self.end - 1)
-        if self.cache is None or not self.begun:
-            self._draw(self.net.hidden(self.text[:, max(0, self.end - context) : self.end], self.cache))
-            self.begun = True
-        elif self.end <= context:
+        if self.cache is None or not self.prefilled:
+            self.prefill()
+        elif self.end <= self.net.config.block_size:
             if self.record is None:
                 self.cache.read(self.end)
             self._run(self.decode_step)
@@ -117,20 +120,26 @@ class _Texts:
         self.end += 1
         return self.text[:, self.end - 1]
 
+    def prefill(self) -> None:
+        """Put the known tokens into the cache and draw the next one. Without a mask there is no cache: each step is this."""
+        known = self.text[:, max(0, self.end - self.net.config.block_size) : self.end]
+        self._draw(self.net(known, self.cache, last=True))
+        self.prefilled = True
+
     def decode_step(self) -> None:
         """Put the newest token into the cache and draw the next one."""
         assert self.cache is not None
         self.cache.position.copy_(self.newest)
-        self._draw(self.net.hidden(self.text.index_select(1, self.newest), self.cache))
+        self._draw(self.net(self.text.index_select(1, self.newest), self.cache, last=True))
 
     def slide_step(self) -> None:
         """The window has moved by one: every position has changed, so all are computed again. Draw the next token."""
         context = self.net.config.block_size
         places = self.newest + torch.arange(1 - context, 1, device=self.newest.device)
-        self._draw(self.net.hidden(self.text.index_select(1, places)))
+        self._draw(self.net(self.text.index_select(1, places), last=True))
 
-    def _draw(self, hidden: Tensor) -> None:
-        logits = _logits(self.net.lm_head.weight, hidden[:, -1])
+    def _draw(self, logits: Tensor) -> None:
+        logits = logits.float()  # (B, V)
         largest, new = logits.max(dim=-1)
         self.finite.logical_and_(largest.isfinite().all())
         if not self.params.greedy:
@@ -140,21 +149,12 @@ class _Texts:
             self.finished.logical_or_(new == self.stop)
         self.text.index_copy_(1, self.newest + 1, new[:, None])
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: ReplayFn) -> None:
         if self.record is not None:
             if step.__name__ not in self.recorded:
                 self.recorded[step.__name__] = self.record(step)
             step = self.recorded[step.__name__]
         step()
-
-
-def _logits(head: Tensor, last: Tensor) -> Tensor:
-    """(V, C), (B, C) -> (B, V) float32. For a few rows a CPU needs half the time for the transposed product, of two columns at
-    least."""
-    if last.is_cuda:
-        return F.linear(last, head).float()
-    columns = last.repeat(1 + (len(last) == 1), 1).t()
-    return torch.mm(head, columns).t()[: len(last)].float()
 
 
 def _check(net: GPT2, prompt: Tensor, max_new_tokens: int, generator: Generators) -> None:

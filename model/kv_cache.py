@@ -19,7 +19,8 @@ class KVCache:
 
     Attributes:
         position: (1,) int64, of the next token; fill it with 0 to begin again.
-        at, mask: of the newest T tokens, their positions, (T,), and 0 where they look, -inf elsewhere, (T, columns).
+        at: positions of the newest T tokens, (T,).
+        mask: what is added to their scores, (T, columns): 0 where a key is visible, -inf where it is not.
     """
 
     def __init__(self, config: GPT2Config, batch: int, like: Tensor) -> None:
@@ -32,7 +33,7 @@ class KVCache:
         self.read(config.block_size)
 
     def read(self, tokens: int) -> None:
-        """From now on read only the part that so many tokens fill."""
+        """From now on attend to the first `tokens` positions only, rounded up to COLUMNS."""
         self._width = min(-(-tokens // COLUMNS) * COLUMNS, len(self._columns))
         self._seen = list(zip(*self._buffer[..., : self._width, :], strict=True))
 

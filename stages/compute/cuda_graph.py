@@ -7,14 +7,13 @@ move, because a replay reads and writes the addresses that were recorded.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 
 import torch
 from tqdm import tqdm
 
-ReplayFn = Callable[[], None]
-Recorder = Callable[[ReplayFn], ReplayFn]  # runs a function a few times and returns one that repeats it
+from model.generation import Recorder, ReplayFn
+
 WARM_UP = 3  # runs before a capture, in which libraries allocate their work space and choose their kernels
 
 

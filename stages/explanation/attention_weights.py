@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from model import GPT2
+from model.attention import attention_probabilities
 
 
 @torch.no_grad()
 def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(hs) + mask) of every block and head in one forward pass (Vaswani et al. 2017, equation 1).
+    """The attention weights of every block and head in one forward pass (Vaswani et al. 2017, equation 1).
 
     (1, T) int64 -> (L, H, T, T) float32 on the CPU: the share of its attention that query i (row) gives to key j (column).
     """
@@ -21,10 +21,7 @@ def attention_weights(net: GPT2, tokens: Tensor) -> Tensor:
 
     def watch(attention: Any, args: tuple[Tensor, ...]) -> None:
         q, k, _ = attention.heads(args[0])  # (1, H, T, hs)
-        scores = q @ k.transpose(2, 3) / math.sqrt(net.config.head_size)
-        if net.config.causal:
-            scores = scores + torch.full(scores.shape[2:], -torch.inf, device=scores.device).triu(1)
-        seen.append(scores.softmax(-1)[0].cpu())
+        seen.append(attention_probabilities(q, k, net.config.causal)[0].cpu())
 
     hooks = [block.attn.register_forward_pre_hook(watch) for block in net.h]  # type: ignore[union-attr]
     try:

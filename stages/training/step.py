@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from model import GPT2
+from model.generation import Recorder, ReplayFn
 from stages.common.params import TrainParams
 from stages.compute import machine
-from stages.compute.cuda_graph import CaptureFailed, Recorder, ReplayFn, cuda_graph
+from stages.compute.cuda_graph import CaptureFailed, cuda_graph
 from stages.compute.machine import DTYPES
 from stages.training import distributed
 from stages.training.batches import Windows, seed_step

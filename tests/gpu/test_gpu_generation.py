@@ -10,7 +10,7 @@ import torch
 from tiny import network
 
 from model import generate
-from model.generation import Step, stream
+from model.generation import ReplayFn, stream
 from model.sampling import SamplingParams
 from stages.compute.cuda_graph import cuda_graph
 
@@ -48,7 +48,7 @@ def test_no_step_asks_the_device(params: Any, vocab_size: int) -> None:
     """torch's own sync detector finds nothing in a step, a sort of a large vocabulary included."""
     recorded = []
 
-    def watched(step: Step) -> Step:
+    def watched(step: ReplayFn) -> ReplayFn:
         torch.cuda.set_sync_debug_mode("error")
         try:
             step()

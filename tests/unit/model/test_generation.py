@@ -16,7 +16,7 @@ from tiny import network
 from torch import Tensor
 
 from model import GPT2, generate
-from model.generation import LOOK_EVERY, Step, stream
+from model.generation import LOOK_EVERY, ReplayFn, stream
 from model.kv_cache import COLUMNS, KVCache
 from model.sampling import SamplingParams
 from stages.compute.cuda_graph import CaptureFailed, recorded_or_plain
@@ -243,7 +243,7 @@ def test_nothing_in_a_recorded_step_asks_the_device(settings: tuple[float, int |
     """A step reads no value on the CPU, with top_p and no top_k at 2,000 tokens too: all of it can be recorded."""
     asked: list[str] = []
 
-    def watched(step: Step) -> Step:
+    def watched(step: ReplayFn) -> ReplayFn:
         asked.extend(questions(step))
         return step
 
@@ -255,7 +255,7 @@ def test_nothing_in_a_recorded_step_asks_the_device(settings: tuple[float, int |
 def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Where a driver cannot record a step of writing, one line says so, and the step itself is taken."""
 
-    def fails(step: Step) -> Step:
+    def fails(step: ReplayFn) -> ReplayFn:
         raise CaptureFailed("operation failed")
 
     calls: list[int] = []

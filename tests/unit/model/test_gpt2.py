@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model import GPT2, GPT2Config, gpt2
-from model.attention import attention
+from model.attention import attention, attention_probabilities
 from model.gpt2 import POSITION_SCALE, RACE, embed, sinusoidal_positions
 from model.loss import COMPILED_LOGITS, CPU, GPU, LEAST_TOKENS, HeadWay, head_loss
 
@@ -244,10 +244,7 @@ def heads(*shape: int, **options: Any) -> list[Tensor]:
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
     """The definition, for autograd."""
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if causal:
-        scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
-    return scores.softmax(-1) @ v
+    return attention_probabilities(q, k, causal) @ v
 
 
 def test_dropout_keeps_the_mean() -> None:
