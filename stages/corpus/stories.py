@@ -20,11 +20,18 @@ GROUP_BYTES = 8 << 20  # or at this many bytes of text, whichever comes first
 READING = {"pre_buffer": False, "page_checksum_verification": True}  # a pre-buffer would come to hold the whole file
 
 
+class _ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]
+    """Does not close an unfinished file when it is collected: the file is deleted, and on a full disk that would fail again."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class StoryWriter:
     """Appends tables of stories to a story file; the same stories give the same bytes, however they are cut into tables."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_page_checksum=True)
+        self._file = _ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_page_checksum=True)
         self._waiting = schema.empty_table()
         self.stories = 0
         self.bytes = 0  # of UTF-8 text

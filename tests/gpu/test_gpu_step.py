@@ -101,7 +101,7 @@ def test_fp16_skips_and_lowers_its_scale(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["a wait in the capture", "before the capture"])
 def test_a_failed_capture_costs_one_line(tmp_path: Path, how: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """If recording fails, the training goes on eagerly, bit for bit as if it had been eager from the start, with dropout."""
+    """If recording fails, the training continues eagerly, bit for bit as if it had been eager from the start, with dropout."""
     record = cuda_graph(torch.device("cuda:0"))
 
     def fails(run: ReplayFn) -> ReplayFn:

@@ -135,7 +135,7 @@ def words(project: Project) -> set[str]:
 
 @pytest.mark.readme("dvc exp run -S dataset=my.txt")
 def test_a_changed_file_is_a_change(tmp_path: Path) -> None:
-    """A local file: unchanged, nothing runs; edited, put back, read by a temporary experiment, replaced by another: each time
+    """A local file: unchanged, nothing runs; edited, restored, read by a temporary experiment, replaced by another: each time
     the stories are those of the file as it is. Gone, it is an error, and never the old stories."""
     project = Project.copy(tmp_path / "project", dataset="mine.jsonl")
     mine = project.folder / "mine.jsonl"
@@ -217,7 +217,7 @@ def entry(project: Project, stage: str) -> object:
 
 
 def is_recorded_as_it_ran(reference: Reference, folder: Path, stage: str, share: float) -> None:
-    """One edit of a param at a moment of the stage: dvc.lock says what the stage then gives; put back, all is as before.
+    """One edit of a param at a moment of the stage: dvc.lock says what the stage then gives; restored, all is as before.
 
     Args:
         share: when to edit, as a share of the stage's life.

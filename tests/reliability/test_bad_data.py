@@ -137,7 +137,7 @@ CASES: dict[str, tuple[Callable[[Path], str], list[str]]] = {
 @pytest.fixture
 def project(tokenized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with outputs, and a home and caches of its own."""
-    monkeypatch.setenv("USE_TORCH", "0")  # `datasets` is imported with it: put back afterwards
+    monkeypatch.setenv("USE_TORCH", "0")  # `datasets` is imported with it: restored afterwards
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return Path(shutil.copytree(tokenized, tmp_path / "project"))
 

@@ -36,7 +36,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path, content: Callable[[bytes], bytes]) -> Iterator[None]:
-    """With other bytes, and put back."""
+    """With other bytes, and restored."""
     whole = path.read_bytes()
     path.write_bytes(content(whole))
     yield
@@ -55,7 +55,7 @@ def moved(path: Path) -> Iterator[None]:
 
 @contextmanager
 def changed(path: Path, statement: str, new: bool = False) -> Iterator[None]:
-    """With another content, and put back."""
+    """With another content, and restored."""
     with replaced(path, lambda whole: b"" if new else whole):
         with closing(sqlite3.connect(path)) as store, store:
             store.execute(statement)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("kind", "precision"), [("eager", "fp32"), ("captured", "fp16")])
 @pytest.mark.parametrize("at", [3, 8, 9])  # inside an epoch of 8 steps, at its end, behind it
 def test_resumed_is_uninterrupted(tmp_path: Path, at: int, kind: str, precision: str, optimizer: str) -> None:
-    """Stop after any step and go on: weights, moments and history equal the uninterrupted run's, at zero tolerance.
+    """Stop after any step and resume: weights, moments and history equal the uninterrupted run's, at zero tolerance.
 
     With dropout and gradient accumulation, in one epoch, at its end and in the next one; in fp16 with the loss's scale.
     """

@@ -124,7 +124,7 @@ def test_every_edit_of_an_input_ends_the_stage(
     ],
 )
 def test_other_edits_change_nothing(edit: Callable[[], object]) -> None:
-    """Keys, files and stages that this one does not read, comments, files that editors leave, and what has been put back."""
+    """Keys, files and stages that this one does not read, comments, files that editors leave, and what has been restored."""
     command.run(lambda args: edit() and None, None, argv=[])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from pathlib import Path
 
@@ -54,3 +55,17 @@ def test_row_groups_are_bounded(tmp_path: Path) -> None:
         groups = [file.read_row_group(group)["text"].to_pylist() for group in range(file.num_row_groups)]
     assert len(groups) > len(TEXTS) / 64
     assert all(len(group) <= 64 and sum(len(text.encode()) for text in group[:-1]) < 2000 for group in groups)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to a full disk fails once: the unfinished file is not closed again when its writer is collected."""
+    seen: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", seen.append)
+    writer = stories.StoryWriter(Path("/dev/full"), TEXT)
+    writer.add(pa.table({"text": TEXTS}, schema=TEXT))
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    del writer
+    gc.collect()
+    assert not seen

@@ -49,7 +49,7 @@ def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypat
 
 
 def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sessions with one experiment: two runs while the first lives; its run goes on once it is dead, on any host."""
+    """Two sessions with one experiment: two runs while the first lives; its run is resumed once it is dead, on any host."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     process = subprocess.Popen(["sleep", "600"])

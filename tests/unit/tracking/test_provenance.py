@@ -241,7 +241,7 @@ def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_that_differ_from_the_committed_ones_are_known() -> None:
-    """With the commit's code and params: the files that git calls changed, until they are put back. Otherwise none."""
+    """With the commit's code and params: the files that git calls changed, until they are restored. Otherwise none."""
     for path in ("data/train/metrics.json", "data/generate/samples.md", "dvc.lock"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("1\n")

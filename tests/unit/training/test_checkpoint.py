@@ -1,4 +1,4 @@
-"""Checkpoints: how often they are written, what they cost, and that the training goes on meanwhile."""
+"""Checkpoints: how often they are written, what they cost, and that the training continues meanwhile."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ TOGETHER |= {"learning_rate": 0.03}  # random tokens, which it only learns by he
 
 
 def _train(rank: int, folder: Path) -> None:
-    """One of two processes: a training as it is, and one that is stopped and goes on, with either kind of step; in shards."""
+    """One of two processes: a training as it is, and one that is stopped and resumed, with either kind of step; in shards."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     world = World(rank, 2, rank)

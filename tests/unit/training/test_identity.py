@@ -44,7 +44,7 @@ def test_a_setting_that_changes_kernels_is_a_fact(name: str, monkeypatch: pytest
 
 
 def test_what_changes_no_bit_is_not_a_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster gives each job other folders and levels of logging: its checkpoints go on all the same."""
+    """A cluster gives each job other folders and levels of logging: its trainings are resumed all the same."""
     before = facts()
     for name in HARMLESS:
         monkeypatch.setenv(name, "/scratch/job-4711")

@@ -60,7 +60,7 @@ def test_divergence_names_its_step_however_late_it_is_read(tmp_path: Path, kind:
 
 @either
 def test_fp16_skips_and_lowers_its_scale(tmp_path: Path, kind: str) -> None:
-    """A gradient that float16 cannot hold costs a step and half of the scale, and is counted; the training goes on."""
+    """A gradient that float16 cannot hold costs a step and half of the scale, and is counted; the training continues."""
     made = trainer(tmp_path, kind, "fp16")
     scaler = made.training_step.scaler
     scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**40})
