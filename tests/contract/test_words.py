@@ -13,7 +13,8 @@ BRITISH = (
 )
 PRIVATE = (
     r"struck down|to go on\b|going on from|for ever\b|\bbut for (?:the|what)|see to it|nobody's business"
-    r"|spoilt|rotten|\bmends it|put right|put back|(?:training|run) goes on\b|and go(?:es)? on,|(?:makes?|made) (?:it|them|both) again|a mend\b|the mend\b|leads nowhere|as it should"
+    r"|put right|(?:makes?|made) (?:it|them|both) again|a mend\b|the mend\b|leads nowhere|as it should"
+    r"|spoilt|rotten|\bmends it|put back|(?:training|run) goes on\b|and go(?:es)? on,"
 )
 TEXTS = sorted(
     path

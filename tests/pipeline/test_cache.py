@@ -1,4 +1,4 @@
-"""DVC's cache: nothing that is done to the files in data/ reaches it; what was corrupted all the same is found and recreated."""
+"""DVC's cache: nothing that is done to the files in data/ reaches it; what was corrupted anyway is found and recreated."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,14 +59,23 @@ def test_row_groups_are_bounded(tmp_path: Path) -> None:
     assert all(len(group) <= 64 and sum(len(text.encode()) for text in group[:-1]) < 2000 for group in groups)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing to a full disk fails once: the unfinished file is not closed again when its writer is collected."""
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can be longer than 1,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be written fails once: it is not closed again when its writer is collected."""
     seen: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", seen.append)
-    writer = stories.StoryWriter(Path("/dev/full"), TEXT)
+    writer = stories.StoryWriter(tmp_path / "train.parquet", TEXT)
     writer.add(pa.table({"text": TEXTS}, schema=TEXT))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="File too large"):
         writer.finish()
     del writer
     gc.collect()
