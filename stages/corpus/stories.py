@@ -21,7 +21,7 @@ READING = {"pre_buffer": False, "page_checksum_verification": True}  # a pre-buf
 
 
 class _ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]
-    """Does not close an unfinished file when it is collected: the file is deleted, and on a full disk that would fail again."""
+    """Is not closed when it is collected unfinished: its file is deleted, and on a full disk that would be one more error."""
 
     def __del__(self) -> None:
         pass
