@@ -13,13 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 FOREIGN = ("GIT_", "DVC_", "PYTHON", "OMP_NUM_THREADS")  # variables of Ray's process that are not meant for the trial
+PATIENCE = 120  # seconds that a trial which is stopped has to end
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
@@ -39,106 +38,83 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     except KeyboardInterrupt:  # pruned
         forget(place)
         raise
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, ValueError) as error:
         outcome = {"error": f"on its node: {error}"}
     forget(place)
     return outcome
 
 
 def forget(place: Path) -> None:
-    """Remove a trial's clone."""
-    shutil.rmtree(place, ignore_errors=True)
+    """Remove a trial's clone, and those that were not completed."""
+    for folder in (place, *place.parent.glob(f".{place.name}.*")):
+        shutil.rmtree(folder, ignore_errors=True)
     Path(f"{place}.lock").unlink(missing_ok=True)
 
 
-def check(spec: dict[str, Any]) -> list[str]:
-    """What this node lacks to run trials."""
-    with tempfile.TemporaryDirectory(prefix="search-") as folder:
-        try:
-            fetch(spec, Path(folder, "clone"))
-            return list(start(spec, Path(folder, "clone"), "--check")["missing"])
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            return [str(error)]
-
-
 def fetch(spec: dict[str, Any], place: Path) -> None:
-    """Clone the commit, whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    begun = f".{place.name}."
-    for left in place.parent.glob(f"{begun}*"):  # by an attempt that was killed here
-        shutil.rmtree(left, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix=begun, dir=place.parent))
+    """Clone the commit, whole or not at all.
 
-    def git(*words: str, where: Path = new, **more: Any) -> None:
+    Raises:
+        ValueError: git failed; what it had made is beside the place, for `forget` to remove.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+
+    def git(*words: str, **more: Any) -> None:
         same_bytes = ("-c", "core.autocrlf=false", "-c", "advice.detachedHead=false")
-        try:
-            done = subprocess.run(["git", *same_bytes, *words], cwd=where, capture_output=True, env=environment(spec), **more)
-        except OSError as error:
-            raise ValueError(f"git could not be started ({error.strerror})") from None
+        done = subprocess.run(["git", *same_bytes, *words], cwd=new, capture_output=True, env=environment(spec), **more)
         if done.returncode:
             said = " ".join(done.stderr.decode("utf-8", "replace").split()).replace(spec["remote"], "the git remote")
             raise ValueError(f"git {words[0]} failed: {said}")
 
-    try:
-        git("clone", "--quiet", "--no-checkout", *spec["clone"], spec["remote"], str(new))
-        git("checkout", "--quiet", "--detach", spec["commit"])
-        if spec["patch"]:
-            git("apply", "--whitespace=nowarn", input=spec["patch"].encode("utf-8", "surrogateescape"))
-        for key, value in spec["author"].items():
-            git("config", key, value)
-        for name, text in spec["files"].items():
-            path = new / spec["prefix"] / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        new.rename(place)
-    except BaseException as error:
-        shutil.rmtree(new, ignore_errors=True)
-        if isinstance(error, OSError) and place.exists():  # another process was faster
-            return
-        raise
+    git("clone", "--quiet", "--no-checkout", *spec["clone"], spec["remote"], ".")
+    git("checkout", "--quiet", "--detach", spec["commit"])
+    if spec["patch"]:
+        git("apply", "--whitespace=nowarn", input=spec["patch"].encode("utf-8", "surrogateescape"))
+    for key, value in spec["author"].items():
+        git("config", key, value)
+    for name, text in spec["files"].items():
+        path = new / spec["prefix"] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    new.rename(place)
 
 
-def start(spec: dict[str, Any], place: Path, *words: str) -> dict[str, Any]:
+def start(spec: dict[str, Any], place: Path) -> dict[str, Any]:
     """Start `python -m tools.search.trial` in the clone, and return what it prints last.
 
     Raises:
         ValueError: it printed nothing of use.
     """
+    theirs, ours = os.pipe()
     child = subprocess.Popen(
-        [sys.executable, "-m", "tools.search.trial", *words],
+        [sys.executable, "-m", "tools.search.trial"],
         cwd=place / spec["prefix"],
         env=environment(spec),
-        stdin=subprocess.PIPE,
+        stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    assert child.stdin and child.stdout and child.stderr
-    said: list[str] = []
-    errors: list[str] = []
-    readers = [
-        Thread(target=lambda: said.append(child.stdout.read() if child.stdout else ""), daemon=True),
-        Thread(target=lambda: errors.append(child.stderr.read() if child.stderr else ""), daemon=True),
-    ]
-    for reader in readers:
-        reader.start()
-    with suppress(OSError):
-        child.stdin.write(json.dumps({**spec, "folder": str(place)}) + "\n")
-        child.stdin.flush()
+    os.close(theirs)
+    lifeline = os.fdopen(ours, "w")
+    said, errors = None, ""
     try:
-        while any(reader.is_alive() for reader in readers):  # until it has closed its output: its first process ends at once
-            time.sleep(0.1)
+        with suppress(OSError):  # it could not even start; it has said why
+            print(json.dumps({**spec, "folder": str(place)}), file=lifeline, flush=True)
+        while said is None:  # in short waits, because Ray's way to cancel does not interrupt a long one
+            with suppress(subprocess.TimeoutExpired):
+                said, errors = child.communicate(timeout=0.1)  # until its output is closed: its first process ends at once
     finally:
         with suppress(OSError):
-            child.stdin.close()
-        for reader in readers:
-            reader.join(120)
-        child.wait()
+            lifeline.close()
+        with suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=PATIENCE)
     try:
-        return dict(json.loads("".join(said).splitlines()[-1]))
+        return dict(json.loads(said.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
-        last = ("".join(errors).strip() or "nothing").splitlines()[-1]
+        last = (errors.strip() or "nothing").splitlines()[-1]
         raise ValueError(f"the trial could not be started with {sys.executable}: {last}") from None
 
 

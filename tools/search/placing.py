@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +10,6 @@ from typing import Any
 
 import ray
 from configobj import ConfigObj  # type: ignore[import-untyped]
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stages.common import session
 from stages.common.errors import UserError
@@ -47,8 +45,6 @@ class Placing:
                 "include_dashboard": False,
                 "object_store_memory": 80 * 2**20,
             }
-        # Ray says at length, with addresses of machines, that a worker died, which is what it is there for
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             ray.init(**options)
         except Exception as error:  # whatever Ray raises; its text has names of machines
@@ -66,35 +62,14 @@ class Placing:
             )
         ray.cloudpickle.register_pickle_by_value(node)
         self._run = ray.remote(node.run)
-        self._check = ray.remote(node.check)
 
     def room(self) -> int:
         """How many trials may run at a time, on the nodes that there are now."""
         rooms = 0
-        for one in self.nodes():
-            have = one["Resources"]
+        for have in (one["Resources"] for one in ray.nodes() if one["Alive"]):
             by_gpu = [int(have.get("GPU", 0) / self.gpus)] if self.gpus else []
             rooms += min([int(have.get("CPU", 0) / self.cpus), *by_gpu])
         return rooms if self._parallel is None else min(rooms, self._parallel)
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are alive."""
-        return [one for one in ray.nodes() if one["Alive"]]
-
-    def check(self, spec: Mapping[str, Any]) -> list[str]:
-        """What each node lacks to run trials."""
-        found = {}
-        for one in self.nodes():
-            here = NodeAffinitySchedulingStrategy(one["NodeID"], soft=False)
-            found[one["NodeID"][:8]] = self._check.options(num_cpus=0, scheduling_strategy=here).remote(dict(spec))
-        missing = []
-        for number, (name, answer) in enumerate(found.items(), 1):
-            try:
-                lacks = ray.get(answer, timeout=300)
-            except Exception as error:
-                lacks = [f"it does not answer ({type(error).__name__})"]
-            missing += [f"node {number} of {len(found)} (Ray's {name}): {line}" for line in lacks]
-        return missing
 
     def place(self, spec: Mapping[str, Any]) -> Any:
         """Let a node run a trial; a node that dies is not the trial's fault: it is placed again."""
@@ -161,8 +136,3 @@ def spec(placing: Placing, metric: str) -> dict[str, Any]:
         "files": {name: "\n".join([*shared.write(), ""]), "params.yaml": (root / "params.yaml").read_text(encoding="utf-8")},
         "push": ["--no-cache"],
     }
-
-
-def digest(told: Mapping[str, Any]) -> str:
-    """The code that trials run, as text that can be compared."""
-    return json.dumps([told["commit"], told["patch"]])

@@ -71,7 +71,11 @@ def write_page(study: Study) -> Path | None:
     if len([trial for trial in study.finished() if trial.state == DONE]) < 2:
         return None
     settings = study.settings
-    parts = [_part(title, draw, first=number == 0) for number, (title, draw) in enumerate(_plots(study))]
+    parts = [
+        _part(study, "Each trial and the best so far", visualization.plot_optimization_history, first=True),
+        _part(study, "Which param matters how much", visualization.plot_param_importances),
+        _part(study, "Every trial, from its params to its result", visualization.plot_parallel_coordinate),
+    ]
     text = f"""<!doctype html>
 <meta charset="utf-8">
 <title>{html.escape(study.name)}</title>
@@ -89,24 +93,12 @@ def write_page(study: Study) -> Path | None:
     return path
 
 
-def _plots(study: Study) -> list[tuple[str, Callable[[], Any]]]:
-    of, name = study.study, study.settings.metric
-    return [
-        ("Each trial and the best so far", lambda: visualization.plot_optimization_history(of, target_name=name)),
-        ("Which param matters how much", lambda: visualization.plot_param_importances(of, target_name=name)),
-        (
-            "Every trial, from its params to its result",
-            lambda: visualization.plot_parallel_coordinate(of, target_name=name),
-        ),
-    ]
-
-
-def _part(title: str, draw: Callable[[], Any], first: bool) -> str:
+def _part(study: Study, title: str, draw: Callable[..., Any], first: bool = False) -> str:
     """A plot with its title; in words why there is none. The first brings the library, so that the page works offline."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            figure = draw()
+            figure = draw(study.study, target_name=study.settings.metric)
             figure.update_layout(title=None, margin={"t": 30})
             plot = figure.to_html(full_html=False, include_plotlyjs=first)
         except (ValueError, RuntimeError) as error:  # such as one param that never varied

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stages.tracking import store
 from stages.tracking.results import by_step
 from stages.tracking.run import COMPLETE, param_text
 
-NAME, TRIAL, PARENT, PRUNED, BEST = "search.name", "search.trial", "search.parent", "search.pruned", "search.best"
+NAME, TRIAL, PARENT, PRUNED = "search.name", "search.trial", "search.parent", "search.pruned"
 (VAL_LOSS,) = by_step({"val_loss": 0.0})
 
 
@@ -39,90 +40,71 @@ class Runs:
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Make the search's own run, or open it again."""
-        self._try(lambda: self._begin(settings))
+        with self._failure_is_a_warning():
+            mine = f"tags.`{NAME}` = '{self.name}' AND tags.`{PARENT}` = 'yes'"
+            if found := self.client.search_runs([self.experiment_id], mine, max_results=1):
+                self._parent = found[0].info.run_id
+                self.client.update_run(self._parent, "RUNNING")
+                return
+            tags = {NAME: self.name, PARENT: "yes", "mlflow.source.name": f"python -m tools.search -n {self.name}"}
+            self._parent = self.client.create_run(self.experiment_id, run_name=self.name, tags=tags).info.run_id
+            for key, value in settings.items():
+                text = param_text(" ".join(value) if key == "words" else value)
+                self.client.log_param(self._parent, f"search.{key}", text)
 
     def watch(self, experiment: str, number: int) -> None:
         """Tag a trial's run as soon as it is there; a trial whose node has died gets another one, and the first is deleted."""
-        self._try(lambda: self._find(experiment, number))
+        with self._failure_is_a_warning():
+            wanted, newest = f"attributes.run_name = '{experiment}'", ["attributes.start_time DESC"]
+            found = self.client.search_runs([self.experiment_id], wanted, order_by=newest)
+            if not found or found[0].info.run_id == self._ids.get(experiment):
+                return
+            tags = {NAME: self.name, TRIAL: str(number), "mlflow.parentRunId": self._parent}
+            for key, value in tags.items():
+                self.client.set_tag(found[0].info.run_id, key, value)
+            self._ids[experiment] = found[0].info.run_id
+            for run in found[1:]:
+                if (run.data.tags.get(NAME), run.data.tags.get(COMPLETE)) == (self.name, "no"):
+                    self.client.delete_run(run.info.run_id)
 
     def losses(self, experiment: str) -> list[float]:
         """The validation losses that a trial has logged."""
-        points: list[Any] = []
-        if run := self._ids.get(experiment):
-            self._try(lambda: points.extend(self.client.get_metric_history(run, VAL_LOSS)))
-        return [point.value for point in sorted(points, key=lambda point: point.step)]
+        with self._failure_is_a_warning():
+            if run := self._ids.get(experiment):
+                points = self.client.get_metric_history(run, VAL_LOSS)
+                return [point.value for point in sorted(points, key=lambda point: point.step)]
+        return []
 
     def complete(self, experiment: str, number: int) -> dict[str, float]:
         """The metrics of a trial's run, if that is complete."""
-        found: dict[str, float] = {}
-
-        def read() -> None:
-            self._find(experiment, number)
+        self.watch(experiment, number)
+        with self._failure_is_a_warning():
             if run := self._ids.get(experiment):
                 data = self.client.get_run(run).data
-                found.update(data.metrics if data.tags.get(COMPLETE) == "yes" else {})
-
-        self._try(read)
-        return found
+                return dict(data.metrics) if data.tags.get(COMPLETE) == "yes" else {}
+        return {}
 
     def close(self, experiment: str, status: str, tags: Mapping[str, str]) -> None:
         """Close the run of a trial that did not complete it."""
-
-        def write() -> None:
+        with self._failure_is_a_warning():
             if (run := self._ids.get(experiment)) and self.client.get_run(run).data.tags.get(COMPLETE) != "yes":
                 for key, value in tags.items():
                     self.client.set_tag(run, key, value)
                 self.client.set_terminated(run, status)
 
-        self._try(write)
-
-    def best(self, experiment: str, metric: str, value: float, step: int) -> None:
-        """Log the best trial so far."""
-
-        def write() -> None:
-            self.client.set_tag(self._parent, BEST, experiment)
-            self.client.log_metric(self._parent, f"best/{metric.rpartition('/')[2]}", value, step=step)
-
-        self._try(write)
-
     def finish(self, status: str, page: Path | None, note: str) -> None:
         """Close the search's run, with its page and its result in words."""
-
-        def write() -> None:
+        with self._failure_is_a_warning():
             if page is not None:
                 self.client.log_artifact(self._parent, str(page))
             self.client.set_tag(self._parent, "mlflow.note.content", note)
             self.client.set_terminated(self._parent, status)
 
-        self._try(write)
-
-    def _begin(self, settings: Mapping[str, Any]) -> None:
-        mine = f"tags.`{NAME}` = '{self.name}' AND tags.`{PARENT}` = 'yes'"
-        if found := self.client.search_runs([self.experiment_id], mine, max_results=1):
-            self._parent = found[0].info.run_id
-            self.client.update_run(self._parent, "RUNNING")
-            return
-        tags = {NAME: self.name, PARENT: "yes", "mlflow.source.name": f"python -m tools.search -n {self.name}"}
-        self._parent = self.client.create_run(self.experiment_id, run_name=self.name, tags=tags).info.run_id
-        for key, value in settings.items():
-            self.client.log_param(self._parent, f"search.{key}", param_text(" ".join(value) if key == "words" else value))
-
-    def _find(self, experiment: str, number: int) -> None:
-        wanted, newest = f"attributes.run_name = '{experiment}'", ["attributes.start_time DESC"]
-        found = self.client.search_runs([self.experiment_id], wanted, order_by=newest)
-        if not found or found[0].info.run_id == self._ids.get(experiment):
-            return
-        tags = {NAME: self.name, TRIAL: str(number), "mlflow.parentRunId": self._parent}
-        for key, value in tags.items():
-            self.client.set_tag(found[0].info.run_id, key, value)
-        self._ids[experiment] = found[0].info.run_id
-        for run in found[1:]:
-            if (run.data.tags.get(NAME), run.data.tags.get(COMPLETE)) == (self.name, "no"):
-                self.client.delete_run(run.info.run_id)
-
-    def _try(self, action: Callable[[], None]) -> None:
+    @contextmanager
+    def _failure_is_a_warning(self) -> Iterator[None]:
+        """Within the block MLflow may fail: the first time that is said."""
         try:
-            action()
+            yield
         except Exception as error:  # whatever MLflow or its store raises
             if not self._warned:
                 self._warned = True

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dvc.config_schema import RelPath
+from dvc.repo import Repo
 from filelock import Timeout
 from optuna.trial import FrozenTrial
 
@@ -29,12 +31,11 @@ from stages.tracking import places, results, store
 from stages.tracking.git import GitError, git
 from stages.tracking.provenance import Provenance
 from tools.search import report, space
-from tools.search.placing import Placing, digest, spec
+from tools.search.placing import Placing, spec
 from tools.search.runs import PRUNED, Runs
 from tools.search.study import Settings, Study
 
 GLANCE = 2.0  # seconds between two looks at the trials' curves
-CODE = "code"  # the study's attribute with the code that its first trials ran
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,12 +55,7 @@ def run(args: argparse.Namespace) -> None:
         placing = Placing(args.address, args.cpus_per_trial, args.gpus_per_trial, args.parallel)
         try:
             told = spec(placing, study.settings.metric)
-            if placing.is_cluster and (missing := placing.check(told)):
-                raise UserError("\n".join(missing))
             study.begin()
-            if study.study.user_attrs.setdefault(CODE, digest(told)) != digest(told):
-                print("note: the code is not what this search began with; each run says which it is")
-            study.study.set_user_attr(CODE, digest(told))
             runs.begin(asdict(study.settings))
             Search(study, runs, placing, told, params).go(total)
         finally:
@@ -164,7 +160,6 @@ class Search:
     def _show_best(self) -> None:
         if (best := self.study.best()) is not None:
             assert best.value is not None
-            self.runs.best(self.study.experiment(best), self.study.settings.metric, best.value, len(self.study.finished()))
             self.progress.set_postfix_str(f"best {best.value:.5g} ({self.study.experiment(best)})")
 
     @contextmanager
@@ -232,6 +227,10 @@ def place_problems(is_cluster: bool) -> list[str]:
             wrong.append("the nodes get the code from the git remote, which has not got this commit: git push")
     except GitError:
         wrong.append("the nodes get the code from the git remote origin, which is not there or does not answer: git remote -v")
+    with Repo(str(root)) as repo:
+        url = repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url", RelPath())
+    if isinstance(url, RelPath) or ("://" not in url and not Path(url).is_dir()):
+        wrong.append("the nodes need a DVC remote that all of them reach: dvc remote add --local -d (docs/remotes.md)")
     if store.database() or places.local_path(store.store_uri()):
         wrong.append("the nodes log to an MLflow server that all of them reach: set MLFLOW_TRACKING_URI (docs/experiments.md)")
     return wrong

@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.common import addresses, session
 from stages.common.errors import UserError
 from stages.tracking import store
 from tools.search import space
-from tools.search.space import Choice, Dimension
 
 SETTINGS = "settings"  # the study's attribute that has them
 PRUNED, FAILED, DONE = TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE
@@ -98,8 +96,7 @@ class Study:
         if self.grid:
             points = list(itertools.product(*self.grid.values()))
             self.study.enqueue_trial(dict(zip(self.grid, points[len(self.trials())], strict=True)))
-        distributions = {key: _distribution(dimension) for key, dimension in self.space.searched.items()}
-        number = self.study.ask(fixed_distributions=distributions).number
+        number = self.study.ask(fixed_distributions=dict(self.space.searched)).number
         return self.trials()[number]
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
@@ -167,11 +164,3 @@ def _settings(name: str, given: Mapping[str, Any], kept: Any) -> Settings:
                 f"the search {name} began with {shown}. Leave that out to resume it; another search takes another name"
             )
     return settings
-
-
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    if dimension.whole:
-        return IntDistribution(int(dimension.low), int(dimension.high), dimension.log, int(dimension.step or 1))
-    return FloatDistribution(float(dimension.low), float(dimension.high), dimension.log, dimension.step)

@@ -19,7 +19,7 @@ from threading import Event, Thread
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.tracking import results, store
+from stages.tracking import results
 from stages.tracking.git import clean_environment, git
 
 PATIENCE = 60  # seconds that a trial which is stopped has to save itself
@@ -104,47 +104,20 @@ def reason(text: str) -> str:
     return said[-1].removeprefix("ERROR: ")
 
 
-def missing() -> list[str]:
-    """What this machine lacks to run trials."""
-    found = []
-    try:
-        store.as_user_error(store.connect)
-    except UserError as error:
-        found.append(str(error))
-    try:
-        from dvc.repo import Repo
-
-        with Repo() as repo:
-            remote = repo.cloud.get_remote()
-            if remote.fs.protocol == "local" and not Path(remote.path).is_dir():
-                found.append(
-                    f"the folder of the DVC remote, {remote.path}, is not there. The remote must be one that all nodes reach: "
-                    "dvc remote add --local -d (docs/experiments.md)"
-                )
-            else:
-                remote.fs.exists(remote.path)
-    except Exception as error:  # whatever a remote's library raises
-        found.append(f"the DVC remote does not answer: {type(error).__name__}")
-    return found
-
-
 def main() -> None:
     """Read what to do, do it, and print the outcome."""
     if os.fork():  # Ray ends its children with its process; this one is to save itself first
         os._exit(0)
     spec = json.loads(sys.stdin.readline())
-    if "--check" in sys.argv:
-        outcome: dict[str, Any] = {"missing": missing()}
-    else:
-        trial = Trial(spec)
-        stopper = Thread(target=trial.stop_with, args=[sys.stdin], daemon=True)
-        stopper.start()
-        try:
-            outcome = trial.run()
-        except UserError as error:
-            outcome = {"error": " ".join(str(error).split())}
-        if trial.stopping.is_set():
-            stopper.join()
+    trial = Trial(spec)
+    stopper = Thread(target=trial.stop_with, args=[sys.stdin], daemon=True)
+    stopper.start()
+    try:
+        outcome = trial.run()
+    except UserError as error:
+        outcome = {"error": " ".join(str(error).split())}
+    if trial.stopping.is_set():
+        stopper.join()
     print(json.dumps(outcome), flush=True)
     os._exit(0)  # the thread waits for the pipe
 

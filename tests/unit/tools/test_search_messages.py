@@ -45,20 +45,19 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         search.main(argparse.Namespace())
 
 
-@pytest.mark.parametrize("name", ["", "0", "a b", "a/b", "ä", "-a", "a" * 50, "a'b"])
-def test_a_name_is_one_for_git_and_mlflow(name: str) -> None:
-    """Another one is refused with what is allowed."""
-    with pytest.raises(argparse.ArgumentTypeError, match="letters, digits"):
-        search.name(name)
-
-
 @pytest.mark.parametrize(
-    ("kind", "text"), [("count", "0"), ("count", "-1"), ("count", "x"), ("share", "1.5"), ("share", "nan")]
+    ("kind", "texts"),
+    [
+        ("name", ["", "0", "a b", "a/b", "ä", "-a", "a" * 50, "a'b"]),
+        ("count", ["0", "-1", "x"]),
+        ("share", ["1.5", "nan"]),
+    ],
 )
-def test_a_number_is_one_that_there_can_be(kind: str, text: str) -> None:
-    """No trials, half a core, one and a half GPUs: refused with what is allowed; half a GPU is one for two trials."""
-    with pytest.raises(argparse.ArgumentTypeError, match="give a number"):
-        getattr(search, kind)(text)
+def test_an_option_is_what_it_can_be(kind: str, texts: list[str]) -> None:
+    """A name that git or MLflow would not take, no trials, half a core, one and a half GPUs: refused with what is allowed."""
+    for text in texts:
+        with pytest.raises(argparse.ArgumentTypeError, match="letters, digits" if kind == "name" else "give a number"):
+            getattr(search, kind)(text)
     assert (search.share("0.5"), search.share("2"), search.count("3")) == (0.5, 2.0, 3)
 
 
@@ -72,10 +71,19 @@ def test_ray_on_this_machine_wants_a_token() -> None:
 
 
 def test_a_clone_that_fails_leaves_nothing_and_shows_no_password(tmp_path: Path) -> None:
-    """Git's message names the remote, not its address."""
-    with pytest.raises(ValueError, match="git clone failed: .*the git remote") as caught:
-        node.fetch(SPEC, tmp_path / "clone")
-    assert "secret-word" not in str(caught.value)
+    """Git's message is the trial's one line; it names the remote, not its address."""
+    error = node.run({**SPEC, "place": str(tmp_path), "name": "width-0"})["error"]
+    assert error.startswith("on its node: git clone failed: ") and "the git remote" in error
+    assert "secret-word" not in error and "\n" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_node_without_the_packages_says_so_in_one_line(tmp_path: Path) -> None:
+    """A trial that cannot be started is one that failed, with the last word of its Python."""
+    (tmp_path / "width-0").mkdir()  # as if it had been fetched: there is no tools.search in it
+    error = node.run({**SPEC, "place": str(tmp_path), "name": "width-0"})["error"]
+    assert error.startswith(f"on its node: the trial could not be started with {sys.executable}: ")
+    assert "No module named" in error and "\n" not in error
     assert not list(tmp_path.iterdir())
 
 

@@ -56,7 +56,7 @@ def test_a_wrong_space_or_place_begins_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", 0), ("maximize", 2)])
 def test_the_best_is_named_with_its_words(direction: str, best: int, tmp_path: Path) -> None:
-    """The report has every trial, why one failed, and what to type for the best; its page works offline."""
+    """The report has every trial, why one failed, and what to type for the best."""
     ours = study(tmp_path, words=WORDS, direction=direction)
     for value in (1.0, None, 3.0):
         trial = ours.ask()
@@ -71,30 +71,6 @@ def test_the_best_is_named_with_its_words(direction: str, best: int, tmp_path: P
     assert f"-S 'threads=1' -S 'epochs=2' -S 'learning_rate={rate!r}'" in said
     assert f"dvc exp pull origin one-{best} && dvc exp apply one-{best}" in said
     assert report.table(ours).splitlines()[2].startswith(f"| one-{best} |")
-
-
-def test_the_page_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the plots, the library that draws them, and the table; with one result there is no page."""
-    monkeypatch.chdir(tmp_path)
-    ours = study(tmp_path, words=WORDS)
-    for value in (1.0, 2.0, 3.0):
-        ours.complete(ours.ask().number, value)
-        if value == 1.0:
-            assert report.write_page(ours) is None
-    page = report.write_page(ours)
-    assert page is not None
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<h2>") == 3 and "one-2" in text
-    assert "<script src" not in text and "plotly.js v" in text
-
-
-def test_a_grid_is_tried_in_order_and_ends(tmp_path: Path) -> None:
-    """Each point once, however many trials are asked for, also after a new start."""
-    ours = study(tmp_path, words=("seed=1,2", "causal=true,false"), sampler="grid")
-    assert ours.total(100) == 4
-    points = [tuple(ours.ask().params.values()) for _ in range(3)]
-    points.append(tuple(study(tmp_path).ask().params.values()))
-    assert points == [(1, True), (1, False), (2, True), (2, False)]
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

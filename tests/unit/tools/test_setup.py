@@ -28,6 +28,7 @@ exit 0
 """
 UV = "uv pip install --python .venv --torch-backend=auto -r requirements.txt"
 PIP = "python -m pip install -r requirements.txt"
+ALONE = "python -m pip install --no-deps -r "  # and a file without torch
 
 
 @pytest.fixture
@@ -71,16 +72,20 @@ def test_uv_installs_the_pins_with_the_build_of_torch_that_suits(folder: Path) -
     assert not calls(folder)
 
 
-def test_pip_installs_where_uv_cannot(folder: Path) -> None:
-    """Where uv's indexes cannot be reached, pip installs the same pins."""
-    assert make(folder, fails="--torch-backend").returncode == 0
-    assert calls(folder)[-2:] == [UV, PIP]
-
-
-def test_a_build_that_was_asked_for_is_not_replaced(folder: Path) -> None:
-    """TORCH=cu126 goes to uv, and where that fails no other build is installed in its place."""
-    assert make(folder, "TORCH=cu126", fails="--torch-backend").returncode != 0
-    assert calls(folder)[-1] == UV.replace("auto", "cu126")
+@pytest.mark.parametrize(
+    ("words", "fails", "last"),
+    [
+        ((), "--torch-backend", [UV, PIP]),
+        (("TORCH=cu126",), "--torch-backend", [UV.replace("auto", "cu126")]),
+        (("TORCH=system",), "", ["interpreter -m venv --clear --system-site-packages --without-pip .venv", ALONE]),
+    ],
+)
+def test_another_installer_or_build(words: tuple[str, ...], fails: str, last: list[str], folder: Path) -> None:
+    """Where uv's indexes cannot be reached, pip installs the same pins; but no other build in place of one that was asked for.
+    TORCH=system: .venv sees the packages around it, and every other pin goes into .venv, alone."""
+    assert (make(folder, *words, fails=fails).returncode == 0) is (words != ("TORCH=cu126",))
+    said = calls(folder)[-len(last) :]
+    assert [line.partition("/dev/fd/")[0] for line in said] == last
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -128,14 +133,6 @@ def test_new_pins_are_installed_into_the_same_environment(folder: Path) -> None:
     (folder / "requirements.txt").touch()
     assert make(folder, "-W", "requirements.txt").returncode == 0
     assert calls(folder) == ["python -m pip install --quiet uv", UV]
-
-
-def test_the_system_s_torch_is_left_as_it_is(folder: Path) -> None:
-    """TORCH=system: .venv sees the packages around it, and every other pin goes into .venv, alone."""
-    assert make(folder, "TORCH=system").returncode == 0
-    made, installed = calls(folder)
-    assert made == "interpreter -m venv --clear --system-site-packages --without-pip .venv"
-    assert installed.startswith("python -m pip install --no-deps -r /dev/fd/")
 
 
 @pytest.mark.parametrize(
