@@ -10,12 +10,12 @@ import argparse
 import itertools
 from pathlib import Path
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from docs.make import pages
 from model import GPT2
 from model.gpt2 import sinusoidal_positions
 from model.sampling import SamplingParams, token_weights
@@ -51,10 +51,7 @@ def main(args: argparse.Namespace) -> None:
         "loss": all_figures(Results.read())["loss"],
     }
     for name, figure in figures.items():
-        path = FOLDER / f"gpt2-{name}.svg"
-        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same bytes each time; text stays text
-            figure.savefig(path, metadata={"Date": None})
-        print(f"{path}: {path.stat().st_size // 1024} KiB")
+        pages.save(figure, FOLDER / f"gpt2-{name}.svg", **{"svg.hashsalt": name, "svg.fonttype": "none"})  # text stays text
 
 
 def flow() -> Figure:
