@@ -167,7 +167,7 @@ class Checkpoints:
     def restore(self, net: nn.Module, optimizers: list[Optimizer]) -> State | None:
         """Load the newest valid checkpoint into the network and the optimizers; None if there is none."""
         for path in _finished(self.folder):
-            if digest(path) != path.stem.rpartition("-")[2]:
+            if not _valid(path):
                 print(f"checkpoint {path.name} is damaged; trying the previous one", file=sys.stderr)
                 continue
             with safe_open(path, framework="pt", device="cpu") as file:
@@ -245,3 +245,11 @@ def _load(net: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Ten
                 prefix = f"optimizer.{names[parameter]}."
                 found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
                 optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in found.items()}
+
+
+def _valid(path: Path) -> bool:
+    """Whether the file can be read and its bytes give the checksum in its name."""
+    try:
+        return digest(path) == path.stem.rpartition("-")[2]
+    except OSError:
+        return False

@@ -68,13 +68,17 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
     if not logged or session.rank_and_size()[0] != 0:  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
-    writer = subprocess.Popen(
-        [sys.executable, "-m", "stages.tracking.live_run_writer"],
-        stdin=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,  # Ctrl-C is for training; this process ends when training has
-    )
+    try:
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "stages.tracking.live_run_writer"],
+            stdin=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for training; this process ends when training has
+        )
+    except OSError as error:
+        warn_of_tracking(f"no process for it ({error}).")
+        writer = None
     run, status = LiveRun(writer), "KILLED"
     first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
     run.send(first | {"settled": list(SETTLED), "inputs": asdict(inputs.noted())})
