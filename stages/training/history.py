@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,12 @@ class History:
     skipped: int = 0  # steps that changed nothing, because their gradient did not fit float16
     grad_norm: float = 0.0  # of the last gradient that was applied
 
-    def add(self, loss: float, tokens: int) -> None:
-        """Add a step's mean loss over its tokens."""
+    def add(self, loss: float, norm: float, tokens: int) -> None:
+        """Add a step's mean loss over its tokens, and the norm of its gradient; if that is not finite, the step was skipped."""
+        if math.isfinite(norm):
+            self.grad_norm = norm
+        else:
+            self.skipped += 1
         self.tokens += tokens
         self.since_row.add(loss, tokens)
         self.since_epoch.add(loss, tokens)

@@ -165,7 +165,7 @@ class Trainer:
         speed = (tokens_now - tokens_then) / (now - then)
         for (batch, _), (loss, norm) in zip(taken, results, strict=True):
             self._check(batch, loss, norm)
-            self.history.add(loss, batch.total)
+            self.history.add(loss, norm, batch.total)
             if self.schedule.writes_row(batch.number + 1):
                 self._write_row(batch, speed)
                 self._speed_since = now, tokens_now
@@ -173,12 +173,11 @@ class Trainer:
     def _check(self, batch: Batch, loss: float, norm: float) -> None:
         """Whether the training is sound after this step. In fp16 a step may be skipped; the loss's scale is halved then."""
         if math.isfinite(loss) and math.isfinite(norm):
-            self.history.grad_norm, self._skips = norm, 0
+            self._skips = 0
             return
         self._skips += 1
         if not (self.training_step.scaler.is_enabled() and math.isfinite(loss) and self._skips < SKIPS):
             raise UserError(self._not_finite(batch, loss, norm))
-        self.history.skipped += 1
 
     def _write_row(self, batch: Batch, speed: float) -> None:
         """One row of the history: the steps since the last one, up to this batch's."""
