@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stages.common.errors import UserError
 from stages.common.terminal import pluralize
-from stages.sources import formats, packed
-from stages.sources.data_file import DataFile, printable_path
+from stages.sources import formats
+from stages.sources.data_file import PACKED, DataFile, printable_path
 
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
 ARCHIVES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|7z|rar|tar\.\w+)$")
@@ -112,7 +112,7 @@ def _may_be_beside(path: Path) -> bool:
 
 def _bare(path: Path) -> Path:
     """The path without what says how the file is packed and of which kind it is."""
-    return (path.with_suffix("") if path.suffix.lower() in packed.ENDINGS else path).with_suffix("")
+    return (path.with_suffix("") if path.suffix.lower() in PACKED else path).with_suffix("")
 
 
 def _splits_in(name: str) -> list[str]:

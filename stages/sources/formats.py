@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from stages.common.errors import UserError
 from stages.common.terminal import pluralize
 from stages.corpus.tokenizer import END_OF_TEXT
-from stages.sources import packed
-from stages.sources.data_file import DataFile
+from stages.sources.data_file import PACKED, DataFile
 from stages.sources.source import TEXT
 
 Reader = Callable[[DataFile], Iterator[pa.Table]]
@@ -230,7 +229,7 @@ READERS: dict[str, Reader] = {  # file name ends in -> reader
 def ending(path: Path) -> str | None:
     """The file's kind by its name, without what compresses it; None = unknown."""
     name = Path(path.name.lower())
-    suffix = Path(name.stem if name.suffix in packed.ENDINGS else name).suffix
+    suffix = Path(name.stem if name.suffix in PACKED else name).suffix
     return suffix if suffix in READERS else None
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from stages.common import addresses, session
 from stages.common.errors import UserError
 from stages.common.progress import bar
-from stages.sources import checksums, folder, formats, packed
-from stages.sources.data_file import DataFile, printable_path
+from stages.sources import checksums, folder, formats
+from stages.sources.data_file import PACKED, DataFile, printable_path
 from stages.sources.source import TEXT, Source, splits_of
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # of a data set or network
@@ -124,7 +124,7 @@ def _only_file(dataset: str, path: Path) -> Path:
     if not path.is_file() or formats.ending(path) is None:
         kinds = ", ".join(formats.READERS)
         raise UserError(
-            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also compressed ({', '.join(packed.ENDINGS)})"
+            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also compressed ({', '.join(PACKED)})"
         )
     return path
 

@@ -78,7 +78,7 @@ def test_an_address_is_refused_without_its_secrets(tmp_path: Path, monkeypatch: 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
 
 
-@pytest.mark.parametrize("name", [f"a{ending}" for ending in (*formats.READERS, ".jsonl.gz", ".txt.zst", ".csv.xz")])
+@pytest.mark.parametrize("name", [f"a{ending}" for ending in (*formats.READERS, ".jsonl.gz", ".txt.zst", ".csv.bz2")])
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_pointer_of_git_lfs_is_named(name: str, beside: bool, tmp_path: Path) -> None:
     """Git puts three lines in a file's place where Git LFS was not there: in every format the message says what to run."""
