@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +122,10 @@ def machine() -> dict[str, str]:
     facts = {
         "machine.host": platform.node(),
         "machine.platform": platform.platform(),
-        "machine.gpus": ", ".join(_gpus()) or "none",
+        "machine.cores": str(psutil.cpu_count(logical=False) or psutil.cpu_count() or ""),
+        "machine.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
     }
-    with suppress(psutil.Error, OSError, RuntimeError):  # a system without /proc does not say
-        facts["machine.cores"] = str(psutil.cpu_count(logical=False) or psutil.cpu_count() or "")
-        facts["machine.memory_gib"] = f"{psutil.virtual_memory().total / 2**30:.1f}"
-    for package in ("numpy", "tokenizers"):
-        with suppress(PackageNotFoundError):
-            facts[f"machine.{package}"] = version(package)
-    return facts
+    return facts | {f"machine.{package}": version(package) for package in ("numpy", "tokenizers")}
 
 
 def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
@@ -222,14 +217,3 @@ def _user() -> str:
     with suppress(OSError, KeyError):  # a container's user may have no name
         return getpass.getuser()
     return ""
-
-
-def _gpus() -> Sequence[str]:
-    """The names of NVIDIA's GPUs, without loading CUDA."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return [str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))) for i in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # no package, no driver, no GPU: all mean none
-        return []
