@@ -15,7 +15,7 @@ from mlflow.tracking._tracking_service import utils
 from repository import digests
 
 from stages.common.errors import UserError
-from stages.tracking import places, store
+from stages.tracking import store
 
 pytestmark = pytest.mark.kind("checkout moved, copied, or in a larger repository")
 
@@ -98,20 +98,6 @@ def test_a_copied_checkout_works_in_itself(name: str, tmp_path: Path, enter: Ent
     assert read(old) == "old"
 
 
-def test_only_the_database_came_along(tmp_path: Path, enter: Enter) -> None:
-    """Without mlruns/ old files are missing; the old place is not written all the same."""
-    enter(tmp_path / "before")
-    run = make_run("old")
-    enter(tmp_path / "after")
-    shutil.copyfile(tmp_path / "before" / "mlflow.db", tmp_path / "after" / "mlflow.db")
-    before = digests(tmp_path / "before")
-    client, _ = store.connect()
-    assert client.list_artifacts(run) == []
-    assert not places.local_path(client.get_run(run).info.artifact_uri).exists()
-    make_run("new")
-    assert digests(tmp_path / "before") == before
-
-
 def test_a_store_elsewhere_is_left_alone(tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database outside the checkout belongs to others too: its places stay."""
     enter(tmp_path / "one")
@@ -123,18 +109,6 @@ def test_a_store_elsewhere_is_left_alone(tmp_path: Path, enter: Enter, monkeypat
     enter(tmp_path / "two")
     store.connect()
     assert mentions(tmp_path / "shared.db", "/one/mlruns") == before != []
-
-
-def test_paths_of_uris() -> None:
-    """A path and its URI are one, whatever characters are in it."""
-    for name in ODD:
-        path = Path("/a", name, "mlruns")
-        assert places.local_path(path.as_uri()) == places.local_path(str(path)) == path
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(path))
-            assert store.database() == path
-    assert places.local_path("s3://bucket/key") is None
-    assert places.local_path("mlflow-artifacts:/1") is None
 
 
 def test_a_deleted_experiment_says_what_brings_it_back(tmp_path: Path, enter: Enter) -> None:
