@@ -29,12 +29,10 @@ def test_any_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     "names",
     [
         ("train.jsonl", "validation.jsonl"),
-        ("my-train-00000-of-00001.jsonl", "my-valid-00000.jsonl"),
-        ("data/train.jsonl", "data/val.jsonl"),
+        ("my-train-00000-of-00001.jsonl", "data/val.jsonl"),
         ("x_train.jsonl", "x_dev.jsonl"),
         ("train.jsonl", "test.jsonl"),
         ("Training.jsonl", "Validation.jsonl"),
-        ("train/0.jsonl", "validation/0.jsonl"),
         ("mine/train-set/a.jsonl", "mine/dev/a.jsonl"),
     ],
 )
@@ -47,13 +45,6 @@ def test_names_give_the_splits(tmp_path: Path, names: tuple[str, str]) -> None:
         (tmp_path / name).write_bytes(jsonl(texts))
     put(tmp_path, README_md=b"# mine", notes_txt=b"not a story", _hidden_jsonl=b"}")
     assert (stories_in(tmp_path), stories_in(tmp_path, "validation")) == (["a", "b"], ["c"])
-
-
-@pytest.mark.parametrize("name", ["roneneldan/TinyStories", "wikitext", "some/thing-v1.0"])
-def test_what_is_no_path_is_a_hub_id(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is no path here may be a data set of the Hub."""
-    monkeypatch.chdir(tmp_path)
-    assert local_files.find(name) is None
 
 
 @pytest.mark.parametrize(
