@@ -8,16 +8,6 @@ import warnings
 
 STARTED = time.time_ns()  # source files that are younger than the process were edited while it imported them
 
-# A daemon's standard streams may be closed. The next file that is opened would take such a number, and messages would be
-# written into it.
-for number in range(3):
-    try:
-        os.fstat(number)
-    except OSError:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number, which is this one
-sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (as long as the process)
-sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-
 # PyTorch's CPU threads wait for each other by spinning, for milliseconds by default. Where two trainings (such as those of
 # `dvc queue start -j 2`) or any other work share the cores, each then steals the other's time, and a step takes 10 times as
 # long. So: spin for some 30 microseconds, then sleep. It must be set before torch is imported; on an idle machine it costs

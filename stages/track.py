@@ -70,8 +70,6 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
     now = session.session_id()
     if code.problem:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
-    for name in code.ignored:
-        print(f"warning: git ignores {name}: if it is imported, the run cannot be rebuilt", file=sys.stderr)
     check_unedited()
     run = open_run(params.model_dump(), now, code.name)
     for step, metrics in results.curve:
@@ -93,19 +91,20 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
     run.dataset(results.about)
     run.table("samples/samples.json", results.samples)
     with tempfile.TemporaryDirectory(prefix="track-") as name:
-        kept = [*(("plots", path) for path in [*results.tables, *draw(results, Path(name))])]
+        picture = Path(name, "loss.png")
+        figures.loss(results).savefig(picture)
+        kept = [*(("plots", path) for path in [*results.tables, picture])]
         kept += [("samples", results.samples_page), ("", results.report), ("", results.explorer)]
         kept += [("", Path("dvc.lock"))] if outputs else []
         with bar(len(kept), "track", "file") as progress:
             for folder, path in kept:
                 run.file(path, folder)
                 progress.update()
-    made_by = code.command(params.model_dump())
+    made_by, reproduce = code.command(params.model_dump()), f"make reproduce RUN={run.id}"
     if len(made_by) > TAG_LENGTH:  # half a command would be another one
-        made_by = f"make reproduce RUN={run.id}"
-    note = [results.summary(), f"Command: `{made_by}`. To run it again and compare every byte: `make reproduce RUN={run.id}`"]
+        made_by = reproduce
+    note = [results.summary(), f"Command: `{made_by}`. To run it again and compare every byte: `{reproduce}`"]
     note += [path.read_text(encoding="utf-8") for path in (results.report, results.samples_page)]
-    reproduce = f"make reproduce RUN={run.id}"
     run.tag({"reproduce": reproduce, "command": made_by, "mlflow.note.content": "\n\n".join(note)})
     check_unedited()
     run.finish("FINISHED")
@@ -132,18 +131,6 @@ def check_unedited() -> None:
             f"edited in the instant before DVC looked at it: recorded is {'; '.join(wrong.values())}. The run "
             f"is not recorded as complete. Type: dvc repro --force --single-item {' '.join(wrong)} && dvc repro"
         )
-
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Draw the pictures into the folder; a drawing that fails costs no run."""
-    try:
-        pictures = {folder / f"{name}.png": figure for name, figure in figures.all_figures(results).items()}
-        for path, figure in pictures.items():
-            figure.savefig(path)
-        return list(pictures)
-    except Exception as error:
-        print(f"warning: the run has no pictures: {one_line(repr(error))}", file=sys.stderr)
-        return []
 
 
 if __name__ == "__main__":

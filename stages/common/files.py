@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +17,6 @@ from filelock import FileLock
 
 from stages.common.errors import UserError
 
-UMASK = os.umask(0o077)  # asked once: asking changes it for a moment, also for other threads
-os.umask(UMASK)
-
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -29,14 +25,11 @@ def atomic(path: Path) -> Iterator[Path]:
     A crash, a full disk or an error in the block leaves `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files for their owner only
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:

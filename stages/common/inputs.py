@@ -59,7 +59,7 @@ class Inputs:
 
     def differences(self, now: Inputs) -> list[str]:
         """What differs, in words."""
-        pairs = {key: (_value(self.params, key), _value(now.params, key)) for key in {**self.params, **now.params}}
+        pairs = {key: (self.params.get(key, "(none)"), now.params.get(key, "(none)")) for key in {**self.params, **now.params}}
         texts = [f"{key}: {str(old)[:100]} -> {str(new)[:100]}" for key, (old, new) in pairs.items() if old != new]
         texts += [key for key in {**self.files, **now.files} if self.files.get(key) != now.files.get(key)]
         return ([f"the stage in {PIPELINE}"] if self.entry != now.entry else []) + texts
@@ -125,10 +125,6 @@ def _mapping(value: Path | Any) -> Mapping[str, Any]:
         except (UserError, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read any more ({error})") from error
     return value if isinstance(value, Mapping) else {}
-
-
-def _value(params: Mapping[str, Any], key: str) -> Any:
-    return params.get(key, "(none)")
 
 
 def _files(dep: Path) -> Iterator[Path]:

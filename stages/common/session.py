@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import select
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,15 +47,10 @@ def dvc_pid() -> int:
     """
     if "DVC_STAGE" not in os.environ:
         return os.getpid()
-    try:
-        parents = psutil.Process().parents()
-    except (psutil.Error, OSError):
-        parents = []
-    if not parents and os.getppid() != 1:  # a sandbox may hide other processes, or have no /proc
-        return os.getppid()
-    callers = [process for process in parents if process.pid != 1 and _is_python(process)]
-    if found := [*filter(_is_dvc, parents), *callers]:
-        return int(found[0].pid)
+    parents = {process.pid: _command(process) for process in psutil.Process().parents()}
+    callers = [pid for pid, words in parents.items() if pid != 1 and _is_python(words)]
+    if found := [*(pid for pid, words in parents.items() if _is_dvc(words)), *callers]:
+        return found[0]
     raise UserError("the DVC that started this stage has ended, and nothing would use its result. Run `dvc repro` again")
 
 
@@ -109,14 +102,8 @@ def session_id() -> str:
 
 def wait_for_end(pid: int) -> None:
     """Return when the process has ended; it need not be a child of ours."""
-    try:
-        handle = os.pidfd_open(pid)
-    except (AttributeError, OSError):  # it has ended; or this is macOS, or a sandbox
-        while psutil.pid_exists(pid):
-            time.sleep(1.0)
-        return
-    select.select([handle], [], [])
-    os.close(handle)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait()
 
 
 def _nearest(folder: Path, name: str) -> Path | None:
@@ -128,9 +115,7 @@ def _start(pid: int) -> str:
     """When the process began, by a clock that nobody sets: the kernel's ticks since it started."""
     if stat := _read(f"/proc/{pid}/stat"):
         return stat.rpartition(")")[2].split()[19]
-    with suppress(psutil.Error, OSError):
-        return str(psutil.Process(pid).create_time())
-    return ""
+    return str(psutil.Process(pid).create_time())
 
 
 def _read(path: str) -> str:
@@ -139,19 +124,18 @@ def _read(path: str) -> str:
     return ""
 
 
-def _is_python(process: psutil.Process) -> bool:
+def _command(process: psutil.Process) -> list[str]:
+    """The words of its command; none if it has just ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def _is_python(words: list[str]) -> bool:
     """Whether it is a Python program, but not a launcher of distributed training."""
-    try:
-        words = process.cmdline()
-    except (psutil.Error, OSError):
-        return False
     return bool(words) and "python" in Path(words[0]).name.lower() and "torch.distributed.run" not in words
 
 
-def _is_dvc(process: psutil.Process) -> bool:
-    """Whether the process is `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
-    try:
-        words = process.cmdline()[:3]
-    except (psutil.Error, OSError):
-        return False
-    return any(Path(word).stem == "dvc" for word in words[:2]) or words[1:] == ["-m", "dvc"]
+def _is_dvc(words: list[str]) -> bool:
+    """Whether it is `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
+    return any(Path(word).stem == "dvc" for word in words[:2]) or words[1:3] == ["-m", "dvc"]

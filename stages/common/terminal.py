@@ -32,11 +32,10 @@ def one_line(text: str) -> str:
 def safe_streams() -> Iterator[None]:
     """Standard output and error that end no stage, until the block ends.
 
-    Without Unicode they show question marks. A stream that was closed before we began, or whose reader or terminal goes away,
-    takes what is written and drops it; so does a standard error whose disk is full.
+    Without Unicode they show question marks. A stream whose reader or terminal goes away takes what is written and drops it.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = ResilientStream(sys.stdout), ResilientStream(sys.stderr, full=True)
+    sys.stdout, sys.stderr = ResilientStream(sys.stdout), ResilientStream(sys.stderr)
     try:
         yield
     finally:
@@ -45,12 +44,12 @@ def safe_streams() -> Iterator[None]:
 
 
 class ResilientStream:
-    """A text stream that keeps working when nobody reads it any more, or (`full`) when its disk is full."""
+    """A text stream that keeps working when nobody reads it any more."""
 
-    def __init__(self, stream: Any, full: bool = False) -> None:
+    def __init__(self, stream: Any) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-        self._stream, self._full = stream, full
+        self._stream = stream
 
     def write(self, text: str) -> int:
         self._try(lambda: self._stream.write(text))
@@ -63,7 +62,7 @@ class ResilientStream:
         try:
             action()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO) and not self._full:
+            if error.errno not in (errno.EPIPE, errno.EIO):
                 raise  # a result that could not be written
             with open(os.devnull, "w") as null:
                 os.dup2(null.fileno(), self._stream.fileno())  # what is still buffered, and all that follows, goes nowhere

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from stages.common import files, session
+from stages.common.progress import bar
 
 JUST_NOW = 0.1  # seconds; a file that was written so recently may change again without another time of change
 
@@ -22,23 +23,22 @@ def memory() -> Path:
     return session.dvc_tmp() / "checksums.json"
 
 
-@contextmanager
-def remembered() -> Iterator[Callable[[Path], str]]:
-    """A function that gives a file's sha256; only a file that is new or changed is read."""
-    known = _known()
-
-    def sha256(path: Path) -> str:
-        key, before = os.path.abspath(path), _state(path)
-        if key in known and known[key][:-1] == before:
-            return str(known[key][-1])
-        digest = files.digest(path)
-        if _state(path) == before and time.time() - path.stat().st_ctime > JUST_NOW:
-            known[key] = [*before, digest]
-        return digest
-
-    yield sha256
+def sha256(paths: Collection[Path]) -> dict[Path, str]:
+    """Each file's sha256; only a file that is new or changed is read."""
+    known, found = _known(), dict[Path, str]()
+    with bar(len(paths), "check the files", "file", delay=1.0) as progress:
+        for path in paths:
+            key, before = os.path.abspath(path), _state(path)
+            if key in known and known[key][:-1] == before:
+                found[path] = str(known[key][-1])
+            else:
+                found[path] = files.digest(path)
+                if _state(path) == before and time.time() - path.stat().st_ctime > JUST_NOW:
+                    known[key] = [*before, found[path]]
+            progress.update()
     if memory().parent.is_dir():  # not where a stage is run by hand outside a project
         files.write_text(memory(), json.dumps(known))
+    return found
 
 
 def has_seen(path: Path) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from stages.common.errors import UserError
-from stages.sources import packed
 
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # a compressed file's ending -> Arrow's name of its codec
 LFS_POINTER = re.compile(rb"version https?://\S+\s+(ext-\S+ \S+\s+)*oid \w+:[0-9a-f]{40,}\s")
 
 
@@ -34,8 +32,13 @@ class DataFile:
     path: Path
 
     def open(self) -> Any:
-        """The file's bytes, unpacked if its name says that it is compressed."""
-        return packed.open_packed(self.path) if self.path.suffix.lower() in packed.ENDINGS else open(self.path, "rb")
+        """The file's bytes, unpacked if its name says that it is compressed.
+
+        Arrow reads all streams of such a file, as pigz and pbzip2 write them. Python's own readers take what they cannot decode
+        behind the first stream for padding, and end there without an error.
+        """
+        codec = PACKED.get(self.path.suffix.lower())
+        return io.BufferedReader(pa.input_stream(self.path, compression=codec)) if codec else open(self.path, "rb")
 
     def text(self, newline: str | None = None) -> io.TextIOWrapper:
         """The file's text without a byte order mark; `newline` is `open`'s."""
@@ -43,7 +46,7 @@ class DataFile:
 
     def check_packed(self) -> None:
         """Unpack the whole file, if its name says that it is compressed: damage behind the stories taken counts too."""
-        if self.path.suffix.lower() in packed.ENDINGS:
+        if self.path.suffix.lower() in PACKED:
             with self.explained(), self.open() as opened:
                 while opened.read(1 << 20):
                     pass
@@ -73,7 +76,7 @@ class DataFile:
             raise self._not_utf8() from error
         except PermissionError as error:
             raise UserError(f"dataset: {self.name}: permission denied. Make it readable") from error
-        except (pa.ArrowException, ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             what = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise self.error(what, "The file may be truncated, or its extension may not match its content") from error
 

@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stages.common.errors import UserError
-from stages.common.terminal import pluralize
-from stages.sources import formats, packed
-from stages.sources.data_file import DataFile, printable_path
+from stages.sources import formats
+from stages.sources.data_file import PACKED, DataFile, printable_path
 
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
-ARCHIVES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|7z|rar|tar\.\w+)$")
 SHOWN = 3  # names in a message
 
-HIDDEN, LINKED, ARCHIVE, OTHER = "hidden", "linked folder", "archive", "of another kind"
-PLURAL = {LINKED: "linked folders", ARCHIVE: "archives"}
+HIDDEN, LINKED, OTHER = "hidden", "behind a link", "of another kind"
 NO_SPLIT, BESIDE_PARQUET, TEST = "whose name says no split", "beside parquet files", "of the test split"
 
 
@@ -67,7 +64,7 @@ def _files(dataset: str, folder: Path) -> tuple[list[Path], dict[str, list[Path]
         raise UserError(f"dataset: {dataset}: {name}: {error.strerror}. Make it readable, or move it elsewhere") from error
 
     files: list[Path] = []
-    left: dict[str, list[Path]] = {reason: [] for reason in (HIDDEN, LINKED, ARCHIVE, OTHER)}
+    left: dict[str, list[Path]] = {reason: [] for reason in (HIDDEN, LINKED, OTHER)}
     for place, folders, names in os.walk(folder, onerror=refuse):
         for name in list(folders):
             path = Path(place, name)
@@ -77,8 +74,6 @@ def _files(dataset: str, folder: Path) -> tuple[list[Path], dict[str, list[Path]
         for path in (Path(place, name) for name in names):
             if path.name.startswith("."):
                 left[HIDDEN].append(path)
-            elif ARCHIVES.search(path.name.lower()):
-                left[ARCHIVE].append(path)
             else:
                 (files if formats.ending(path) else left[OTHER]).append(path)
     return sorted(files), left
@@ -112,7 +107,7 @@ def _may_be_beside(path: Path) -> bool:
 
 def _bare(path: Path) -> Path:
     """The path without what says how the file is packed and of which kind it is."""
-    return (path.with_suffix("") if path.suffix.lower() in packed.ENDINGS else path).with_suffix("")
+    return (path.with_suffix("") if path.suffix.lower() in PACKED else path).with_suffix("")
 
 
 def _splits_in(name: str) -> list[str]:
@@ -122,8 +117,7 @@ def _splits_in(name: str) -> list[str]:
 
 def _in_words(folder: Path, left: Mapping[str, list[Path]]) -> str:
     """What is left, counted by reason."""
-    counts = ((pluralize(len(paths), reason, PLURAL.get(reason, reason)), paths) for reason, paths in left.items() if paths)
-    return ", ".join(f"{count} ({_some(folder, sorted(paths))})" for count, paths in counts)
+    return ", ".join(f"{len(paths):,} {reason} ({_some(folder, sorted(paths))})" for reason, paths in left.items() if paths)
 
 
 def _some(folder: Path, paths: Iterable[Path]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -18,8 +16,7 @@ import pyarrow.parquet as pq
 from stages.common.errors import UserError
 from stages.common.terminal import pluralize
 from stages.corpus.tokenizer import END_OF_TEXT
-from stages.sources import packed
-from stages.sources.data_file import DataFile
+from stages.sources.data_file import PACKED, DataFile
 from stages.sources.source import TEXT
 
 Reader = Callable[[DataFile], Iterator[pa.Table]]
@@ -131,18 +128,9 @@ def csv_rows(file: DataFile, delimiter: str) -> Iterator[str]:
 
 
 def text_lines(file: DataFile) -> Iterator[str]:
-    """A story a line.
-
-    Raises:
-        UserError: a line holds `<|endoftext|>`, so that lines are not stories. (Of files here that is known before.)
-    """
+    """A story a line."""
     with file.text() as lines:
-        for number, line in enumerate(lines, start=1):
-            if END_OF_TEXT in line:
-                raise file.error(
-                    f"line {number:,} holds {END_OF_TEXT}, so its stories are not its lines",
-                    "Fetch the file and give it as dataset: local files are read twice, and split there",
-                )
+        for line in lines:
             yield line.removesuffix("\n")
 
 
@@ -160,14 +148,9 @@ def separated_text(file: DataFile) -> Iterator[str]:
 
 
 def parquet(file: DataFile) -> Iterator[pa.Table]:
-    """The column `text` of a parquet file; one that is packed is unpacked first, because it is read from its end."""
+    """The column `text` of a parquet file."""
     with file.open() as opened:
-        if opened.seekable():
-            yield from parquet_tables(file, opened)
-            return
-        with tempfile.TemporaryFile() as whole:
-            shutil.copyfileobj(opened, whole)
-            yield from parquet_tables(file, whole)
+        yield from parquet_tables(file, opened)
 
 
 def parquet_tables(file: DataFile, opened: Any) -> Iterator[pa.Table]:
@@ -228,10 +211,11 @@ READERS: dict[str, Reader] = {  # file name ends in -> reader
 
 
 def ending(path: Path) -> str | None:
-    """The file's kind by its name, without what compresses it; None = unknown."""
+    """The file's kind by its name, without what compresses it; None = unknown, or parquet, which is compressed in itself."""
     name = Path(path.name.lower())
-    suffix = Path(name.stem if name.suffix in packed.ENDINGS else name).suffix
-    return suffix if suffix in READERS else None
+    packed = name.suffix in PACKED
+    suffix = Path(name.stem if packed else name).suffix
+    return suffix if suffix in READERS and not (packed and suffix == ".parquet") else None
 
 
 def readers_of(files: Sequence[DataFile]) -> list[Reader]:

@@ -52,7 +52,8 @@ def open_source(dataset: str, revision: str | None) -> Source:
                         yield from formats.parquet_tables(DataFile(name, Path(inside)), opened)
                 else:  # into the Hub's cache, where a file that was fetched by an earlier attempt is found again
                     path = hf_hub_download(dataset, inside, repo_type="dataset", revision=commit)
-                    yield from formats.tables(DataFile(name, Path(path)), reader)
+                    file = DataFile(name, Path(path))
+                    yield from formats.tables(file, *formats.readers_of([file]))
 
     return Source(dataset, commit, license, TEXT, splits, tables)
 
@@ -73,10 +74,7 @@ def _info(dataset: str, revision: str | None) -> Any:
     """What the Hub says of the data set, with its commit."""
     from huggingface_hub import HfApi
 
-    info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
-    if info.sha is None:
-        raise UserError(f"dataset: the Hub returned no commit for {dataset}. Give dataset_revision as a commit")
-    return info
+    return HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
 
 
 def _datasets() -> Any:
@@ -98,9 +96,6 @@ def _reader(dataset: str, config: Any, splits: list[str]) -> formats.Reader:
     options = [
         f.name for f in fields(config) if f.name not in NOT_OPTIONS and getattr(config, f.name) != getattr(plain, f.name)
     ]
-    separator = getattr(config, "delimiter", None) or getattr(config, "sep", None)
-    if separator and separator != ("\t" if ".tsv" in endings else ","):
-        options.append("sep")
     if options or None in endings or len(readers) != 1:
         why = f"need the options {', '.join(options)}" if options else "are not of one kind that can be read"
         raise UserError(f"dataset: {dataset}: its files {why}. Give a data set of {', '.join(formats.READERS)}")

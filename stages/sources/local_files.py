@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from stages.common import addresses, session
 from stages.common.errors import UserError
-from stages.common.progress import bar
-from stages.sources import checksums, folder, formats, packed
-from stages.sources.data_file import DataFile, printable_path
+from stages.sources import checksums, folder, formats
+from stages.sources.data_file import PACKED, DataFile, printable_path
 from stages.sources.source import TEXT, Source, splits_of
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # of a data set or network
@@ -72,8 +71,7 @@ def open_source(dataset: str, path: Path) -> Source:
         for one in by_split[split]:
             yield from formats.tables(every[one], readers[one])
 
-    name = dataset if not Path(dataset).expanduser().is_absolute() else path.resolve().name
-    return Source(name, None, None, TEXT, splits_of(by_split), tables, _digests(path, every))
+    return Source(name_of(dataset), None, None, TEXT, splits_of(by_split), tables, _digests(path, every))
 
 
 def sha256(dataset: str, path: Path) -> dict[str, str]:
@@ -107,14 +105,9 @@ def _files(dataset: str, path: Path, by_split: Mapping[str, list[Path]]) -> dict
     return every
 
 
-def _digests(path: Path, every: Mapping[Path, DataFile]) -> dict[str, str]:
-    base, found = path if path.is_dir() else path.parent, {}
-    with checksums.remembered() as digest, bar(len(every), "check the files", "file", delay=1.0) as progress:
-        for one, file in every.items():
-            with file.explained():
-                found[one.relative_to(base).as_posix()] = digest(one)
-            progress.update()
-    return found
+def _digests(path: Path, every: Collection[Path]) -> dict[str, str]:
+    base = path if path.is_dir() else path.parent
+    return {one.relative_to(base).as_posix(): digest for one, digest in checksums.sha256(every).items()}
 
 
 def _only_file(dataset: str, path: Path) -> Path:
@@ -124,7 +117,7 @@ def _only_file(dataset: str, path: Path) -> Path:
     if not path.is_file() or formats.ending(path) is None:
         kinds = ", ".join(formats.READERS)
         raise UserError(
-            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also compressed ({', '.join(packed.ENDINGS)})"
+            f"dataset: {dataset} is not a kind of file that can be read: {kinds}, also compressed ({', '.join(PACKED)})"
         )
     return path
 

@@ -58,8 +58,8 @@ def identify(init_from: str, revision: str | None) -> dict[str, Any]:
         if folder is None:
             return {"name": init_from, "revision": repository.revision}
         _, tokenizer = _describe(repository)
-    with checksums.remembered() as sha256:
-        files_read = {name: sha256(folder / name) for name in sorted(_names(repository))}
+    sums = checksums.sha256([folder / name for name in sorted(_names(repository))])
+    files_read = {path.name: digest for path, digest in sums.items()}
     vocabulary = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
     return {"name": repository.name, "files": files_read, "tokenizer": vocabulary}
 
@@ -76,7 +76,21 @@ def open_network(init_from: str, revision: str | None, params: Mapping[str, Any]
         UserError: there is no such network, it cannot be read, or it is another one than the params describe.
     """
     with _repository(init_from, revision) as repository:
-        return _open(repository, init_from, params)
+        config, tokenizer = _describe(repository)
+        shape = _shape(config, tokenizer)
+        initial.check_shape(init_from, shape, params)
+        names = _names(repository)
+        with _in_words(repository):
+            paths = {name: repository.fetch(name) for name in names}
+            shards = [path for name, path in paths.items() if not name.endswith(".json")]
+            weights = read_weights(shards)
+            check_weights(config, weights, shards[0])
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise UserError(f"init_from: {init_from}: its weights are not finite numbers. Give another network")
+    if more := config.vocab_size - tokenizer.vocab_size:
+        print(f"init_from: {more:,} rows of the embedding belong to no token of the tokenizer: they are not used")
+    about = {"init_from": repository.name, "revision": repository.revision, "shape": shape}
+    return Pretrained(about, paths, tokenizer)
 
 
 def shape_of(init_from: str, revision: str | None) -> dict[str, Any]:
@@ -126,36 +140,12 @@ def _repository(init_from: str, revision: str | None) -> Iterator[Repository]:
         "and give that folder as init_from"
     )
     with explained(Wanted("init_from", "init_revision", "network", init_from, revision, without)):
-        yield _hub(init_from, revision)
+        from huggingface_hub import HfApi, hf_hub_download
 
-
-def _hub(init_from: str, revision: str | None) -> Repository:
-    from huggingface_hub import HfApi, hf_hub_download
-
-    info = HfApi().model_info(init_from, revision=revision, timeout=TIMEOUT)
-    commit = info.sha
-    if commit is None:
-        raise UserError(f"init_from: the Hub returned no commit for {init_from}. Give init_revision as a commit")
-    names = {file.rfilename for file in info.siblings or []}
-    return Repository(init_from, commit, names, lambda name: Path(hf_hub_download(init_from, name, revision=commit)))
-
-
-def _open(repository: Repository, init_from: str, params: Mapping[str, Any]) -> Pretrained:
-    config, tokenizer = _describe(repository)
-    shape = _shape(config, tokenizer)
-    initial.check_shape(init_from, shape, params)
-    names = _names(repository)
-    with _in_words(repository):
-        paths = {name: repository.fetch(name) for name in names}
-        shards = [path for name, path in paths.items() if not name.endswith(".json")]
-        weights = read_weights(shards)
-        check_weights(config, weights, shards[0])
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise UserError(f"init_from: {init_from}: its weights are not finite numbers. Give another network")
-    if more := config.vocab_size - tokenizer.vocab_size:
-        print(f"init_from: {more:,} rows of the embedding belong to no token of the tokenizer: they are not used")
-    about = {"init_from": repository.name, "revision": repository.revision, "shape": shape}
-    return Pretrained(about, paths, tokenizer)
+        info = HfApi().model_info(init_from, revision=revision, timeout=TIMEOUT)
+        commit = str(info.sha)
+        names = {file.rfilename for file in info.siblings or []}
+        yield Repository(init_from, commit, names, lambda name: Path(hf_hub_download(init_from, name, revision=commit)))
 
 
 def _names(repository: Repository) -> list[str]:

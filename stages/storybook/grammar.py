@@ -75,8 +75,8 @@ class Grammar:
         self._compiled: dict[str, Wheel[Nodes]] = {}
         self.start = self._rule(start)
 
-    def sample(self, random: Callable[[], float]) -> tuple[str, float, Bindings]:
-        """Draw a text; `random` gives numbers in [0, 1). Returns the text, its probability and what the slots hold."""
+    def sample(self, random: Callable[[], float]) -> tuple[str, float]:
+        """Draw a text; `random` gives numbers in [0, 1). Returns the text and its probability."""
         slots = self.slots
         bindings: Bindings = {}
         parts: list[str] = []
@@ -98,7 +98,7 @@ class Grammar:
                 index = node.draw(random)
                 probability *= node.chances[index]
                 stack.extend(reversed(node.options[index]))
-        return "".join(parts), probability, bindings
+        return "".join(parts), probability
 
     def begin(self) -> State:
         """Nothing is written yet."""

@@ -26,11 +26,10 @@ _DECIMALS = 9  # of a log-probability: the last bits of math.log differ between 
 
 @dataclass(frozen=True)
 class Story:
-    """A story, the natural logarithm of its probability, and its main character's name."""
+    """A story, and the natural logarithm of its probability."""
 
     text: str
     logprob: float
-    name: str
 
 
 @cache
@@ -39,20 +38,11 @@ def grammar() -> Grammar:
     return Grammar(RULES, SLOTS, "story")
 
 
-def story(seed: int, index: int) -> Story:
-    """Story number `index` of a seed: a pure function of both, the same on every platform."""
-    return _story(grammar(), random.Random(f"{seed}/{index}"))
-
-
 def stories(count: int, seed: int) -> Iterator[Story]:
-    """The first `count` stories of a seed, one at a time in constant memory."""
+    """The first `count` stories of a seed, one at a time in constant memory; each depends on the seed and its number alone."""
     book = grammar()
     generator = random.Random()
     for index in range(count):
         generator.seed(f"{seed}/{index}")
-        yield _story(book, generator)
-
-
-def _story(book: Grammar, generator: random.Random) -> Story:
-    text, probability, bindings = book.sample(generator.random)
-    return Story(text, round(math.log(probability), _DECIMALS), bindings["hero"]["name"])
+        text, probability = book.sample(generator.random)
+        yield Story(text, round(math.log(probability), _DECIMALS))

@@ -10,10 +10,10 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ class Provenance:
     patch: str = ""  # what the code has that the commit has not, for `git apply`, which takes its paths from git's top level
     committed: Mapping[str, Any] = field(default_factory=dict)  # params.yaml as it was committed
     problem: str = ""  # why the state is unknown, in git's own words, which name the remedy
-    ignored: Sequence[str] = ()  # source files that git ignores; they are not in the patch
 
     @classmethod
     def gather(cls) -> Provenance:
@@ -51,7 +50,7 @@ class Provenance:
             git("rev-parse", "--show-toplevel")
             if not (commit := _or_empty("rev-parse", "--verify", "--quiet", "HEAD")):
                 return cls("no commit")
-            patch, ignored = _patch()
+            patch = _patch()
         except GitError as error:
             if "not a git repository (or any" in str(error):
                 return cls("no repository")
@@ -67,7 +66,6 @@ class Provenance:
             addresses.shown(remote),
             patch,
             committed if isinstance(committed, dict) else {},
-            ignored=ignored,
         )
 
     @property
@@ -122,15 +120,10 @@ def machine() -> dict[str, str]:
     facts = {
         "machine.host": platform.node(),
         "machine.platform": platform.platform(),
-        "machine.gpus": ", ".join(_gpus()) or "none",
+        "machine.cores": str(psutil.cpu_count(logical=False) or psutil.cpu_count() or ""),
+        "machine.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
     }
-    with suppress(psutil.Error, OSError, RuntimeError):  # a system without /proc does not say
-        facts["machine.cores"] = str(psutil.cpu_count(logical=False) or psutil.cpu_count() or "")
-        facts["machine.memory_gib"] = f"{psutil.virtual_memory().total / 2**30:.1f}"
-    for package in ("numpy", "tokenizers"):
-        with suppress(PackageNotFoundError):
-            facts[f"machine.{package}"] = version(package)
-    return facts
+    return facts | {f"machine.{package}": version(package) for package in ("numpy", "tokenizers")}
 
 
 def outputs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
@@ -161,8 +154,8 @@ def _outputs(lock: str) -> dict[str, str]:
     }
 
 
-def _patch() -> tuple[str, list[str]]:
-    """What the code here has that the commit has not, new files too; and the source files that git ignores, not in it.
+def _patch() -> str:
+    """What the code here has that the commit has not, new files too.
 
     Limited to the files that decide a run's bytes: notes, outputs and private files stay out.
     """
@@ -170,18 +163,13 @@ def _patch() -> tuple[str, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         index = f"{folder}/index"  # of our own: the user's is not touched
         git("read-tree", "HEAD", GIT_INDEX_FILE=index)
-        new = _names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, GIT_INDEX_FILE=index))
+        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, GIT_INDEX_FILE=index)
         if new:
-            git("add", "--intent-to-add", "--", *new, GIT_INDEX_FILE=index)
-        ignored = _names(git("ls-files", "-z", "--others", "--", *files, GIT_INDEX_FILE=index))
+            git("add", "--intent-to-add", "--", *new.rstrip("\0").split("\0"), GIT_INDEX_FILE=index)
         git("update-index", "-q", "--refresh", GIT_INDEX_FILE=index)
         diff = ["diff-index", "--patch", "--binary", "--full-index", "--no-ext-diff", "--no-color"]  # heeds no diff.* setting
         text = git("-c", "core.quotePath=true", *diff, "HEAD", "--", *CODE, GIT_INDEX_FILE=index)
-    return f"{text}\n" if text else "", ignored
-
-
-def _names(listed: str) -> list[str]:
-    return [name for name in listed.split("\0") if name]
+    return f"{text}\n" if text else ""
 
 
 def _code_files() -> list[Path]:
@@ -222,14 +210,3 @@ def _user() -> str:
     with suppress(OSError, KeyError):  # a container's user may have no name
         return getpass.getuser()
     return ""
-
-
-def _gpus() -> Sequence[str]:
-    """The names of NVIDIA's GPUs, without loading CUDA."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return [str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))) for i in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # no package, no driver, no GPU: all mean none
-        return []

@@ -20,7 +20,6 @@ class Results:
 
     metrics: dict[str, float]  # under MLflow's names, see `metrics`
     curve: list[tuple[int, dict[str, float]]]  # (step, metrics) by step, then (epoch, means of the epoch); MLflow's names
-    by_position: list[tuple[int, float]]  # position in the context, validation loss there in nats per token
     samples: list[dict[str, Any]]  # a row each, without their token ids
     about: dict[str, Any]  # where the stories come from, and how many there are
     tables: list[Path]  # the files behind the plots
@@ -35,12 +34,10 @@ class Results:
         Raises:
             UserError: a stage has not run, or a file is damaged.
         """
-        positions = files.read_csv(data / "evaluate" / "loss_by_position.csv", "evaluate", "position", "loss")
         samples = files.read_jsonl(data / "generate" / "samples.jsonl", "generate")
         return cls(
             metrics(data),
             list(_curve(data / "train")),
-            [(int(row["position"]), row["loss"]) for row in positions],
             [{key: value for key, value in row.items() if key != "ids"} for row in samples],
             files.read_json(data / "download" / "about.json", "download"),
             sorted(path for stage in measured() for path in (data / stage).glob("*.csv")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -145,19 +144,12 @@ class Run:
         self.tag(facts)
 
     def watch(self) -> Callable[[], None]:
-        """Log CPU, memory, disk, network and GPU every few seconds, until the function returned is called.
-
-        A system that does not tell them, such as a sandbox without /proc, costs these metrics only.
-        """
+        """Log CPU, memory, disk, network and GPU every few seconds, until the function returned is called."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        try:
-            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
-            )
-        except OSError as error:
-            print(f"note: this system does not report its CPU, memory and network use ({error}): not logged", file=sys.stderr)
-            return lambda: None
+        monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            self.id, sampling_interval=SAMPLE_EVERY, resume_logging=True, tracking_uri=store.store_uri()
+        )
         monitor.start()  # type: ignore[no-untyped-call]
         return cast("Callable[[], None]", monitor.finish)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -119,17 +117,3 @@ def step_saved_by_itself(project: Project) -> int:
     wait_for(lambda: not trainings(project.folder), SOON, pause=0.2)
     wait_for(lambda: project.runs()[0].status == "KILLED", SOON, pause=0.2)
     return project.saved()
-
-
-@container
-def test_a_sandbox_without_proc_costs_nothing(project: Project) -> None:
-    """Without /proc, as in some sandboxes, training and its run work as everywhere."""
-    project.set(epochs=1)
-    shell = "umount -l /proc; " + " && ".join(f"{sys.executable} -m stages.{stage}" for stage in ("train", "track"))
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", shell], cwd=project.folder, env=project.environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    (run,) = project.runs()
-    assert_complete(run, project, by_dvc=False)

@@ -127,39 +127,15 @@ def test_python_without_the_packages_says_what_to_activate(tmp_path: Path) -> No
     check_message(done.stderr, [sys.executable, "does not have the project's packages", "activate", "make setup"])
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An MLflow store that the first run makes, with whatever streams it has, and later ones share."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/runs.db"
-
-
-@pytest.mark.parametrize(
-    ("closed", "stage"),
-    [
-        ("2>&-", "download"),
-        ("<&- >&- 2>&-", "track"),
-        ("| head -c 0", "track"),
-        ("2> /dev/full", "download"),
-    ],
-)
-def test_streams_that_nobody_reads_change_nothing(
-    closed: str, stage: str, reference: Reference, store: str, tmp_path: Path
-) -> None:
-    """A daemon's closed streams, a reader that goes away: a stage writes its bytes, and no message gets into a file."""
-    folder = reference.copy_data(tmp_path / "project")
-    before, known = digests(folder / "data"), {run.id for run in Project(folder).runs(store)}
-    for path in (folder / "data" / stage).rglob("*"):
-        if path.is_file():
-            path.unlink()
+def test_a_stream_that_nobody_reads_changes_nothing(reference: Reference, tmp_path: Path) -> None:
+    """A reader that goes away: the stage ends well, and its run is complete."""
+    folder, store = reference.copy_data(tmp_path / "project"), f"sqlite:///{tmp_path}/runs.db"
     env = environment(folder, **QUIET, MLFLOW_TRACKING_URI=store)
-    script = f"set -o pipefail; {sys.executable} -m stages.{stage} {closed}"
+    script = f"set -o pipefail; {sys.executable} -m stages.track | head -c 0"
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    if stage == "track":
-        (run,) = [run for run in Project(folder).runs(store) if run.id not in known]
-        assert run.complete
-    else:
-        assert digests(folder / "data") == before
+    (run,) = Project(folder).runs(store)
+    assert run.complete
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")

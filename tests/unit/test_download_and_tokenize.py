@@ -82,16 +82,6 @@ def test_tokenize_keeps_its_contract(tokenized: Path) -> None:
         assert facts["sha256"] == files.digest(folder / f"{split}.npy")
 
 
-def test_twice_gives_the_same_bytes(project: Path) -> None:
-    """Run again, both stages write the same bytes: no time, host or path in them."""
-    for stage in STAGES:
-        before = digests(project / "data" / stage)
-        run(project, stage)
-        assert digests(project / "data" / stage) == before
-        for name in before:
-            assert str(project).encode() not in (project / "data" / stage / name).read_bytes()
-
-
 @pytest.mark.parametrize("vocabulary", ["corpus", "full"])
 def test_the_tokenizer_s_threads_do_not_change_the_bytes(
     project: Path, vocabulary: str, monkeypatch: pytest.MonkeyPatch

@@ -140,12 +140,6 @@ def test_what_the_pipeline_writes_is_no_data_set(dataset: str, message: str) -> 
     assert not identify.FOLDER.exists()
 
 
-def test_a_file_beside_the_stages_folders_is_taken() -> None:
-    """data/ itself is a good place for a file of one's own."""
-    stories("data/mine.jsonl")
-    assert run("data/mine.jsonl")["dataset"] == "data/mine.jsonl"
-
-
 def test_a_data_set_that_changes_while_it_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `download` reads must be what `identify` saw, before and after it is read; then `identify` looks again."""
     stories("mine.jsonl")

@@ -114,12 +114,6 @@ def test_a_file_is_read_as_dvc_reads_it(lines: list[tuple[str, str]]) -> None:
         assert repr(read_yaml(text) or {}) == repr(theirs)  # repr: nan equals nan, and True is not 1
 
 
-def test_a_smaller_context_needs_no_other_key() -> None:
-    """`block_size` alone can be lowered below 64 and raised: the stride of evaluation follows it unless it is given."""
-    for size in (1, 16, 512):
-        assert parse_params(COMMITTED | {"block_size": size, "stride": size}).eval_stride is None
-
-
 def test_a_stage_gets_its_own_part_of_a_file_that_is_right_as_a_whole(tmp_path: Path) -> None:
     """A stage has the keys that it reads and no other, and another stage's wrong key stops it all the same."""
     path = tmp_path / "params.yaml"

@@ -31,11 +31,8 @@ def test_a_reused_process_number_is_another_session(monkeypatch: pytest.MonkeyPa
     assert session.session_id() == mine
 
 
-@pytest.mark.parametrize("waiting", [True, False])
-def test_wait_for_the_end_of_a_process(waiting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It returns when the process has ended, at once when it has long ended, with and without the kernel's own way."""
-    if not waiting:
-        monkeypatch.delattr(os, "pidfd_open")
+def test_wait_for_the_end_of_a_process(tmp_path: Path) -> None:
+    """It returns when the process has ended, and at once when it has long ended."""
     process = subprocess.Popen(["sh", "-c", f"sleep 0.5; touch '{tmp_path}/ended'"])
     Thread(target=process.wait, daemon=True).start()
     session.wait_for_end(process.pid)

@@ -108,15 +108,6 @@ def test_pruning_keeps_only_what_leads_to_the_corpus() -> None:
     assert tokenizer.end_of_text == tokenizer.vocab_size - 1
 
 
-def test_a_vocabulary_pruned_to_nothing_is_bytes() -> None:
-    """256 bytes and end-of-text remain, which write every text; half a character becomes U+FFFD, end-of-text nothing."""
-    tokenizer, _ = full().prune(np.zeros(GPT2_SIZE, dtype=bool))
-    assert tokenizer.vocab_size == 257
-    n, one, two = tokenizer.encode("né")
-    assert tokenizer.decode([n, one, two, tokenizer.end_of_text]) == "né"
-    assert tokenizer.decode([n, one]) == "n\ufffd"
-
-
 def test_data_files_must_be_openais(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vocabulary file that is not OpenAI's, byte for byte, stops the stage with what to do; so does a missing package."""
     monkeypatch.setitem(module.DIGESTS, "vocab.bpe", "0" * 64)

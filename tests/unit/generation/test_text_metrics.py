@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.generation.sampler import Sample
-from stages.generation.text_metrics import distinct_2, keeps_name, measure
+from stages.generation.text_metrics import distinct_2, keeps_name, measure, name_of
 from stages.storybook import story as storybook
 
 
@@ -31,7 +31,7 @@ def test_each_story_of_the_storybook_keeps_its_name() -> None:
 
 def test_a_text_about_somebody_else_has_lost_its_name() -> None:
     """A text that goes on about somebody else, or about nobody, has not kept its name."""
-    one, other = (next(iter(storybook.stories(1, seed))).name for seed in (1, 2))
+    one, other = (name_of(next(iter(storybook.stories(1, seed))).text) for seed in (1, 2))
     assert one != other
     assert keeps_name(f"Once there was a girl named {one}. {one} was glad.")
     assert not keeps_name(f"Once there was a girl named {one}. {other} was glad.")
@@ -41,5 +41,5 @@ def test_a_text_about_somebody_else_has_lost_its_name() -> None:
 @pytest.mark.parametrize("longer", ["s", "anna"])
 def test_a_name_is_a_whole_word(longer: str) -> None:
     """A word that merely begins with a name is no name."""
-    name = next(iter(storybook.stories(1, 1))).name
+    name = name_of(next(iter(storybook.stories(1, 1))).text)
     assert not keeps_name(f"The {name}{longer} was glad.")

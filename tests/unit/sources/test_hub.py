@@ -117,11 +117,11 @@ def test_a_bad_line_changes_nothing(tmp_path: Path, download: Download, wanted: 
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:max_samples]
 
 
-SEMICOLONS = b"""---
+SKIPPING = b"""---
 configs:
 - config_name: default
   data_files: [{split: train, path: train.csv}, {split: test, path: test.csv}]
-  sep: ";"
+  skiprows: 1
 ---
 """
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the server is, params, message
@@ -143,9 +143,9 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
     ),
     "another kind of files": ({"files": {"train.zip": b"PK", "README.md": b""}}, {}, "cannot be read|not of one kind"),
     "options of a reader": (
-        {"files": {"README.md": SEMICOLONS, "train.csv": b"text;n\na;1\n", "test.csv": b"text;n\na;1\n"}},
+        {"files": {"README.md": SKIPPING, "train.csv": b"# mine\ntext\na\n", "test.csv": b"# mine\ntext\na\n"}},
         {},
-        "need the options sep",
+        "need the options skiprows",
     ),
 }
 
@@ -184,23 +184,19 @@ def test_a_missing_validation_split_is_replaced(tmp_path: Path, download: Downlo
     assert stories(tmp_path, "validation") == (texts(2, 500)[:50] if with_test else rows[9:500:10])
 
 
-def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download) -> None:
-    """A data set of JSON lines is read as well; without a revision about.json says which commit it was."""
-    files = {
-        f"{split}.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in rows).encode()
-        for split, rows in {"train": texts(1, 3000), "validation": texts(2, 500)}.items()
-    }
+WRITTEN = {  # by the files' ending: how their stories are written
+    "jsonl": lambda rows: "".join(json.dumps({"text": text}) + "\n" for text in rows),
+    "txt": "\n<|endoftext|>\n".join,
+}
+
+
+@pytest.mark.parametrize("ending", WRITTEN)
+def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download, ending: str) -> None:
+    """JSON lines and texts are read as local files are; without a revision about.json says which commit it was."""
+    splits = {"train": texts(1, 3000), "validation": texts(2, 500)}
+    files = {f"{split}.{ending}": WRITTEN[ending](rows).encode() for split, rows in splits.items()}
     with serve(hub(files, failures=["drop"])) as server:
         done = download(server, dataset_revision=None, max_samples=2500)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == texts(1, 3000)[:2500]
     assert json.loads((tmp_path / "project/data/download/about.json").read_text())["revision"] == REVISION
-
-
-def test_local_files_need_no_hub(tmp_path: Path, download: Download) -> None:
-    """Reading a local file asks nobody: not one request."""
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(1, 3000)))
-    with serve(hub()) as server:
-        done = download(server, dataset=str(tmp_path / "mine.jsonl"), max_samples=10)
-    assert done.returncode == 0, done.stderr
-    assert server.requests == []

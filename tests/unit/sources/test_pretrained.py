@@ -68,12 +68,6 @@ def about(project: Path) -> dict[str, Any]:
     return dict(json.loads((project / "data/download/init/about.json").read_text()))
 
 
-def test_no_network_to_start_from_is_recorded(project: Path) -> None:
-    """init_from: null leaves a folder with an about.json that says so, and nothing else."""
-    assert about(project) == {"init_from": None}
-    assert [path.name for path in (project / "data/download/init").iterdir()] == ["about.json"]
-
-
 def test_a_network_of_the_hub_is_fetched_with_its_tokenizer(project: Path, sharded: Path, hub: Callable[..., Hub]) -> None:
     """The files of the newest commit, which is recorded, with their checksums; a file that broke off is fetched again."""
     hub(failures=["", "", "drop"])
@@ -129,8 +123,7 @@ def test_what_the_hub_does_not_have_is_one_message(
     [
         ({"n_embd": 32}, ["has n_embd 16 (not 32)", "-S init_from=../net -S n_embd=16"]),
         ({"n_layer": 3, "n_head": 1}, ["n_layer 2 (not 3), n_head 2 (not 1)", "-S n_layer=2 -S n_head=2"]),
-        ({"position": "sinusoidal", "vocabulary": "corpus"}, ["-S position=learned -S vocabulary=full"]),
-        ({"tie_embeddings": False}, ["-S tie_embeddings=true"]),
+        ({"position": "sinusoidal", "tie_embeddings": False}, ["-S position=learned -S tie_embeddings=true"]),
         ({"block_size": 64, "stride": 64}, ["block_size 40 (not 64)", "-S block_size=40 -S stride=40", "may also be smaller"]),
         ({"init_from": "../nothing"}, ["init_from: ../nothing: no such folder here"]),
         ({"init_from": "params.yaml"}, ["init_from: params.yaml is no folder"]),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import session
 from stages.tracking import liveness
 
 pytestmark = pytest.mark.kind("DVC, container or terminal gone")
@@ -61,11 +60,3 @@ def test_same_host_and_number_in_another_container(process: subprocess.Popen[byt
     assert not liveness.is_dead(name, True)
     assert liveness.is_dead(other, True), "nobody holds it"
     assert not liveness.is_dead(name, True)
-
-
-def test_a_session_whose_run_is_complete_leaves_no_file(process: subprocess.Popen[bytes]) -> None:
-    """Its lock file is removed."""
-    name = f"host:{process.pid}:mark"
-    liveness.acquire(name)
-    liveness.release(name)
-    assert not list((session.dvc_tmp() / "sessions").iterdir())

@@ -23,18 +23,6 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
-def apply(patch: str, folder: Path = Path()) -> None:
-    """Apply a patch as `make reproduce` does."""
-    content = patch.encode("utf-8", "surrogateescape")
-    subprocess.run(["git", "apply", "--whitespace=nowarn"], input=content, check=True, cwd=folder)
-
-
-def rebuild(patch: str, folder: Path) -> None:
-    """Put HEAD with the patch into the folder."""
-    git("clone", "-q", "--shared", git("rev-parse", "--show-toplevel").strip(), str(folder))
-    apply(patch, folder)
-
-
 @pytest.fixture(autouse=True)
 def _repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small project with one commit."""
@@ -70,23 +58,6 @@ def test_fingerprint_is_params_and_code() -> None:
         Path(path).write_text(text + "# more\n")
         assert provenance.fingerprint(PARAMS) != before
         Path(path).write_text(text)
-
-
-def test_patch_rebuilds_the_code() -> None:
-    """Applied to the commit the patch gives the code as it is: edited, added, deleted, in Latin-1. The index is not touched."""
-    latin = b"# coding: latin-1\nprint('\xe9')\n"
-    Path("stages/train.py").write_bytes(latin)
-    Path("stages/new.py").write_text("print('ä')\r\n")
-    Path("model/net.py").unlink()
-    status = git("status", "--porcelain")
-    patch = Provenance.gather().patch
-    assert git("status", "--porcelain") == status
-    git("add", "-A")
-    git("stash", "-q")
-    apply(patch)
-    assert Path("stages/train.py").read_bytes() == latin
-    assert Path("stages/new.py").read_bytes() == "print('ä')\r\n".encode()
-    assert not Path("model/net.py").exists()
 
 
 def test_patch_holds_code_only() -> None:
@@ -179,15 +150,18 @@ apply.whitespace=error core.fileMode=false add.ignoreErrors=true status.showUntr
 """
 
 
-def test_the_patch_is_the_same_whatever_git_is_set_to(
+def test_the_patch_rebuilds_the_code_whatever_git_is_set_to(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prefixes, order files, filters, colors, line ends, a hook's variables: none changes the patch or hides a change."""
+    """Applied to the commit the patch gives the code as it is: edited, added, moved, in Latin-1. Prefixes, order files,
+    filters, colors, a hook's variables: none changes it or hides a change. The index is not touched."""
     Path(".git/info/attributes").write_text("*.py diff=python\n")
-    Path("stages/train.py").write_text("print(1)\n\n\nprint(2)  \n")
+    Path("stages/train.py").write_bytes(b"# coding: latin-1\n\n\nprint('\xe9')  \n")
     Path("model/nät.py").write_text("y = 1\n")
     Path("model/net.py").rename("model/other.py")
+    status = git("status", "--porcelain")
     plain = Provenance.gather()
+    assert git("status", "--porcelain") == status
     for setting in HOSTILE.split():
         git("config", *setting.split("="))
     with monkeypatch.context() as hook:
@@ -195,18 +169,13 @@ def test_the_patch_is_the_same_whatever_git_is_set_to(
             hook.setenv(name, "/no/such/file")
         code = Provenance.gather()
     assert (code.state, code.patch) == ("dirty", plain.patch), code.problem
-    rebuild(code.patch, folder := tmp_path_factory.mktemp("clone"))
+    folder = tmp_path_factory.mktemp("clone")
+    git("clone", "-q", "--shared", ".", str(folder))
+    content = code.patch.encode("utf-8", "surrogateescape")
+    subprocess.run(["git", "apply", "--whitespace=nowarn"], input=content, check=True, cwd=folder)  # as `make reproduce` does
     for path in ("stages/train.py", "model/nät.py", "model/other.py"):
         assert (folder / path).read_bytes() == Path(path).read_bytes()
     assert not (folder / "model/net.py").exists()
-
-
-def test_a_module_that_git_ignores_is_named() -> None:
-    """A module that git ignores is private and no part of the patch, but it is named: the run cannot be rebuilt without it."""
-    Path(".gitignore").write_text("*secret*\n")
-    Path("model/secret_sauce.py").write_text("x = 1\n")
-    code = Provenance.gather()
-    assert (code.patch, code.ignored) == ("", ["model/secret_sauce.py"])
 
 
 @pytest.mark.parametrize("broken", ["HEAD", "objects", "config", "gitfile"])
@@ -226,18 +195,6 @@ def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> Non
     assert code.tags()["git.dirty"] == code.state == "unknown"
     assert "fatal" in code.problem or "error" in code.problem
     assert "\n" not in code.problem
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bind mount in a container: git refuses and names its remedy, and so does the run."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    monkeypatch.delenv("SUDO_UID", raising=False)
-    for path in [Path(), *Path().rglob("*")]:
-        os.chown(path, 12345, 12345)
-    code = Provenance.gather()
-    assert (code.state, code.commit) == ("unknown", "")
-    assert "dubious ownership" in code.problem and "git config --global --add safe.directory" in code.problem
 
 
 def test_results_that_differ_from_the_committed_ones_are_known() -> None:

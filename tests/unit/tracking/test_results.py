@@ -37,7 +37,6 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("train/history.csv", "step,tokens,epoch,train_loss,learning_rate,grad_norm\n2,16,0.5,2.0,0.1,1\n4,32,1,1.0,0.0,1\n")
     write("train/validation.csv", "step,epoch,val_loss\n3,0.75,1.5\n4,1,1.2\n")
     write("train/epochs.csv", "epoch,train_loss,val_loss\n1,1.5,1.2\n")
-    write("evaluate/loss_by_position.csv", "position,loss,tokens\n1,3.0,9\n2,2.0,9\n")
     write("evaluate/report.md", "# report\n")
     write("explain/explorer.html", "page")
     write("generate/samples.md", "# samples\n")
@@ -96,12 +95,9 @@ def test_the_summary_gives_size_perplexity_and_floor() -> None:
     assert "floor" not in Results.read().summary()
 
 
-def test_figures_draw_all_curves() -> None:
-    """One picture by step, one by epoch, one by position, each with its lines, and the floor where it is known."""
-
-    def lines() -> dict[str, int]:
-        return {name: len(figure.axes[0].lines) for name, figure in figures.all_figures(Results.read()).items()}
-
-    assert lines() == {"loss": 3, "epochs": 3, "position": 1}
+def test_the_picture_has_both_losses() -> None:
+    """By step, and the floor where it is known."""
+    assert [list(line.get_ydata()) for line in figures.loss(Results.read()).axes[0].lines[:2]] == [[2.0, 1.0], [1.5, 1.2]]
+    assert len(figures.loss(Results.read()).axes[0].lines) == 3
     write("evaluate/metrics.json", json.dumps({key: value for key, value in EVALUATED.items() if key != "perplexity_floor"}))
-    assert lines() == {"loss": 2, "epochs": 2, "position": 1}
+    assert len(figures.loss(Results.read()).axes[0].lines) == 2
