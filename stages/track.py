@@ -70,6 +70,8 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
     now = session.session_id()
     if code.problem:
         print(f"warning: {code.problem} (The run is recorded without its commit.)", file=sys.stderr)
+    for name in code.ignored:
+        print(f"warning: git ignores {name}: if it is imported, the run cannot be rebuilt", file=sys.stderr)
     check_unedited()
     run = open_run(params.model_dump(), now, code.name)
     for step, metrics in results.curve:

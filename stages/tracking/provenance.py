@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -40,6 +40,7 @@ class Provenance:
     patch: str = ""  # what the code has that the commit has not, for `git apply`, which takes its paths from git's top level
     committed: Mapping[str, Any] = field(default_factory=dict)  # params.yaml as it was committed
     problem: str = ""  # why the state is unknown, in git's own words, which name the remedy
+    ignored: Sequence[str] = ()  # source files that git ignores; they are not in the patch
 
     @classmethod
     def gather(cls) -> Provenance:
@@ -50,7 +51,7 @@ class Provenance:
             git("rev-parse", "--show-toplevel")
             if not (commit := _or_empty("rev-parse", "--verify", "--quiet", "HEAD")):
                 return cls("no commit")
-            patch = _patch()
+            patch, ignored = _patch()
         except GitError as error:
             if "not a git repository (or any" in str(error):
                 return cls("no repository")
@@ -66,6 +67,7 @@ class Provenance:
             addresses.shown(remote),
             patch,
             committed if isinstance(committed, dict) else {},
+            ignored=ignored,
         )
 
     @property
@@ -154,8 +156,8 @@ def _outputs(lock: str) -> dict[str, str]:
     }
 
 
-def _patch() -> str:
-    """What the code here has that the commit has not, new files too.
+def _patch() -> tuple[str, list[str]]:
+    """What the code here has that the commit has not, new files too; and the source files that git ignores, not in it.
 
     Limited to the files that decide a run's bytes: notes, outputs and private files stay out.
     """
@@ -163,13 +165,18 @@ def _patch() -> str:
     with tempfile.TemporaryDirectory() as folder:
         index = f"{folder}/index"  # of our own: the user's is not touched
         git("read-tree", "HEAD", GIT_INDEX_FILE=index)
-        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, GIT_INDEX_FILE=index)
+        new = _names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *files, GIT_INDEX_FILE=index))
         if new:
-            git("add", "--intent-to-add", "--", *new.rstrip("\0").split("\0"), GIT_INDEX_FILE=index)
+            git("add", "--intent-to-add", "--", *new, GIT_INDEX_FILE=index)
+        ignored = _names(git("ls-files", "-z", "--others", "--", *files, GIT_INDEX_FILE=index))
         git("update-index", "-q", "--refresh", GIT_INDEX_FILE=index)
         diff = ["diff-index", "--patch", "--binary", "--full-index", "--no-ext-diff", "--no-color"]  # heeds no diff.* setting
         text = git("-c", "core.quotePath=true", *diff, "HEAD", "--", *CODE, GIT_INDEX_FILE=index)
-    return f"{text}\n" if text else ""
+    return f"{text}\n" if text else "", ignored
+
+
+def _names(listed: str) -> list[str]:
+    return [name for name in listed.split("\0") if name]
 
 
 def _code_files() -> list[Path]:
