@@ -25,7 +25,7 @@ from stages.compute import saved_model
 from stages.corpus.tokenizer import Tokenizer
 from stages.explanation.attention_weights import attention_weights
 from stages.explanation.head_roles import head_roles
-from stages.tracking.figures import all_figures
+from stages.tracking import figures as tracked
 from stages.tracking.results import Results
 from stages.training.schedule import learning_rate
 
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
         "attention": attention(net, tokenizer),
         "schedule": schedule(params, steps),
         "sampling": sampling(net, tokenizer),
-        "loss": all_figures(Results.read())["loss"],
+        "loss": tracked.loss(Results.read()),
     }
     for name, figure in figures.items():
         pages.save(figure, FOLDER / f"gpt2-{name}.svg", **{"svg.hashsalt": name, "svg.fonttype": "none"})  # text stays text

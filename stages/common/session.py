@@ -115,7 +115,9 @@ def _start(pid: int) -> str:
     """When the process began, by a clock that nobody sets: the kernel's ticks since it started."""
     if stat := _read(f"/proc/{pid}/stat"):
         return stat.rpartition(")")[2].split()[19]
-    return str(psutil.Process(pid).create_time())
+    with suppress(psutil.Error):  # it has just ended
+        return str(psutil.Process(pid).create_time())
+    return ""
 
 
 def _read(path: str) -> str:
