@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     with Repo(str(session.project_root())) as repo:
         remotes = [repo.cloud.get_remote_odb(name) for name in repo.config["remote"]]
         places = [Path(odb.path) for odb in (repo.cache.local, *remotes) if odb.fs.protocol == "local"]
-    found = [path for place in places for path in spoilt(place)]
+    found = [path for place in places for path in corrupted(place)]
     if not found:
         return
     outputs = names(places[0])
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     )
 
 
-def spoilt(place: Path) -> Iterator[Path]:
+def corrupted(place: Path) -> Iterator[Path]:
     """The objects in a folder of DVC's whose md5 is not their name."""
     objects = sorted(path for path in place.glob("[0-9a-f][0-9a-f]/*") if path.is_file() and not path.name.endswith(".tmp"))
     with bar(len(objects), "check DVC's cache", "object") as progress:
@@ -68,7 +68,7 @@ def names(place: Path) -> Mapping[str, str]:
             try:
                 found |= {one["md5"]: f"{output}/{one['relpath']}" for one in json.loads(listed.read_text(encoding="utf-8"))}
             except (ValueError, KeyError, TypeError):
-                continue  # the list itself is spoilt
+                continue  # the list itself is corrupted
     return found
 
 

@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         if empty(rwlock):
             rwlock.unlink()
         if damaged(LOCK):
-            put_back(session.dvc_tmp() / "dvc.lock.damaged")
+            restore_committed(session.dvc_tmp() / "dvc.lock.damaged")
         for path in unfinished(DATA):
             path.unlink()
 
@@ -70,7 +70,7 @@ def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*.tmp") if TEMPORARY.fullmatch(path.name)]
 
 
-def put_back(aside: Path) -> None:
+def restore_committed(aside: Path) -> None:
     """Put the committed dvc.lock in the place of the damaged one, which goes aside; or none where none is committed."""
     LOCK.replace(aside)
     now = "DVC makes a new one"

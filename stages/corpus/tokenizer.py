@@ -55,8 +55,15 @@ class Tokenizer:
 
     @classmethod
     def from_bpe(cls, vocabulary: dict[str, int], merges: list[tuple[str, ...]]) -> Tokenizer:
-        """A byte-level BPE like GPT-2's with these tokens, of which the last is end-of-text, and merges, which lead to them."""
-        return cls(_byte_level(vocabulary, merges))
+        """A byte-level BPE like GPT-2's with these tokens and merges.
+
+        Raises:
+            ValueError: the last token is not end-of-text, or the merges do not fit the tokens.
+        """
+        try:
+            return cls(_byte_level(vocabulary, merges))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ValueError(str(error)) from error
 
     @classmethod
     def load(cls, path: Path, made_by: str = "tokenize") -> Tokenizer:

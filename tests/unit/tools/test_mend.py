@@ -62,7 +62,7 @@ def refused() -> bool:
 
 
 @pytest.mark.parametrize("cut", range(0, len(WHOLE), 19))
-def test_a_lock_file_that_was_cut_short_is_put_back(cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_file_that_was_cut_short_is_restored(cut: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Wherever the writing ended: what DVC refuses is replaced by the committed file, and kept; what it takes is left."""
     mend.LOCK.write_text(WHOLE[:cut])
     was_refused = refused()
