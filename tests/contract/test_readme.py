@@ -164,12 +164,12 @@ def test_readme_is_short() -> None:
 @pytest.mark.parametrize("data", ["roneneldan/TinyStories", "some/folder"])
 def test_gpt2_small_is_the_original_experiment(target: str, data: str) -> None:
     """`make gpt2-small` and `gpt2-small-muon`, which take hours, give DVC keys that exist and values that they may have."""
-    from stages.common.params import parse_params, read_yaml
+    from stages.common.params import Params, parse_params, read_yaml
 
     makefile = pages.read("Makefile")
     assert "\nDATA ?= roneneldan/TinyStories\n" in makefile
     recipe = makefile.split(f"\n{target}:")[1].split("\n\n")[0].replace("\\\n", " ").replace('"$(DATA)"', data)
     given = dict(word.split("=", 1) for word in recipe.split("dvc exp run")[1].split() if "=" in word)
-    values = COMMITTED | {key: read_yaml(value) for key, value in given.items()}
-    params = parse_params(values)
+    known = {key: value for key, value in COMMITTED.items() if key in Params.model_fields}  # a new key has tests of its own
+    params = parse_params(known | {key: read_yaml(value) for key, value in given.items()})
     assert (params.dataset, params.n_embd, params.vocabulary, params.epochs) == (data, 768, "full", 5)

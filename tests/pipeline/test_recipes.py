@@ -16,7 +16,11 @@ from stage_runs import ROOT, environment
 
 pytestmark = pytest.mark.slow
 CONTRACT = ("tests/contract", "-m", "not slow")
-UNIT = ("tests/unit/tracking", "tests/unit/model/test_config.py", "-m", "not slow")  # where a stage or a position is a list
+UNIT = (  # the unit tests that know of the stages and of the network's shape
+    "tests/unit/tracking/test_pipeline.py",
+    "tests/unit/tracking/test_results.py",
+    "tests/unit/model/test_config.py",
+)
 MOST_LINES = 40  # changed for rotary positions
 ROTARY = """
 import torch
