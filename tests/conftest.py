@@ -69,6 +69,17 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take it a second to make. Copy it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def make(folder: Path) -> None:
+        SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "mlruns"))
+
+    return made_once(tmp_path_factory, "empty store", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project in which a user has typed `make repro` and committed the result. Duplicate it; don't write in it.
 

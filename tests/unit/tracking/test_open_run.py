@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,13 +15,18 @@ from stage_runs import environment
 from stages.tracking import liveness, run, store
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_is_completed_while_others_are_looked_through(
-    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An experiment beside ours, the same or another, completes its run and ends: it stays FINISHED, and is not resumed."""
+@pytest.fixture
+def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout with an empty store."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_is_completed_while_others_are_looked_through(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment beside ours, the same or another, completes its run and ends: it stays FINISHED, and is not resumed."""
     other = run.open_run({"epochs": epochs}, f"host:{os.getpid()}:other", "other")
 
     def ends(name: str, ours: bool) -> bool:
@@ -35,11 +41,15 @@ def test_a_run_that_is_completed_while_others_are_looked_through(
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_lock_file_says_nothing(
+    shared: bool, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a store that others use too, a run of another checkout is not resumed here, even if its lock file is here."""
+    runs = (tmp_path if shared else tmp_path / "copy") / "runs.db"
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path if shared else tmp_path / 'copy'}/runs.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{runs}")
     (tmp_path / "copy/.dvc/tmp/sessions").mkdir(parents=True)
+    shutil.copyfile(empty_store, runs)
     (tmp_path / "copy/.dvc/tmp/sessions/host-1-other.lock").touch()
     client, experiment = store.connect()
     tags = {run.SESSION: "host:1:other", run.FINGERPRINT: "mine", run.COMPLETE: "no", run.CHECKOUT_TAG: "/original"}
@@ -48,10 +58,9 @@ def test_a_copied_lock_file_says_nothing(shared: bool, tmp_path: Path, monkeypat
     assert (run._left_open(client, experiment, ours) is None) is shared
 
 
-def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_a_live_run_is_not_joined_and_a_dead_one_goes_on() -> None:
     """Two sessions with one experiment: two runs while the first lives; its run goes on once it is dead, on any host."""
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     process = subprocess.Popen(["sleep", "600"])
     first = run.open_run({"epochs": 1}, f"host:{process.pid}:first", "first")
     assert run.open_run({"epochs": 1}, f"host:{process.pid}:first", "first").id == first.id
@@ -66,6 +75,7 @@ def test_a_live_run_is_not_joined_and_a_dead_one_goes_on(tmp_path: Path, monkeyp
     assert third.client.get_run(third.id).data.tags["pipeline.resumed"] == "1"
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_store(tmp_path: Path) -> None:
     """Two experiments of a queue that begin at the same moment, before there is a store: it is made once, for both."""
     words = [sys.executable, "-c", "from stages.tracking import store; print(store.connect()[1])"]

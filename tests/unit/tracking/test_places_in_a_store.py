@@ -23,23 +23,15 @@ ODD = ["with blanks", "before2", "100% #1 a%20b", "物語 & it's?"]
 Enter = Callable[[Path], None]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, which take it a second to make."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    SqlAlchemyStore(store.sqlite_uri(path), str(path.parent / "mlruns"))
-    return path
-
-
 @pytest.fixture
-def enter(monkeypatch: pytest.MonkeyPatch, empty: Path) -> Enter:
+def enter(monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Enter:
     """Makes a folder the checkout, with an empty database if it is new."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def into(folder: Path) -> None:
         if not folder.exists():
             folder.mkdir()
-            shutil.copyfile(empty, folder / "mlflow.db")
+            shutil.copyfile(empty_store, folder / "mlflow.db")
         monkeypatch.setenv("DVC_ROOT", str(folder))
         monkeypatch.chdir(folder)
         utils._artifact_repos_cache.clear()  # what MLflow remembers, which in a process of its own would be nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow.data
@@ -11,11 +12,12 @@ import pytest
 from stages.tracking import run, store
 
 
-def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_of_many_files_is_logged(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow keeps 65,535 characters of where data come from: the files are counted there, with one checksum of them all.
 
     MLflow's own reader understands it.
     """
+    shutil.copyfile(empty_store, tmp_path / "runs.db")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     client, experiment = store.connect()

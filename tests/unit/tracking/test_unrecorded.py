@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -20,14 +21,14 @@ PARAMS: dict[str, Any] = {"dropout": 0, "prompt": "Once", "top_k": None, "causal
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A git repository with a store of runs."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     git("init", "-q")
-    return tmp_path
 
 
 def git(*words: str, date: float | None = None) -> str:
