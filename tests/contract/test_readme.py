@@ -7,7 +7,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,12 +59,6 @@ def clone(reader: Reader) -> None:
     assert {"Makefile", "dvc.yaml", "params.yaml"} <= set(said.split())
 
 
-def repro(reader: Reader) -> None:
-    """It ran every stage and ended with the perplexity, its interval, stories and the run."""
-    for word in ("Running stage 'download'", "Running stage 'track'", "95 % interval", "»", "MLflow run:"):
-        assert word in reader.project.said
-
-
 def compare(reader: Reader) -> None:
     """The table has the commit and the experiment with its param that differs and its results, and fits 100 columns."""
     said = reader.type("make compare")
@@ -87,20 +80,6 @@ def free_the_disk(reader: Reader) -> None:
     reader.type(f"git stash && dvc exp apply {EXPERIMENT} && git restore . && git stash pop && dvc checkout")
 
 
-def push(reader: Reader) -> None:
-    """The outputs go to the remote, a folder beside the checkout."""
-    assert "pushed" in reader.type("dvc push") or "up to date" in reader.type("dvc push")
-
-
-def pull(reader: Reader) -> None:
-    """After a colleague's push, model and data come back without being computed."""
-    reader.project.dvc("push")
-    shutil.rmtree(reader.project.folder / "data" / "train" / "model")
-    shutil.rmtree(reader.project.folder / ".dvc" / "cache")
-    reader.type("dvc pull")
-    assert (reader.project.folder / "data" / "train" / "model" / "model.safetensors").is_file()
-
-
 def write(reader: Reader) -> None:
     """It prints the prompt and text after it, and changes no file."""
     before = reader.type("git status --porcelain")
@@ -112,13 +91,10 @@ def write(reader: Reader) -> None:
 
 HERE: dict[str, Callable[[Reader], None]] = {
     CLONE: clone,
-    "make repro": repro,
     "make compare": compare,
     'python -m stages.generate --prompt "The little dog"': write,
     "make explore": explore,
-    "dvc gc --workspace --all-experiments": free_the_disk,  # before the next but one empties the cache
-    "dvc push": push,
-    "dvc pull": pull,
+    "dvc gc --workspace --all-experiments": free_the_disk,
 }
 
 

@@ -1,4 +1,4 @@
-"""A run on record can be made again to the byte, and its model handed on."""
+"""A run on record, of changed code and from a trained network: shared, made again to the byte, its model handed on."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from project import LoggedRun, Project
+from project import LoggedRun, Project, assert_complete, ran
 from repository import git
 
 from tools import reproduce
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds: real pipelines, perhaps on a busy machine
 
+CHANGES = ("temperature=0.5", "block_size=16", "stride=16", "init_from=data/train/model", "keep=best", "epochs=1")
+CHANGES += ("learning_rate=0.001", "min_learning_rate=1/10")
+
 
 @pytest.fixture(scope="module")
 def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with a run that its commit does not give: an uncommitted line of code, a param of its own."""
+    """A project with a run that its commit does not give: an uncommitted line of code, params of its own, and first weights
+    from the network that lay in data/train/model, which the experiment replaces."""
     project = finished.duplicate(tmp_path_factory.mktemp("rebuild") / "project")
     path = project.folder / "stages" / "training" / "schedule.py"
     text = path.read_text(encoding="utf-8")
@@ -28,7 +33,7 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
         "    return 2 * learning_rate_before(*words, **more)\n",
         encoding="utf-8",
     )
-    project.dvc("exp", "run", "-n", "mine", "-S", "temperature=0.5", "-S", "n_embd=8")
+    project.dvc("exp", "run", "-n", "mine", *(word for change in CHANGES for word in ("-S", change)))
     git(project.folder, "checkout", "--quiet", "--force", "HEAD")
     project.dvc("checkout")
     return project
@@ -41,6 +46,31 @@ def mine(project: Project) -> LoggedRun:
     assert run.name == "mine"
     assert run.tags["git.dirty"] == "yes"
     return run
+
+
+def test_the_run_names_the_network_that_it_started_from(project: Project, mine: LoggedRun) -> None:
+    """It is complete, has the first weights' checksum, the perplexity before the training and what was gained."""
+    assert_complete(mine, project)
+    assert mine.tags["md5.init"].endswith(".dir")
+    assert mine.params["init_from"] == "data/train/model"
+    improvement = {"evaluate/initial_perplexity", "evaluate/initial_perplexity_low", "evaluate/gain_over_initial"}
+    assert improvement | {"train/best_step", "train/best_val_loss"} <= set(mine.metrics)
+    assert 0 in mine.steps("curves/val_loss")
+
+
+def test_a_clone_has_the_network_that_it_started_from(project: Project, tmp_path: Path) -> None:
+    """A colleague gets it by `dvc pull`, and `dvc repro` only looks for the data set."""
+    shared = project.duplicate(tmp_path / "project")
+    shared.dvc("exp", "apply", "mine")
+    shared.commit()
+    shared.dvc("push")
+    git(shared.folder, "clone", "-q", str(shared.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", {"HF_HUB_OFFLINE": "1"})
+    clone.dvc("pull")
+    assert (clone.folder / "data/download/init/model.safetensors").is_file()
+    assert ran(clone.dvc("repro")) == ["identify"]
+    assert "up to date" in clone.dvc("repro")
+    assert not clone.runs()
 
 
 @contextmanager
@@ -131,7 +161,7 @@ from tools.register import fetch
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 pipe = mlflow.transformers.load_model("models:/gpt2-from-scratch/1")
 ours = AutoModelForCausalLM.from_pretrained(fetch(Recorded("mine"), Path(tempfile.mkdtemp()))).state_dict()
-print("width", pipe.model.config.n_embd)
+print("context", pipe.model.config.n_positions)
 print("same", all(torch.equal(value, ours[key]) for key, value in pipe.model.state_dict().items()))
 print("text", pipe("Once upon a time")[0]["generated_text"])
 served = mlflow.pyfunc.load_model("models:/gpt2-from-scratch/1")
@@ -157,7 +187,7 @@ def test_a_registered_model_is_the_run_s(project: Project, mine: LoggedRun) -> N
     assert (version.tags["runName"], version.tags["md5.model"]) == ("mine", mine.tags["md5.model"])
     project.env["HF_HUB_OFFLINE"] = "1"
     said = project.python("-c", USE)
-    assert "width 8\n" in said, "the work tree's model has 16"
+    assert "context 16\n" in said, "the work tree's model has 32"
     assert "same True\n" in said
     assert "text Once upon a time" in said
     assert "answers [1, 1, 1, 1]" in said

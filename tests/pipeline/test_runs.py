@@ -11,8 +11,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from project import LoggedRun, Project, assert_complete, assert_watched, rows_of_history, signal_group, wait_for
+from project import LoggedRun, Project, assert_complete, assert_watched, ran, rows_of_history, signal_group, wait_for
 from reference import forget
+from repository import STAGES
 
 from stages.common.errors import UserError
 from tools import explore
@@ -42,8 +43,9 @@ class News:
         return run
 
 
+@pytest.mark.readme("make repro")
 def test_first_repro_is_one_complete_run(finished: Project) -> None:
-    """The first `make repro` makes one run with everything in it, and ends with a summary that names it."""
+    """The first `make repro` runs every stage and makes one run with everything in it; it ends with a summary that names it."""
     (run,) = finished.runs()
     assert_complete(run, finished)
     assert_watched(run)
@@ -51,7 +53,8 @@ def test_first_repro_is_one_complete_run(finished: Project) -> None:
     assert run.tags["git.dirty"] == "no"
     assert "code.patch" not in run.artifacts()
     assert run.id in finished.said
-    for word in ("parameters", "perplexity", "95 % interval", "floor", "make ui", "dvc exp run"):
+    assert ran(finished.said) == list(STAGES)
+    for word in ("parameters", "perplexity", "95 % interval", "floor", "»", "MLflow run:", "make ui", "dvc exp run"):
         assert word in finished.said
 
 
@@ -81,8 +84,8 @@ def test_experiment_takes_its_training_from_the_cache(project: Project) -> None:
     run = news.only()
     assert_complete(run, project)
     assert run.name == "cold"
-    ran = {stage for stage, how in run.stages().items() if how == "ran"}
-    assert ran - {"identify"} == {"generate"}  # without dvc.lock, identify looks at the data set again
+    at_work = {stage for stage, how in run.stages().items() if how == "ran"}
+    assert at_work - {"identify"} == {"generate"}  # without dvc.lock, identify looks at the data set again
     assert run.params["temperature"] == "0.5"
     assert run.tags["trained_by"] == project.runs()[0].id
     assert run.tags["command"].endswith("dvc exp run -S temperature=0.5")

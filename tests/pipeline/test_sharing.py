@@ -25,6 +25,8 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     return finished.duplicate(tmp_path_factory.mktemp("sharing") / "project")
 
 
+@pytest.mark.readme("dvc push")
+@pytest.mark.readme("dvc pull")
 @pytest.mark.parametrize("config", ["", OWN], ids=["the sibling folder", "a remote of one's own"])
 def test_push_clone_pull_brings_everything(config: str, project: Project, tmp_path: Path) -> None:
     """After push, clone and pull no stage runs but `identify`, which looks for the data set here. The pulled model writes the

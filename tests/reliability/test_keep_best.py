@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,9 @@ import pytest
 import torch
 from step_pair import StopAfter, finished, same, state, trainer
 
-from stages.training.trainer import Stopped, Trainer
+from stages.training.trainer import Stopped
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 # random tokens: after the first evaluations the network only learns them by heart
 OVERFITTING: dict[str, Any] = {"keep": "best", "epochs": 4, "learning_rate": 0.03, "eval_every": 3}
 
@@ -47,16 +38,12 @@ def test_the_best_weights_are_those_of_their_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [2, 7, 20])  # before the first evaluation, near the best one, long behind it
 def test_resumed_is_uninterrupted(tmp_path: Path, at: int, kind: str) -> None:
     """Stopped after any step and continued: the same best weights as the uninterrupted training's, at zero tolerance."""
-
-    def both(made: Trainer) -> dict[str, Any]:
-        return state(made) | {"best": made.best}
-
     straight = finished(tmp_path / "straight", kind, **OVERFITTING)
     with pytest.raises(Stopped):
         finished(tmp_path / "broken", kind, stop=StopAfter(at), **OVERFITTING)
     resumed = finished(tmp_path / "broken", kind, **OVERFITTING)
     assert resumed.resumed > 0 and straight.best
-    same(both(straight), both(resumed))
+    same(state(straight), state(resumed))
 
 
 def test_the_last_weights_need_no_copy(tmp_path: Path) -> None:

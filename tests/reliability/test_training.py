@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,9 @@ from step_pair import StopAfter, finished, same, state, trainer
 from tiny import trained
 
 from model import GPT2
+from stages import train
 from stages.common.errors import UserError
+from stages.compute import machine
 from stages.training.checkpoint import Checkpoints, State
 from stages.training.identity import make_key
 from stages.training.live_run import LiveRun
@@ -126,9 +129,15 @@ def test_another_training_has_another_key() -> None:
     assert len(keys) == 5
 
 
-def _run(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The stage train, without MLflow."""
-    return run_stage(folder, "train", "--no-log")
+def _train(folder: Path) -> Path:
+    """Run the stage train in this process, without MLflow, and return its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DVC_ROOT", raising=False)
+        patch.setattr(machine, "keep_freed_memory", lambda: None)
+        patch.chdir(folder)
+        train.main(Namespace(no_log=True))
+    assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +156,7 @@ def project(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 @pytest.fixture(scope="module")
 def undisturbed(project: Callable[..., Path]) -> dict[str, str]:
     """What the stage train leaves when nothing happens to it."""
-    folder = project()
-    done = _run(folder)
-    assert done.returncode == 0, done.stderr
-    assert not list((folder / ".checkpoints").iterdir()), "checkpoints are removed after success"
-    return digests(folder / "data" / "train")
+    return digests(_train(project()) / "data" / "train")
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
@@ -179,7 +184,7 @@ def test_a_signal_saves_and_says_how_to_resume(
     assert process.returncode != 0
     assert "dvc repro" in err
     assert "Traceback" not in err
-    again = _run(folder)
+    again = run_stage(folder, "train", "--no-log")
     assert again.returncode == 0, again.stderr
     assert "resuming from step" in again.stdout
     assert digests(folder / "data" / "train") == undisturbed
@@ -192,7 +197,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
     write_params(folder, {"dropout": 0.1, "checkpoint_every": 1})
     reference = project()
     write_params(reference, {"dropout": 0.1, "checkpoint_every": 1})
-    assert _run(reference).returncode == 0
+    _train(reference)
     moments = random.Random(7)
     kills = 0
     for _ in range(6):
@@ -207,7 +212,7 @@ def test_kill_while_saving_loses_nothing(project: Callable[..., Path], undisturb
             break
     assert kills >= 1
     if not (folder / "data" / "train" / "metrics.json").exists():
-        done = _run(folder)
+        done = run_stage(folder, "train", "--no-log")
         assert done.returncode == 0, done.stderr
     ours, theirs = digests(folder / "data" / "train"), digests(reference / "data" / "train")
     assert ours == theirs
@@ -227,14 +232,7 @@ TOGETHER = {"dropout": 0.0, "batch_size": 3, "grad_accumulation": 2}
 def alone(project: Callable[..., Path]) -> Callable[[str], Path]:
     """Where one process has trained with an optimizer."""
 
-    @cache
-    def trained(optimizer: str) -> Path:
-        folder = project(**TOGETHER, optimizer=optimizer)
-        done = _run(folder)
-        assert done.returncode == 0, done.stderr
-        return folder
-
-    return trained
+    return cache(lambda optimizer: _train(project(**TOGETHER, optimizer=optimizer)))
 
 
 @pytest.mark.slow

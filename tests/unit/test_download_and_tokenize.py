@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,18 +21,29 @@ from stages.storybook import story as storybook
 
 STAGES = ("download", "tokenize")
 KILLED = """
-import os, runpy, signal, sys
-stage, last = sys.argv[1], int(sys.argv[2])
-replace, done = os.replace, 0
-def replace_or_die(*words, **more):
-    global done
-    if done == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    done += 1
-    replace(*words, **more)
-os.replace = replace_or_die
-sys.argv = [stage]
-runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+import importlib, os, signal, sys
+from stages.common import command
+
+stage, replace = importlib.import_module(f"stages.{sys.argv[1]}"), os.replace
+
+def killed_before(last):
+    done = 0
+
+    def replace_or_die(*words, **more):
+        nonlocal done
+        if done == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+        replace(*words, **more)
+
+    os.replace = replace_or_die
+    command.run(stage.main, None, argv=[])
+
+for folder in sys.argv[2:]:  # the number of renames before the kill
+    if os.fork() == 0:
+        os.chdir(folder)
+        killed_before(int(folder))
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
 """
 
 
@@ -113,22 +123,25 @@ def test_a_local_data_set_goes_through(project: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "replaces"), [("download", 4), ("tokenize", 6)])
-def test_a_kill_leaves_nothing_that_looks_whole(project: Path, stage: str, replaces: int) -> None:
+def test_a_kill_leaves_nothing_that_looks_whole(tokenized: Path, tmp_path: Path, stage: str, replaces: int) -> None:
     """Killed before any of its renames, a stage leaves no mark of completeness: the next stage refuses, a rerun repairs."""
-    whole = digests(project / "data" / stage)
-    write_params(project, {"max_samples": 50, "max_val_samples": 10} if stage == "download" else {"vocabulary": "full"})
+    other = {"max_samples": 50, "max_val_samples": 10} if stage == "download" else {"vocabulary": "full"}
     marker = {"download": "about.json", "tokenize": "meta.json"}[stage]
-    for last in range(replaces):
-        done = run_python(["-c", KILLED, stage, str(last)], project)
-        assert done.returncode == -signal.SIGKILL
-        assert not (project / "data" / stage / marker).exists()
+    folders = [Path(shutil.copytree(tokenized, tmp_path / str(last))) for last in range(replaces)]
+    for folder in folders:
+        write_params(folder, other)
+    done = run_python(["-c", KILLED, stage, *(folder.name for folder in folders)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    for folder in folders:
+        assert not (folder / "data" / stage / marker).exists()
         if stage == "download":
-            refused = call_stage(project, "tokenize")
+            refused = call_stage(folder, "tokenize")
             assert refused.returncode == 1 and "The stage download makes it" in refused.stderr
         else:
             with pytest.raises(UserError, match="The stage tokenize makes it"):
-                TokenFile.open(project / "data/tokenize", "train")
-    assert any(name.startswith(".") for name in os.listdir(project / "data" / stage))  # what the killed runs left
-    write_params(project, {})
-    run(project, stage)
-    assert digests(project / "data" / stage) == whole
+                TokenFile.open(folder / "data/tokenize", "train")
+    left = [name for name in os.listdir(folders[-1] / "data" / stage) if name.startswith(".")]
+    assert left, "a kill before the last rename leaves what was to be renamed"
+    write_params(folders[-1], {})
+    run(folders[-1], stage)
+    assert digests(folders[-1] / "data" / stage) == digests(tokenized / "data" / stage)

@@ -7,7 +7,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,19 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import Hub, serve
-from stage_runs import environment, write_params
+from hub_server import Hub, hub_of_this_process, serve
+from stage_runs import call_stage, run_stage, write_params
 
 REPO = "roneneldan/TinyStories"
 REVISION = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
 OTHER = "0123456789abcdef" * 2 + "01234567"
 FIRST, SECOND = "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"
 VALIDATION = "data/validation-00000-of-00001.parquet"
-IMPATIENT = """
-import runpy, time
-time.sleep = lambda seconds: None
-runpy.run_module("stages.download", run_name="__main__", alter_sys=True)
-"""
 Download = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -60,19 +54,21 @@ def hub(files: dict[str, bytes] | None = None, **more: Any) -> Hub:
 
 
 @pytest.fixture
-def download(tmp_path: Path) -> Download:
-    """Runs the stage against a server, in a folder and with a Hub cache of its own; it does not sleep between tries."""
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
+    """Runs the stage in a new project, with this Hub."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
 
-    def run(server: Hub, env: dict[str, str] | None = None, **params: Any) -> subprocess.CompletedProcess[str]:
-        folder = tmp_path / "project"
-        folder.mkdir(exist_ok=True)
-        write_params(folder, {"dataset": REPO, "max_samples": 21_000, "max_val_samples": 100} | params)
-        kept = {key: value for key, value in environment(folder).items() if not key.startswith("HF_")}
-        own = {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), **(env or {})}
-        command = [sys.executable, "-c", IMPATIENT]
-        return subprocess.run(command, cwd=folder, env=kept | own, capture_output=True, text=True, timeout=300)
+    def run(server: Hub, **params: Any) -> subprocess.CompletedProcess[str]:
+        write_project(tmp_path / "project", params)
+        with hub_of_this_process(server, tmp_path / "cache"):
+            return call_stage(tmp_path / "project", "download")
 
     return run
+
+
+def write_project(folder: Path, params: dict[str, Any]) -> None:
+    folder.mkdir()
+    write_params(folder, {"dataset": REPO, "max_samples": 21_000, "max_val_samples": 100} | params)
 
 
 def stories(tmp_path: Path, split: str = "train") -> list[str]:
@@ -81,8 +77,8 @@ def stories(tmp_path: Path, split: str = "train") -> list[str]:
 
 def test_shards_are_read_in_order(tmp_path: Path, download: Download) -> None:
     """Training stories come from the shards in order, up to max_samples; about.json names commit, license and counts."""
-    with serve(hub()) as server:
-        done = download(server)
+    server = hub()
+    done = download(server)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
     assert stories(tmp_path, "validation") == texts(2, 500)[:100]
@@ -95,8 +91,8 @@ def test_shards_are_read_in_order(tmp_path: Path, download: Download) -> None:
 def test_the_cost_follows_max_samples(tmp_path: Path, download: Download) -> None:
     """A few stories of a large shard cost a few megabytes, not the shard; other columns are not sent."""
     wide = shard(texts(0, 20_000), blob=texts(3, 20_000, 2000))
-    with serve(hub(parquet_files() | {FIRST: wide})) as server:
-        done = download(server, max_samples=1000)
+    server = hub(parquet_files() | {FIRST: wide})
+    done = download(server, max_samples=1000)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == texts(0, 20_000)[:1000]
     assert len(wide) > 80e6 > 15e6 > server.sent
@@ -110,8 +106,8 @@ def test_a_bad_line_changes_nothing(tmp_path: Path, download: Download, wanted: 
     """A download resumes where its connection broke off: the same stories, each once. For a few stories, a server's error is
     tried again too."""
     max_samples, faults = FAULTS[wanted]
-    with serve(hub(failures=["", "", *faults])) as server:
-        done = download(server, max_samples=max_samples)
+    server = hub(failures=["", "", *faults])
+    done = download(server, max_samples=max_samples)
     assert done.returncode == 0, done.stderr
     assert not server.failures
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:max_samples]
@@ -154,8 +150,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
 def test_a_hub_or_data_set_that_fails_is_one_message(tmp_path: Path, download: Download, case: str) -> None:
     """Whatever is wrong with the Hub or the data set is reported in one message that names the key, and nothing is written."""
     server, params, message = REFUSED[case]
-    with serve(hub(**server)) as running:
-        done = download(running, **params)
+    done = download(hub(**server), **params)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: dataset")
@@ -164,10 +159,11 @@ def test_a_hub_or_data_set_that_fails_is_one_message(tmp_path: Path, download: D
     assert not list((tmp_path / "project").rglob("*.parquet"))
 
 
-def test_offline_no_request_is_made(tmp_path: Path, download: Download) -> None:
+def test_offline_no_request_is_made(tmp_path: Path) -> None:
     """HF_HUB_OFFLINE is respected: no request, and a message that names it."""
+    write_project(tmp_path / "project", {})
     with serve(hub()) as server:
-        done = download(server, env={"HF_HUB_OFFLINE": "1"})
+        done = run_stage(tmp_path / "project", "download", HF_ENDPOINT=server.endpoint, HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "HF_HUB_OFFLINE" in done.stderr
     assert server.requests == []
 
@@ -177,8 +173,8 @@ def test_a_missing_validation_split_is_replaced(tmp_path: Path, download: Downlo
     """The test split is used for validation; without either every tenth story is held out."""
     rows = texts(1, 3000)
     files = {"train.parquet": shard(rows)} | ({"test.parquet": shard(texts(2, 500))} if with_test else {})
-    with serve(hub(files)) as server:
-        done = download(server, max_samples=None, max_val_samples=50)
+    server = hub(files)
+    done = download(server, max_samples=None, max_val_samples=50)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == (rows if with_test else [row for i, row in enumerate(rows) if i % 10 != 9])
     assert stories(tmp_path, "validation") == (texts(2, 500)[:50] if with_test else rows[9:500:10])
@@ -195,8 +191,17 @@ def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download,
     """JSON lines and texts are read as local files are; without a revision about.json says which commit it was."""
     splits = {"train": texts(1, 3000), "validation": texts(2, 500)}
     files = {f"{split}.{ending}": WRITTEN[ending](rows).encode() for split, rows in splits.items()}
-    with serve(hub(files, failures=["drop"])) as server:
-        done = download(server, dataset_revision=None, max_samples=2500)
+    server = hub(files, failures=["drop"])
+    done = download(server, dataset_revision=None, max_samples=2500)
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == texts(1, 3000)[:2500]
     assert json.loads((tmp_path / "project/data/download/about.json").read_text())["revision"] == REVISION
+
+
+def test_local_files_need_no_hub(tmp_path: Path, download: Download) -> None:
+    """Reading a local file asks nobody: not one request."""
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(1, 3000)))
+    server = hub()
+    done = download(server, dataset=str(tmp_path / "mine.jsonl"), max_samples=10)
+    assert done.returncode == 0, done.stderr
+    assert server.requests == []

@@ -13,7 +13,7 @@ from typing import Any
 import gpt2_folder
 import pytest
 from gpt2_folder import NETWORK
-from hub_server import Hub, serve
+from hub_server import Hub, hub_of_this_process
 from refusal import digests, refused
 from safetensors.torch import load_file, save_file
 from stage_runs import call_stage, write_params
@@ -44,21 +44,14 @@ def project(tokenized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def hub(sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hub]]:
-    """Makes a Hub that serves the network, for this process; nothing sleeps between tries."""
-    import huggingface_hub.constants
-
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+def hub(sharded: Path, tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    """Makes a Hub that serves the network, for this process."""
     with ExitStack() as opened:
 
         def make(without: str = "", more: dict[str, bytes] | None = None, **options: Any) -> Hub:
             served = {path.name: path.read_bytes() for path in sharded.iterdir() if path.name != without} | (more or {})
-            server = opened.enter_context(serve(Hub(REPO, COMMIT, served, kind="models", **options)))
-            monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.endpoint)
-            address = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-            monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-            return server
+            server = Hub(REPO, COMMIT, served, kind="models", **options)
+            return opened.enter_context(hub_of_this_process(server, tmp_path / "cache"))
 
         yield make
 

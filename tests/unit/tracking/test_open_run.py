@@ -73,6 +73,7 @@ def test_a_live_run_is_not_joined_and_a_dead_one_goes_on() -> None:
     assert third.client.get_run(third.id).data.tags["pipeline.resumed"] == "1"
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_store(tmp_path: Path) -> None:
     """Two experiments of a queue that begin at the same moment, before there is a store: it is made once, for both."""
     words = [sys.executable, "-c", "from stages.tracking import store; print(store.connect()[1])"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from stage_runs import ROOT, run_python
 
+from stages.common.params import Params, load_params
 from stages.common.session import LAUNCH
+from stages.tracking import live_run_writer, store
+from stages.training import live_run
 
 TRAINING = """
 import time
@@ -64,23 +69,42 @@ def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
     assert done.stderr.count("warning") == 1
 
 
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [
-        ("pass", "FINISHED"),
-        ("raise ValueError", "FAILED"),
-        ("raise KeyboardInterrupt", "KILLED"),
-        ("import os; os._exit(9)", "KILLED"),
-    ],
-)
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_an_error_is_marked(
+    error: type[BaseException], status: str, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of a training that failed or was interrupted says so, and has what was logged until then."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    pipe = io.StringIO()
+    monkeypatch.setattr(live_run, "_writer", lambda: nullcontext(pipe))
+
+    def fails() -> None:
+        with live_run.training_run(load_params(Params).model_dump()) as run:
+            run.log(1, {"train_loss": 2.0})
+            raise error
+
+    with pytest.raises(error):
+        fails()
+    live_run_writer.feed(iter(pipe.getvalue().splitlines()))
+    client, experiment = store.connect()
+    (found,) = store.search_runs(client, experiment)
+    assert (found.info.status, found.data.metrics["curves/train_loss"]) == (status, 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "status"), [("pass", "FINISHED"), ("import os; os._exit(9)", "KILLED")])
 def test_the_end_is_marked(end: str, status: str, tmp_path: Path) -> None:
-    """A training that ended well, without `track`, is finished; failed, interrupted, killed ones say so, with all points."""
+    """A training that ended well, without `track`, is finished; a killed one's run says so; both have all points."""
     from mlflow import MlflowClient
 
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    done = train(tmp_path, store, end)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    done = train(tmp_path, uri, end)
     assert (done.returncode == 0) is (end == "pass")
-    client = MlflowClient(store)
+    client = MlflowClient(uri)
     for _ in range(300):  # a process killed outright leaves its feeder some work
         (run,) = client.search_runs([client.get_experiment_by_name("gpt2-from-scratch").experiment_id])
         points = client.get_metric_history(run.info.run_id, "curves/train_loss")
