@@ -15,7 +15,7 @@ from reference import Reference
 from stage_runs import ROOT, environment
 
 pytestmark = pytest.mark.slow
-CONTRACT = ("tests/contract", "-m", "not slow")
+CONTRACT = ("tests/contract", "-m", "not slow", "-k", "not commands")  # to read the pages' commands takes all of DVC and MLflow
 UNIT = (  # the unit tests that know of the stages and of the network's shape
     "tests/unit/tracking/test_pipeline.py",
     "tests/unit/tracking/test_results.py",
