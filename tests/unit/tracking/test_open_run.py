@@ -15,15 +15,7 @@ from stage_runs import environment
 from stages.tracking import liveness, run, store
 
 
-@pytest.fixture
-def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout with an empty store."""
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("own_store")
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_is_completed_while_others_are_looked_through(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An experiment beside ours, the same or another, completes its run and ends: it stays FINISHED, and is not resumed."""
@@ -58,7 +50,7 @@ def test_a_copied_lock_file_says_nothing(
     assert (run._left_open(client, experiment, ours) is None) is shared
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("own_store")
 def test_a_live_run_is_not_joined_and_a_dead_one_goes_on() -> None:
     """Two sessions with one experiment: two runs while the first lives; its run goes on once it is dead, on any host."""
     process = subprocess.Popen(["sleep", "600"])
