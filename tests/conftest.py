@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -78,6 +79,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "mlruns"))
 
     return made_once(tmp_path_factory, "empty_store", make) / "mlflow.db"
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's folder as the main checkout, with an empty store of its own."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

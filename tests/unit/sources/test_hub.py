@@ -77,8 +77,7 @@ def stories(tmp_path: Path, split: str = "train") -> list[str]:
 
 def test_shards_are_read_in_order(tmp_path: Path, download: Download) -> None:
     """Training stories come from the shards in order, up to max_samples; about.json names commit, license and counts."""
-    server = hub()
-    done = download(server)
+    done = download(hub())
     assert done.returncode == 0, done.stderr
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:21_000]
     assert stories(tmp_path, "validation") == texts(2, 500)[:100]

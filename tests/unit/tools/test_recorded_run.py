@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ pytestmark = pytest.mark.kind("sweeps, deleted runs, deleted store")
 
 
 @pytest.fixture
-def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty store."""
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(own_store)
     return store.connect()
 
 

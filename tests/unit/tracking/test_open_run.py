@@ -15,17 +15,7 @@ from stage_runs import environment
 from stages.tracking import liveness, run, store
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    """A checkout with an empty store."""
-    (tmp_path / "checkout").mkdir()
-    shutil.copyfile(empty_store, tmp_path / "checkout" / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "checkout"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "checkout"
-
-
-@pytest.mark.usefixtures("checkout")
+@pytest.mark.usefixtures("own_store")
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_is_completed_while_others_are_looked_through(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An experiment beside ours, the same or another, completes its run and ends: it stays FINISHED, and is not resumed."""
@@ -43,20 +33,24 @@ def test_a_run_that_is_completed_while_others_are_looked_through(epochs: int, mo
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_copied_lock_file_says_nothing(shared: bool, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_lock_file_says_nothing(
+    shared: bool, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a store that others use too, a run of another checkout is not resumed here, even if its lock file is here."""
-    if shared:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.move(checkout / 'mlflow.db', checkout.parent)}")
-    (checkout / ".dvc/tmp/sessions").mkdir(parents=True)
-    (checkout / ".dvc/tmp/sessions/host-1-other.lock").touch()
+    runs = (tmp_path if shared else tmp_path / "copy") / "runs.db"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{runs}")
+    (tmp_path / "copy/.dvc/tmp/sessions").mkdir(parents=True)
+    shutil.copyfile(empty_store, runs)
+    (tmp_path / "copy/.dvc/tmp/sessions/host-1-other.lock").touch()
     client, experiment = store.connect()
     tags = {run.SESSION: "host:1:other", run.FINGERPRINT: "mine", run.COMPLETE: "no", run.CHECKOUT_TAG: "/original"}
     client.create_run(experiment, tags=tags)
-    ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT_TAG: str(checkout)}
+    ours = {run.SESSION: "host:2:ours", run.FINGERPRINT: "mine", run.CHECKOUT_TAG: str(tmp_path / "copy")}
     assert (run._left_open(client, experiment, ours) is None) is shared
 
 
-@pytest.mark.usefixtures("checkout")
+@pytest.mark.usefixtures("own_store")
 def test_a_live_run_is_not_joined_and_a_dead_one_goes_on() -> None:
     """Two sessions with one experiment: two runs while the first lives; its run is resumed once it is dead, on any host."""
     process = subprocess.Popen(["sleep", "600"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import mlflow.data
 import pytest
@@ -12,13 +10,12 @@ import pytest
 from stages.tracking import run, store
 
 
-def test_a_data_set_of_many_files_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
+@pytest.mark.usefixtures("own_store")
+def test_a_data_set_of_many_files_is_logged() -> None:
     """MLflow keeps 65,535 characters of where data come from: the files are counted there, with one checksum of them all.
 
     MLflow's own reader understands it.
     """
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copyfile(empty_store, tmp_path / 'runs.db')}")
     client, experiment = store.connect()
     for many in (1200, 1201):
         files = {f"a-story-with-quite-a-long-name-{number}.txt": "0" * 64 for number in range(many)}

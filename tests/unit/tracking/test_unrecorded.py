@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -21,15 +20,10 @@ PARAMS: dict[str, Any] = {"dropout": 0, "prompt": "Once", "top_k": None, "causal
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
+def project(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A git repository with a store of runs."""
-    for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_", "MLFLOW_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(own_store)
     git("init", "-q")
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    return tmp_path
 
 
 def git(*words: str, date: float | None = None) -> str:

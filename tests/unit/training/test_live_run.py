@@ -70,15 +70,10 @@ def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_an_error_is_marked(
-    error: type[BaseException], status: str, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_is_marked(error: type[BaseException], status: str, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run of a training that failed or was interrupted says so, and has what was logged until then."""
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(own_store)
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     pipe = io.StringIO()
     monkeypatch.setattr(live_run, "_writer", lambda: nullcontext(pipe))
 
