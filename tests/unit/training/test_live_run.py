@@ -7,8 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
-from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stage_runs import ROOT, run_python
@@ -75,14 +75,15 @@ def test_an_error_is_marked(error: type[BaseException], status: str, own_store: 
     monkeypatch.chdir(own_store)
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     pipe = io.StringIO()
-    monkeypatch.setattr(live_run, "_writer", lambda: nullcontext(pipe))
+    writer = SimpleNamespace(stdin=pipe, communicate=lambda timeout: None, wait=lambda: 0)
 
     def fails() -> None:
         with live_run.training_run(load_params(Params).model_dump()) as run:
             run.log(1, {"train_loss": 2.0})
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(error), monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda *_, **__: writer)
         fails()
     live_run_writer.feed(iter(pipe.getvalue().splitlines()))
     client, experiment = store.connect()
