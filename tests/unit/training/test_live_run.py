@@ -82,9 +82,10 @@ def test_an_error_is_marked(error: type[BaseException], status: str, own_store: 
             run.log(1, {"train_loss": 2.0})
             raise error
 
-    with pytest.raises(error), monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *_, **__: writer)
-        fails()
+        with pytest.raises(error):
+            fails()
     live_run_writer.feed(iter(pipe.getvalue().splitlines()))
     client, experiment = store.connect()
     (found,) = store.search_runs(client, experiment)
