@@ -34,6 +34,7 @@ print(taken, kib("AnonHugePages"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SWITCH.exists() or "[never]" in SWITCH.read_text(), reason="no huge pages on this system")
 def test_large_buffers_are_in_huge_pages() -> None:
     """After the set-up, which takes no memory itself, a large buffer lies in huge pages."""

@@ -31,6 +31,7 @@ from stages.training.batches import Batches
 from stages.training.optimizer import BETAS
 from stages.training.schedule import Schedule
 
+pytestmark = pytest.mark.slow
 Project = Callable[..., Path]
 
 
@@ -104,7 +105,6 @@ def test_zero_epochs_score_the_network_as_transformers_does(project: Project, mo
     assert "train_loss" not in json.loads((folder / "data/train/metrics.json").read_text())
 
 
-@pytest.mark.slow
 def test_fifty_steps_have_transformers_losses(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same batches and AdamW: each of fifty losses equals that of a plain loop around transformers' network, to 1e-4."""
     folder = project(epochs=3, learning_rate=0.001, min_learning_rate="1/10")
@@ -151,7 +151,6 @@ def test_before_and_after(project: Project) -> None:
     assert "| first weights | `net` |" in card
 
 
-@pytest.mark.slow
 def test_the_best_weights_are_those_of_the_best_evaluation(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +179,6 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
     assert "Overfitted" in (folder / "data/evaluate/report.md").read_text()
 
 
-@pytest.mark.slow
 def test_a_fine_tuning_that_was_killed_ends_with_the_same_bytes(project: Project, tmp_path: Path) -> None:
     """kill -9 with `keep: best`: started again it resumes from a checkpoint, to the same bytes as one that was not killed."""
     folder = project(keep="best", epochs=2, eval_every=4, checkpoint_every=5, learning_rate=0.1, min_learning_rate="1/1")

@@ -51,6 +51,7 @@ def test_what_changes_no_bit_is_not_a_fact(monkeypatch: pytest.MonkeyPatch) -> N
     assert facts() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have another OpenMP")
 @pytest.mark.parametrize(("limit", "threads"), [("1", "1"), ("", "2")])
 def test_the_threads_recorded_are_those_that_work(limit: str, threads: str) -> None:

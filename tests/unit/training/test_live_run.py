@@ -58,6 +58,7 @@ def test_without_a_log_no_process_is_started(logged: bool, rank: str, tmp_path: 
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_a_hanging_server_does_not_hold_training_up(tmp_path: Path) -> None:
     """A server that takes connections and never answers: the logging calls return at once, the end waits within limits."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
