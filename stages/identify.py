@@ -111,9 +111,9 @@ def roots() -> tuple[Path, Path]:
 
 
 def watched(path: Path | None) -> Path:
-    """What DVC is to look at for a file or folder of this machine, or for none.
+    """The path that DVC watches for a file or folder of this machine, or for none.
 
-    Not at the file itself from an experiment's temporary copy, where DVC would read it once more.
+    In an experiment's temporary copy it is not the file itself, which DVC would hash once more.
     """
     if path is None:
         return SOURCE
@@ -122,7 +122,7 @@ def watched(path: Path | None) -> Path:
 
 
 def changing_file() -> Path:
-    """A file of DVC's own with other content in each of its processes: DVC runs this stage again while the link leads there."""
+    """DVC's rwlock, whose content differs in every DVC process: while the link leads there, DVC reruns this stage."""
     here = Path.cwd()
     top = next((top for top in (here, *here.parents) if (top / ".dvc").is_dir()), here)
     return Path(os.path.relpath(top / ".dvc" / "tmp" / "rwlock"))

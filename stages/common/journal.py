@@ -17,7 +17,7 @@ from stages.common.session import dvc_tmp, rank_and_size, session_id
 def record_stage() -> Iterator[dict[str, Any]]:
     """Note in the journal that this stage ran in this session, how long, and how it ended.
 
-    Yields a dictionary for what else the line is to say. Under DVC only, and only by the first process of a distributed run.
+    Yields a dictionary of extra fields for the line. Under DVC only, and only by the first process of a distributed run.
     Kept outside data/: a duration differs each time.
     """
     stage, line = os.environ.get("DVC_STAGE"), dict[str, Any]()

@@ -14,7 +14,7 @@ from stages.common.errors import UserError
 
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and its like set, all of them
 
-HOME = "GPT2_PIPELINE_HOME"  # set for a clone that a tool has put into a checkout's .dvc/tmp: that checkout, its main one
+HOME = "GPT2_PIPELINE_HOME"  # the main checkout of a clone in its .dvc/tmp; tools set it
 
 
 def project_root() -> Path:

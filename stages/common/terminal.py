@@ -1,4 +1,4 @@
-"""Terminal: what is shown there can neither harm it nor end a stage when it has gone."""
+"""Terminal: output without control characters; a closed terminal ends no stage."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ CHUNK = 1 << 20  # training tokens at a time
 def longest_copy(samples: Sequence[Sequence[int]], stream: NDArray[np.uint16]) -> int:
     """Tokens in the longest run of any sample that is in the stream too.
 
-    The stream, a memory map of any size, is read once. In each chunk a match longer than the best so far is looked for, which
-    there rarely is.
+    The stream, a memory map of any size, is read once: in each chunk only matches longer than the best so far are looked for.
     """
     texts = _Texts(samples)
     best = 0

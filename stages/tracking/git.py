@@ -10,9 +10,12 @@ from pathlib import Path
 
 from stages.common.errors import UserError
 
-LEFT_BEHIND = ("GIT_", "DVC_", "PIP_", "PYTHON")  # by hooks, shells, notebooks and an outer DVC; git's win over -C
+LEFT_BEHIND = ("GIT_", "DVC_", "PIP_", "PYTHON")  # prefixes of what hooks, shells and an outer DVC set; GIT_* overrides -C
 WANTED = (  # a person's own settings
-    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     "DVC_NO_ANALYTICS",
 )
 

@@ -1,7 +1,7 @@
 """Unrecorded: DVC experiments without an MLflow run, because every stage came from the cache and none could log it.
 
-A sweep that includes the current value has one. It gets a run of its own name all the same: a copy of the earlier run with the
-same params and outputs. A run whose experiment was renamed (`dvc exp rename`) gets the new name.
+Such as a sweep point that equals the current value. It gets a run of its own name: a copy of the earlier run with the same
+params and outputs. A run whose experiment was renamed (`dvc exp rename`) gets the new name.
 """
 
 from __future__ import annotations

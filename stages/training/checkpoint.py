@@ -37,7 +37,7 @@ from stages.training.identity import differences
 
 FACTS = "facts.json"  # what decides the bits of the training, beside its checkpoints
 KEEP = 2  # checkpoints to keep: the newest, and a spare in case its file is damaged
-OFTEN = 100  # who sets checkpoint_every lower wants them that often, whatever it costs
+OFTEN = 100  # a lower checkpoint_every is obeyed, whatever it costs
 SHARE = 0.03  # of a training's time that checkpoints may cost
 FIRST_SECONDS = 60.0  # before the first one, whose cost is not known yet
 
@@ -106,7 +106,7 @@ class Checkpoints:
             self._lock.release()
 
     def due(self, step: int, every: int) -> bool:
-        """Whether to save after this step: `every` steps after the last checkpoint, and once the time it takes is earned.
+        """Whether to save after this step: `every` steps after the last checkpoint, and once it costs at most SHARE of the time.
 
         Raises:
             OSError, SafetensorError: the last one could not be written.

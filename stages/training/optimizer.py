@@ -24,7 +24,7 @@ class Controls:
 
     lr: Tensor
     found_inf: Tensor  # 1.0 where loss or gradients are not finite, else 0.0: then a step changes nothing
-    grad_scale: Tensor | None  # what a step divides the gradients by as it reads them; None = they are clipped before it
+    grad_scale: Tensor | None  # by which the optimizer divides gradients as it reads them; None = they are clipped before
 
     @classmethod
     def on(cls, device: torch.device, scaled: bool | None = None) -> Controls:
@@ -35,7 +35,7 @@ class Controls:
         return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), device=device), grad_scale)
 
     def clip(self, gradients: list[Tensor], norm: Tensor, most: float) -> None:
-        """Let the next step see gradients whose norm together, which is `norm` now, is at most `most`."""
+        """Scale gradients of this total norm to at most `most`."""
         if self.grad_scale is None:
             torch._foreach_mul_(gradients, (most / norm.double()).clamp(max=1.0).float())
         else:

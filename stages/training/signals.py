@@ -1,4 +1,4 @@
-"""Signals: a request to stop, which the training loop looks for between two steps; and the end of a training in vain."""
+"""Signals: requests to stop, seen between two steps, and the end of a training whose inputs were edited."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class EagerStep:
         return self.result.clone()
 
     def prepare(self, batch: Batch) -> None:
-        """Set what differs from step to step, the windows apart."""
+        """Set everything but the windows that differs from step to step."""
         self.parts.controls.lr.fill_(batch.lr)
         self.total.fill_(batch.total)
         seed_step(self.parts.seed, batch.number, self.parts.world.rank, self.device)
@@ -168,7 +168,9 @@ class CapturedStep(EagerStep):
         [self.failed] = self.parts.world.any(bool(reason))
         if self.failed:
             self.replay, self.buffers = None, []
-            self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())  # the old one is mid-step
+            self.scaler = torch.amp.GradScaler(
+                self.device.type, enabled=self.scaler.is_enabled()
+            )  # the old one refuses to unscale twice
             self.forget_gradients()
             advice = ". To capture it uncompiled, set compile to false" if self.parts.net.compiled else ""
             tqdm.write(

@@ -218,9 +218,9 @@ class Trainer:
         self._write_samples()
 
     def _check_progress(self, val_loss: float) -> None:
-        """Whether the training is better than guessing by far. Where a gradient is clipped, a loss can be huge and yet finite.
+        """Fail if the training loss is above twice that of guessing: with clipped gradients a huge loss can be finite.
 
-        The loss is the training text's: on other text a network that has learned its own by heart may be as bad.
+        The validation loss is no sign: an overfitted network may be as bad.
         """
         tokens, rows = self.net.config.vocab_size, self.history.training[-1:]
         loss = rows[0]["train_loss"] if rows else 0.0

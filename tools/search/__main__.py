@@ -35,8 +35,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def settings_of_ray(address: str) -> dict[str, str]:
-    """What Ray is told by variables: to report nothing about its use; on this machine, where it listens at all addresses, to
-    want a token; and to leave it to the system which process ends when memory does, because Ray would place that trial again.
+    """Variables that Ray reads: no usage reports. On this machine also a token, because Ray listens on all addresses, and no
+    memory monitor, which would start a trial that needs too much memory again and again.
     """
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_memory_monitor_refresh_ms": "0"}
     return {"RAY_USAGE_STATS_ENABLED": "0", **({} if address else own)}

@@ -32,7 +32,7 @@ class Trial:
         self.spec, self.name = spec, str(spec["name"])
         self.log = Path(spec["folder"], ".dvc", "tmp", "search.log") if not spec["log"] else Path(spec["log"])
         self._dvc: subprocess.Popen[bytes] | None = None
-        self.stopping = Event()  # set before DVC is: whoever waits for DVC's end then waits for its stage, too
+        self.stopping = Event()  # set before DVC is stopped, so that `main` waits until its stage has ended, too
 
     def run(self) -> dict[str, Any]:
         """Run the experiment, unless an attempt that was killed has finished it already; and push it.
