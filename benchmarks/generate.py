@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks import harness
 from model import GPT2, GPT2Config, generate, hf
 from stages.common import files
+from stages.common.terminal import pluralize
 from stages.compute import machine
 from stages.compute.cuda_graph import cuda_graph
 
@@ -102,7 +103,7 @@ def main() -> None:
     torch.manual_seed(0)
     nets = {name: GPT2(GPT2Config(**SHAPES[name], block_size=CONTEXT, position="sinusoidal")).eval() for name in args.shapes}
     nets |= {folder: hf.load(folder) for folder in args.model}
-    what = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {threads} threads"
+    what = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {pluralize(threads, 'thread')}"
     print(f"\nGeneration on {what}, PyTorch {torch.__version__}\n")
     head = ["network", "batch", "tokens are", "ours, tokens/s", "transformers, tokens/s", "ratio (of rounds)"]
     rows = [row for name, net in nets.items() for row in compare(name, net.to(device), args.batch, args.tokens, args.rounds)]

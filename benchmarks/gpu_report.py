@@ -25,6 +25,7 @@ import torch
 from benchmarks import gpu_measures, harness
 from stages.common import files
 from stages.common.errors import UserError
+from stages.common.terminal import pluralize
 from stages.compute import machine
 from stages.tracking.git import git
 
@@ -117,7 +118,11 @@ def run(report: Report, names: Iterable[str], options: list[str], minutes: float
 
 def facts(device: str) -> dict[str, str]:
     """What was measured, and on what."""
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{machine.cpu_name()}, {machine.set_threads(0)} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{machine.cpu_name()}, {pluralize(machine.set_threads(0), 'thread')}"
+    )
     commit = git("describe", "--always", "--dirty", cwd=harness.ROOT)
     precision = machine.pick_precision("auto", device)
     return {"device": name, "PyTorch": torch.__version__, "precision": precision, "commit": commit}

@@ -20,16 +20,7 @@ from stages.sources.source import TEXT, Source, splits_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
 FEW = 100_000  # stories; up to here only their parts of a parquet file are read: seconds instead of gigabytes
-NOT_OPTIONS = {
-    "name",
-    "version",
-    "data_dir",
-    "data_files",
-    "description",
-    "features",
-    "sep",
-    "delimiter",
-}  # builder fields that are not reader options
+NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of a builder
 
 
 def open_source(dataset: str, revision: str | None) -> Source:

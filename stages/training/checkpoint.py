@@ -106,7 +106,7 @@ class Checkpoints:
             self._lock.release()
 
     def due(self, step: int, every: int) -> bool:
-        """Whether to save after this step: `every` steps after the last checkpoint, and once it costs at most SHARE of the time.
+        """Whether to save after this step: `every` steps after the last checkpoint, once that costs at most SHARE of the time.
 
         Raises:
             OSError, SafetensorError: the last one could not be written.

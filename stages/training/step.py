@@ -168,9 +168,8 @@ class CapturedStep(EagerStep):
         [self.failed] = self.parts.world.any(bool(reason))
         if self.failed:
             self.replay, self.buffers = None, []
-            self.scaler = torch.amp.GradScaler(
-                self.device.type, enabled=self.scaler.is_enabled()
-            )  # the old one refuses to unscale twice
+            # a GradScaler that was interrupted refuses to unscale again
+            self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
             self.forget_gradients()
             advice = ". To capture it uncompiled, set compile to false" if self.parts.net.compiled else ""
             tqdm.write(
