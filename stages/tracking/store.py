@@ -31,13 +31,16 @@ COLUMNS = [f"params.`{key}`" for key in ("dataset", "max_samples", "n_embd", "le
 def store_uri() -> str:
     """Where the runs are kept: MLFLOW_TRACKING_URI, else mlflow.db in the main checkout, where `mlflow ui` looks.
 
-    A relative file is taken from the main checkout: an experiment in a temporary copy must not keep its runs there. Whether any
-    other address is right is for MLflow to say, which takes no folders.
+    A relative place is taken from the main checkout: an experiment in a temporary copy must not keep its runs there. Whether
+    any other address is right is for MLflow to say.
     """
+    uri = _given()
     if path := database():
         # MLflow and SQLAlchemy disagree on `%` and `?` in a path: one makes a folder of another name. A relative path has none.
         return sqlite_uri(Path(os.path.relpath(path)) if set("%?") & set(str(path)) else path)
-    return _given()
+    if uri not in SERVICES and (folder := places.local_path(uri)):
+        return (session.project_root() / folder.expanduser()).as_uri()
+    return uri
 
 
 def database() -> Path | None:

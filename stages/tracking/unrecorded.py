@@ -36,8 +36,8 @@ def record() -> list[str]:
     made = []
     with store.lock():  # two that look at the same moment must not make two
         known = store.search_runs(client, experiment_id, run_view_type=3)  # deleted ones too: they stay deleted
-        done = [run for run in known if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "yes"]
         for name in experiments.keys() - {run.info.run_name for run in known}:
+            done = [run for run in known if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "yes"]
             commit, date = experiments[name]
             if same := _same(done, commit):
                 renamed = [run for run in same if run.info.run_name not in experiments and _ended_with(run, date)]

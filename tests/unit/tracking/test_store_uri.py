@@ -30,13 +30,22 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "sqlite:///{main}/mlflow.db"),
         ("  ", "sqlite:///{main}/mlflow.db"),
         ("sqlite:///runs.db", "sqlite:///{main}/runs.db"),
+        ("sqlite:///./a/runs.db", "sqlite:///{main}/a/runs.db"),
         ("sqlite:////abs/runs.db", "sqlite:////abs/runs.db"),
         ("sqlite:///~/runs.db", "sqlite:///{home}/runs.db"),
         ("sqlite:////a%20b/runs.db", "sqlite:////a b/runs.db"),
+        ("fs", "file://{main}/fs"),
+        ("./fs", "file://{main}/fs"),
+        ("file:fs", "file://{main}/fs"),
+        ("file:./fs", "file://{main}/fs"),
+        ("file:///abs/fs", "file:///abs/fs"),
+        ("/abs/fs", "file:///abs/fs"),
+        ("~/fs", "file://{home}/fs"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("https://user:word@example.org/mlflow/", "https://user:word@example.org/mlflow/"),
         ("postgresql+psycopg://me@host/runs", "postgresql+psycopg://me@host/runs"),
         ("databricks", "databricks"),
+        ("databricks://profile", "databricks://profile"),
     ],
 )
 def test_a_relative_address_counts_from_the_main_checkout(
@@ -101,3 +110,11 @@ def test_a_store_in_memory_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match="names no file"):
         store.connect()
+
+
+def test_whose_store_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database in the checkout is the checkout's own; one elsewhere, or a server, may be others' too."""
+    assert store.is_of_this_checkout()
+    for uri in (f"sqlite:///{tmp_path}/shared.db", f"sqlite:///{tmp_path}/main-2/mlflow.db", "http://127.0.0.1:5000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert not store.is_of_this_checkout()
