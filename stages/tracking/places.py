@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+PROJECT_TAG = "pipeline.experiment"  # an experiment's tag: it is this project's, whatever it is called now
 COLUMNS = (  # where MLflow keeps places
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -25,10 +26,17 @@ def relocate_artifacts(database: Path, experiment: str, root: Path) -> None:
     `database` is a sqlite file in `root`, the checkout, and not open elsewhere.
     """
     with closing(sqlite3.connect(database)) as store, store:
-        found = store.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
-        old = local_path(found[0]) if found else None
-        if old is None or old.name != "mlruns" or old.parent == root:
-            return
+        locations = store.execute(
+            "SELECT name, artifact_location FROM experiments WHERE name = ? OR experiment_id IN "
+            "(SELECT experiment_id FROM experiment_tags WHERE key = ?) ORDER BY name <> ?",
+            (experiment, PROJECT_TAG, experiment),
+        ).fetchall()
+        places = [(name, local_path(location)) for name, location in locations]
+        # a checkout that uses another's store has its folder in its experiment's name
+        found = [place for name, place in places if not (place and name == f"{experiment} ({place.parent})")]
+        old = found[0] if found else None
+        if old is None or old.name != "mlruns" or root in (place.parent for place in found if place):
+            return  # the others are of checkouts that share this store
         before, now = f"{old.as_uri()}/", f"{root.as_uri()}/mlruns/"
         for table, column in COLUMNS:
             store.execute(

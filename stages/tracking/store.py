@@ -209,27 +209,35 @@ def _import_mlflow() -> Any:
 
 
 def _experiment_id(client: Any, uri: str) -> str:
-    """Our experiment's id, made if need be.
+    """Our experiment's id, made if need be; one that was renamed is known by its tag.
 
     A server knows where it keeps files; without one they go to mlruns/. MLflow keeps that place with the experiment, so in a
     database that several checkouts share each has an experiment of its own, the second with its folder in the name.
     """
+    view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
+    tags = {places.PROJECT_TAG: "yes", f"mlflow.sharedViewState.{VIEW}": view}
     remote, mlruns = uri.partition(":")[0] in ("http", "https", *SERVICES), session.project_root() / "mlruns"
 
+    def is_ours(experiment: Any) -> bool:
+        place = places.local_path(experiment.artifact_location)
+        return remote or place is None or place.name != mlruns.name or place.resolve() == mlruns.resolve()
+
     name, found = EXPERIMENT, client.get_experiment_by_name(EXPERIMENT)
-    place = places.local_path(found.artifact_location) if found and not remote else None
-    theirs = place is not None and place.name == mlruns.name and place.resolve() != mlruns.resolve()
-    if theirs or _is_of_another_checkout():
+    if _is_of_another_checkout() or (found is not None and not is_ours(found)):
         name = f"{EXPERIMENT} ({mlruns.parent})"
         found = client.get_experiment_by_name(name)
     if found is None:
-        view = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
-        tags = {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": view}
-        return str(client.create_experiment(name, None if remote else mlruns.as_uri(), tags))
+        renamed = client.search_experiments(filter_string=f"tags.`{places.PROJECT_TAG}` = 'yes'")
+        for experiment in filter(is_ours, renamed):
+            return str(experiment.experiment_id)
+        place = None if remote else mlruns.as_uri()
+        return str(client.create_experiment(name, place, {"mlflow.experimentKind": "custom_model_development"} | tags))
     if found.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {name} was deleted. Bring it back with its runs: mlflow experiments restore "
             f"--experiment-id {found.experiment_id}; or erase it for good: mlflow gc --experiment-ids {found.experiment_id} "
             f"(both with MLFLOW_TRACKING_URI={addresses.shown(uri) or '...'})"
         )
+    for key in (key for key, value in tags.items() if found.tags.get(key) != value):  # an older store's view has other columns
+        client.set_experiment_tag(found.experiment_id, key, tags[key])
     return str(found.experiment_id)
