@@ -187,7 +187,7 @@ class GPT2(nn.Module):
     def forward(self, tokens: Tensor, cache: KVCache | None = None, last: bool = False) -> Tensor:
         """(B, T) int64 -> logits (B, T, V); position t predicts token t + 1. `cache` as in `hidden`.
 
-        `last`: those of the last token only, (B, V), to write the next one.
+        `last`: only the last position's logits, (B, V), from which the next token is drawn.
         """
         hidden = self.hidden(tokens, cache)
         if not last:

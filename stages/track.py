@@ -93,9 +93,7 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
     run.dataset(results.about)
     run.table("samples/samples.json", results.samples)
     with tempfile.TemporaryDirectory(prefix="track-") as name:
-        picture = Path(name, "loss.png")
-        figures.loss(results).savefig(picture)
-        kept = [*(("plots", path) for path in [*results.tables, picture])]
+        kept = [("plots", path) for path in [*results.tables, *draw(results, Path(name, "loss.png"))]]
         kept += [("samples", results.samples_page), ("", results.report), ("", results.explorer)]
         kept += [("", Path("dvc.lock"))] if outputs else []
         with bar(len(kept), "track", "file") as progress:
@@ -113,6 +111,16 @@ def complete(params: Params, results: Results, code: Provenance) -> Run:
     run.tag({COMPLETE: "yes"})
     liveness.release(now)
     return run
+
+
+def draw(results: Results, picture: Path) -> list[Path]:
+    """Draw the loss; a drawing that fails costs no run."""
+    try:
+        figures.loss(results).savefig(picture)
+        return [picture]
+    except Exception as error:
+        print(f"warning: the run has no picture: {one_line(repr(error))}", file=sys.stderr)
+        return []
 
 
 def check_unedited() -> None:

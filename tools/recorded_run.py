@@ -96,7 +96,7 @@ class Recorded:
 
 
 def _lend_network(clone: Path) -> None:
-    """Put the network that the run started from into the clone: its folder, or its commit on the Hub.
+    """Make the network that the run started from available to the clone: its folder, or its commit on the Hub.
 
     It is what DVC's cache has of data/download/init. Where the cache has none, the clone takes what is there today.
     """

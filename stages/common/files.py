@@ -26,8 +26,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)  # safetensors makes files for their owner only
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -48,9 +51,10 @@ def invalidate(folder: Path, marker: str) -> None:
 def remove_temporary(folder: Path) -> None:
     """Make the folder if it is missing, and remove temporary files that a killed run left in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(".*"):  # safetensors has temporary files of its own, .tmpXXXXXX
-        if path.is_file() and path.name != ".gitignore":
-            path.unlink(missing_ok=True)
+    for pattern in (".*.*", ".tmp*"):  # safetensors has temporary files of its own, .tmpXXXXXX
+        for path in folder.glob(pattern):
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -47,10 +47,18 @@ def dvc_pid() -> int:
     """
     if "DVC_STAGE" not in os.environ:
         return os.getpid()
-    parents = {process.pid: _command(process) for process in psutil.Process().parents()}
-    callers = [pid for pid, words in parents.items() if pid != 1 and _is_python(words)]
-    if found := [*(pid for pid, words in parents.items() if _is_dvc(words)), *callers]:
-        return found[0]
+    callers = []
+    with suppress(psutil.Error):  # one of them has just ended
+        process = psutil.Process().parent()
+        while process is not None:
+            words = _command(process)
+            if _is_dvc(words):
+                return process.pid
+            if process.pid != 1 and _is_python(words):
+                callers.append(process.pid)
+            process = process.parent()
+    if callers:
+        return callers[0]
     raise UserError("the DVC that started this stage has ended, and nothing would use its result. Run `dvc repro` again")
 
 

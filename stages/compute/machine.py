@@ -176,7 +176,7 @@ def has_compiler(device: str) -> bool:
 
 @contextmanager
 def enough_memory(device: torch.device, advice: str) -> Iterator[None]:
-    """Within it, an error of a training that is out of memory becomes a message with `advice` and the numbers that are known.
+    """Within it an out-of-memory error becomes a message with `advice` and the numbers that are known.
 
     Raises:
         UserError: memory ran out.

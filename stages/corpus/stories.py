@@ -21,7 +21,7 @@ READING = {"pre_buffer": False, "page_checksum_verification": True}  # a pre-buf
 
 
 class _ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]
-    """Is not closed when it is collected unfinished: its file is deleted, and on a full disk that would be one more error."""
+    """Is not closed when it is collected unfinished: that would write a footer, and fail once more on a full disk."""
 
     def __del__(self) -> None:
         pass

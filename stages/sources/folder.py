@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stages.common.errors import UserError
+from stages.common.terminal import pluralize
 from stages.sources import formats
 from stages.sources.data_file import PACKED, DataFile, printable_path
 
 SPLIT_NAMES = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval"}
 SHOWN = 3  # names in a message
 
-HIDDEN, LINKED, OTHER = "hidden", "behind a link", "of another kind"
+HIDDEN, LINKED, OTHER = "hidden", "linked folder", "of another kind"
 NO_SPLIT, BESIDE_PARQUET, TEST = "whose name says no split", "beside parquet files", "of the test split"
 
 
@@ -117,7 +118,9 @@ def _splits_in(name: str) -> list[str]:
 
 def _in_words(folder: Path, left: Mapping[str, list[Path]]) -> str:
     """What is left, counted by reason."""
-    return ", ".join(f"{len(paths):,} {reason} ({_some(folder, sorted(paths))})" for reason, paths in left.items() if paths)
+    plural = {LINKED: "linked folders"}
+    counts = ((pluralize(len(paths), reason, plural.get(reason, reason)), paths) for reason, paths in left.items() if paths)
+    return ", ".join(f"{count} ({_some(folder, sorted(paths))})" for count, paths in counts)
 
 
 def _some(folder: Path, paths: Iterable[Path]) -> str:

@@ -128,9 +128,18 @@ def csv_rows(file: DataFile, delimiter: str) -> Iterator[str]:
 
 
 def text_lines(file: DataFile) -> Iterator[str]:
-    """A story a line."""
+    """A story a line.
+
+    Raises:
+        UserError: a line holds `<|endoftext|>`, so that lines are not stories. (Of files here that is known before.)
+    """
     with file.text() as lines:
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
+            if END_OF_TEXT in line:
+                raise file.error(
+                    f"line {number:,} holds {END_OF_TEXT}, so its stories are not its lines",
+                    "Fetch the file and give it as dataset: local files are read twice, and split there",
+                )
             yield line.removesuffix("\n")
 
 

@@ -20,7 +20,7 @@ from stages.sources.source import TEXT, Source, splits_of
 
 TIMEOUT = 20  # seconds for the Hub's first answer
 FEW = 100_000  # stories; up to here only their parts of a parquet file are read: seconds instead of gigabytes
-NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of a builder
+NOT_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of a reader
 
 
 def open_source(dataset: str, revision: str | None) -> Source:
@@ -52,8 +52,7 @@ def open_source(dataset: str, revision: str | None) -> Source:
                         yield from formats.parquet_tables(DataFile(name, Path(inside)), opened)
                 else:  # into the Hub's cache, where a file that was fetched by an earlier attempt is found again
                     path = hf_hub_download(dataset, inside, repo_type="dataset", revision=commit)
-                    file = DataFile(name, Path(path))
-                    yield from formats.tables(file, *formats.readers_of([file]))
+                    yield from formats.tables(DataFile(name, Path(path)), reader)
 
     return Source(dataset, commit, license, TEXT, splits, tables)
 
@@ -74,7 +73,10 @@ def _info(dataset: str, revision: str | None) -> Any:
     """What the Hub says of the data set, with its commit."""
     from huggingface_hub import HfApi
 
-    return HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
+    info = HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT)
+    if info.sha is None:
+        raise UserError(f"dataset: the Hub returned no commit for {dataset}. Give dataset_revision as a commit")
+    return info
 
 
 def _datasets() -> Any:
@@ -96,6 +98,9 @@ def _reader(dataset: str, config: Any, splits: list[str]) -> formats.Reader:
     options = [
         f.name for f in fields(config) if f.name not in NOT_OPTIONS and getattr(config, f.name) != getattr(plain, f.name)
     ]
+    separator = getattr(config, "delimiter", None) or getattr(config, "sep", None)
+    if separator and separator != ("\t" if ".tsv" in endings else ","):
+        options.append("sep")
     if options or None in endings or len(readers) != 1:
         why = f"need the options {', '.join(options)}" if options else "are not of one kind that can be read"
         raise UserError(f"dataset: {dataset}: its files {why}. Give a data set of {', '.join(formats.READERS)}")

@@ -1,7 +1,7 @@
 """Unrecorded: DVC experiments without an MLflow run, because every stage came from the cache and none could log it.
 
-Such as a sweep point that equals the current value. It gets a run of its own name: a copy of the earlier run with the same
-params and outputs. A run whose experiment was renamed (`dvc exp rename`) gets the new name.
+For example, a sweep point that equals the current value. Each gets a run of its own name: a copy of the earlier run with the
+same params and outputs. A run whose experiment was renamed (`dvc exp rename`) gets the new name.
 """
 
 from __future__ import annotations

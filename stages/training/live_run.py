@@ -68,6 +68,8 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
     if not logged or session.rank_and_size()[0] != 0:  # of a distributed run's processes, the first logs
         yield LiveRun(None)
         return
+    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
+    first |= {"settled": list(SETTLED), "inputs": asdict(inputs.noted())}
     try:
         writer = subprocess.Popen(
             [sys.executable, "-m", "stages.tracking.live_run_writer"],
@@ -80,8 +82,7 @@ def training_run(params: Mapping[str, Any], facts: Mapping[str, str] | None = No
         warn_of_tracking(f"no process for it ({error}).")
         writer = None
     run, status = LiveRun(writer), "KILLED"
-    first = {"params": dict(params), "facts": dict(facts or {}), "session": session.session_id()}
-    run.send(first | {"settled": list(SETTLED), "inputs": asdict(inputs.noted())})
+    run.send(first)
     try:
         yield run
         status = "RUNNING"  # the stage `track` finishes it

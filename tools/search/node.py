@@ -77,7 +77,12 @@ def fetch(spec: dict[str, Any], place: Path) -> None:
         path = new / spec["prefix"] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    new.rename(place)
+    try:
+        new.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
+        shutil.rmtree(new, ignore_errors=True)  # another process was faster
 
 
 def start(spec: dict[str, Any], place: Path) -> dict[str, Any]:

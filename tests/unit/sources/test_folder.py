@@ -62,10 +62,10 @@ def test_a_linked_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     os.symlink("../elsewhere/one.jsonl", tmp_path / "mine" / "b.jsonl")
     os.symlink("mine", tmp_path / "name")
     assert len(stories_in(tmp_path / "mine")) == len(stories_in(tmp_path / "name")) == 2 * len(TEXTS) * 9 // 10
-    assert capsys.readouterr().err.count("not read: 1 behind a link (linked)\n") == 2
+    assert capsys.readouterr().err.count("not read: 1 linked folder (linked)\n") == 2
     (tmp_path / "mine" / "a.jsonl").unlink()
     (tmp_path / "mine" / "b.jsonl").unlink()
-    with pytest.raises(UserError, match=r"has no files to train on.*It holds 1 behind a link \(linked\)"):
+    with pytest.raises(UserError, match=r"has no files to train on.*It holds 1 linked folder \(linked\)"):
         stories_in(tmp_path / "mine")
 
 

@@ -112,11 +112,11 @@ def test_a_bad_line_changes_nothing(tmp_path: Path, download: Download, wanted: 
     assert stories(tmp_path) == (texts(0, 20_000) + texts(1, 3000))[:max_samples]
 
 
-SKIPPING = b"""---
+SEMICOLONS = b"""---
 configs:
 - config_name: default
   data_files: [{split: train, path: train.csv}, {split: test, path: test.csv}]
-  skiprows: 1
+  sep: ";"
 ---
 """
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the server is, params, message
@@ -138,9 +138,9 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # what the s
     ),
     "another kind of files": ({"files": {"train.zip": b"PK", "README.md": b""}}, {}, "cannot be read|not of one kind"),
     "options of a reader": (
-        {"files": {"README.md": SKIPPING, "train.csv": b"# mine\ntext\na\n", "test.csv": b"# mine\ntext\na\n"}},
+        {"files": {"README.md": SEMICOLONS, "train.csv": b"text;n\na;1\n", "test.csv": b"text;n\na;1\n"}},
         {},
-        "need the options skiprows",
+        "need the options sep",
     ),
 }
 
@@ -179,17 +179,12 @@ def test_a_missing_validation_split_is_replaced(tmp_path: Path, download: Downlo
     assert stories(tmp_path, "validation") == (texts(2, 500)[:50] if with_test else rows[9:500:10])
 
 
-WRITTEN = {  # by the files' ending: how their stories are written
-    "jsonl": lambda rows: "".join(json.dumps({"text": text}) + "\n" for text in rows),
-    "txt": "\n<|endoftext|>\n".join,
-}
-
-
-@pytest.mark.parametrize("ending", WRITTEN)
-def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download, ending: str) -> None:
-    """JSON lines and texts are read as local files are; without a revision about.json says which commit it was."""
-    splits = {"train": texts(1, 3000), "validation": texts(2, 500)}
-    files = {f"{split}.{ending}": WRITTEN[ending](rows).encode() for split, rows in splits.items()}
+def test_other_formats_and_the_newest_commit(tmp_path: Path, download: Download) -> None:
+    """A data set of JSON lines is read as well; without a revision about.json says which commit it was."""
+    files = {
+        f"{split}.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in rows).encode()
+        for split, rows in {"train": texts(1, 3000), "validation": texts(2, 500)}.items()
+    }
     server = hub(files, failures=["drop"])
     done = download(server, dataset_revision=None, max_samples=2500)
     assert done.returncode == 0, done.stderr

@@ -73,6 +73,15 @@ def test_the_best_is_named_with_its_words(direction: str, best: int, tmp_path: P
     assert report.table(ours).splitlines()[2].startswith(f"| one-{best} |")
 
 
+def test_a_grid_is_tried_in_order_and_ends(tmp_path: Path) -> None:
+    """Each point once, however many trials are asked for, also after a new start."""
+    ours = study(tmp_path, words=("seed=1,2", "causal=true,false"), sampler="grid")
+    assert ours.total(100) == 4
+    points = [tuple(ours.ask().params.values()) for _ in range(3)]
+    points.append(tuple(study(tmp_path).ask().params.values()))
+    assert points == [(1, True), (1, False), (2, True), (2, False)]
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_a_trial_worse_than_the_median_is_stopped(direction: str, tmp_path: Path) -> None:
     """After five whole trials. A lower validation loss is better whatever the metric's direction."""
@@ -96,7 +105,11 @@ def test_a_metric_is_known_without_its_stage(tmp_path: Path, monkeypatch: pytest
     pytest.importorskip("ray", reason="Ray is not installed (`make search` installs it)")
     from tools.search.search import whole_name
 
-    for stage, names in {"train": ("steps", "tokens"), "evaluate": ("perplexity", "tokens"), "generate": ("finished",)}.items():
+    for stage, names in {
+        "train": ("steps", "tokens"),
+        "evaluate": ("perplexity", "tokens"),
+        "generate": ("eos_fraction",),
+    }.items():
         files.write_json(tmp_path / "data" / stage / "metrics.json", dict.fromkeys(names, 1.0))
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)

@@ -171,3 +171,28 @@ def test_a_store_inside_one_of_the_checkouts_that_share_it(
     enter(tmp_path / "two")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.sqlite_uri(tmp_path / "one" / "mlflow.db"))
     assert read(other) == "two"
+
+
+def test_a_renamed_experiment_is_still_the_same(tmp_path: Path, enter: Enter) -> None:
+    """A new name changes nothing: new runs go into the same experiment, and moving still finds it."""
+    enter(tmp_path / "before")
+    run = make_run("old")
+    client, experiment = store.connect()
+    client.rename_experiment(experiment, "my thesis")
+    assert store.connect()[1] == experiment
+    (tmp_path / "before").rename(tmp_path / "after")
+    enter(tmp_path / "after")
+    assert read(run) == "old"
+    assert len(store.connect()[0].search_experiments()) == 2  # with MLflow's own Default
+
+
+def test_an_older_store_s_table_gets_today_s_columns(tmp_path: Path, enter: Enter) -> None:
+    """The table that `make ui` opens has the metrics under their names of today, also where the experiment is an older one."""
+    enter(tmp_path / "here")
+    client, experiment = store.connect()
+    key = f"mlflow.sharedViewState.{store.VIEW}"
+    made = client.get_experiment(experiment).tags[key]
+    assert "metrics.`evaluate/perplexity`" in made
+    client.set_experiment_tag(experiment, key, '{"selectedColumns": ["metrics.`perplexity`"]}')
+    store.connect()
+    assert client.get_experiment(experiment).tags[key] == made

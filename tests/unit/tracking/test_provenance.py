@@ -178,6 +178,14 @@ def test_the_patch_rebuilds_the_code_whatever_git_is_set_to(
     assert not (folder / "model/net.py").exists()
 
 
+def test_a_module_that_git_ignores_is_named() -> None:
+    """A module that git ignores is private and no part of the patch, but it is named: the run cannot be rebuilt without it."""
+    Path(".gitignore").write_text("*secret*\n")
+    Path("model/secret_sauce.py").write_text("x = 1\n")
+    code = Provenance.gather()
+    assert (code.patch, code.ignored) == ("", ["model/secret_sauce.py"])
+
+
 @pytest.mark.parametrize("broken", ["HEAD", "objects", "config", "gitfile"])
 def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> None:
     """A repository that cannot be asked: unknown, with git's own words; never clean, never `no repository`."""
@@ -195,6 +203,18 @@ def test_git_that_fails_is_not_git_that_says_nothing_changed(broken: str) -> Non
     assert code.tags()["git.dirty"] == code.state == "unknown"
     assert "fatal" in code.problem or "error" in code.problem
     assert "\n" not in code.problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_checkout_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bind mount in a container: git refuses and names its remedy, and so does the run."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in [Path(), *Path().rglob("*")]:
+        os.chown(path, 12345, 12345)
+    code = Provenance.gather()
+    assert (code.state, code.commit) == ("unknown", "")
+    assert "dubious ownership" in code.problem and "git config --global --add safe.directory" in code.problem
 
 
 def test_results_that_differ_from_the_committed_ones_are_known() -> None:

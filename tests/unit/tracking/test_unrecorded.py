@@ -12,7 +12,7 @@ import pytest
 
 from stages.common.params import write_yaml
 from stages.tracking import provenance, store, unrecorded
-from stages.tracking.run import COMPLETE, OUTPUTS, Run
+from stages.tracking.run import COMPLETE, OUTPUTS, PARAM_LENGTH, Run, same_params, shorten
 
 pytestmark = pytest.mark.kind("sweeps, deleted runs, deleted store")
 LOCK = "stages:\n  train:\n    outs:\n    - path: data/train/model\n      md5: abc\n"
@@ -102,3 +102,12 @@ def test_other_values_are_another_experiment(other: dict[str, Any]) -> None:
     run("main-1234567", PARAMS, by="dvc repro")
     experiment("other", PARAMS | other)
     assert unrecorded.record() == []
+
+
+def test_a_text_that_is_too_long_says_that_it_is_cut() -> None:
+    """What fits stays; what does not has the full length and says that it is cut."""
+    assert shorten("a" * PARAM_LENGTH, PARAM_LENGTH) == "a" * PARAM_LENGTH
+    cut = shorten("a" * (PARAM_LENGTH + 1), PARAM_LENGTH)
+    assert len(cut) == PARAM_LENGTH and cut.endswith("params.yaml)")
+    assert shorten(cut, PARAM_LENGTH) == cut
+    assert not same_params({"a": "1"}, {"a": 1, "b": 2})
