@@ -229,21 +229,20 @@ def place_problems(is_cluster: bool) -> list[str]:
         wrong.append("the nodes get the code from the git remote origin, which is not there or does not answer: git remote -v")
     with Repo(str(root)) as repo:
         url = repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url", RelPath())
-    if isinstance(url, RelPath) or ("://" not in url and not Path(url).is_dir()):
-        wrong.append("the nodes need a DVC remote that all of them reach: dvc remote add --local -d (docs/remotes.md)")
-    elif not answers(root):
-        wrong.append("the DVC remote does not answer: dvc push says why (docs/remotes.md)")
+        if isinstance(url, RelPath) or ("://" not in url and not Path(url).is_dir()):
+            wrong.append("the nodes need a DVC remote that all of them reach: dvc remote add --local -d (docs/remotes.md)")
+        elif not answers(repo):
+            wrong.append("the DVC remote does not answer: dvc push says why (docs/remotes.md)")
     if store.database() or places.local_path(store.store_uri()):
         wrong.append("the nodes log to an MLflow server that all of them reach: set MLFLOW_TRACKING_URI (docs/experiments.md)")
     return wrong
 
 
-def answers(root: Path) -> bool:
-    """Whether the project's default DVC remote can be asked for a file."""
+def answers(repo: Repo) -> bool:
+    """Whether the default DVC remote can be asked for a file."""
     try:
-        with Repo(str(root)) as repo:
-            remote = repo.cloud.get_remote()
-            remote.fs.exists(remote.path)
+        remote = repo.cloud.get_remote()
+        remote.fs.exists(remote.path)
     except Exception:  # whatever a remote's library raises
         return False
     return True
